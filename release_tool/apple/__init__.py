@@ -1,0 +1,1 @@
+"""Apple's formats and rules: bytes in, values out."""

@@ -1,0 +1,1 @@
+"""The embedded environment: look-alikes of every outside service, on loopback."""

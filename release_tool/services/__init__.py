@@ -1,0 +1,1 @@
+"""One module for each outside thing, each the only importer of its library."""

@@ -1,0 +1,1 @@
+"""The ordered steps of a release, one module each."""
