@@ -1,0 +1,42 @@
+"""One release's folder: scratch first, then a rename, so that a half-made output never has its name."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """`dist/<environment>/<version>`: outputs, the ledger and scratch side by side."""
+
+    root: Path
+
+    def path(self, relative: str) -> Path:
+        """The absolute path of an output."""
+        return self.root / relative
+
+    @contextmanager
+    def scratch(self, name: str) -> Iterator[Path]:
+        """An empty folder on the same volume, gone afterwards in every outcome."""
+        folder = self.root / ".scratch" / name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def place(self, made: Path, relative: str) -> Path:
+        """Give a finished file or folder its name.
+
+        A leftover of that name has no record (the pipeline asks only then), so it goes.
+        """
+        final = self.path(relative)
+        if final.is_dir() and not final.is_symlink():
+            shutil.rmtree(final)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        return made.replace(final)

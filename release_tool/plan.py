@@ -1,0 +1,244 @@
+"""The release plan: `release.yaml` resolved for one version and one environment, frozen and complete.
+
+These are shapes only; `config` reads the file, the environment and the flags into them. A stage
+names the parts that it reads (`Stage.reads`), and only their digest decides whether its record
+still counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+TeamID = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9]{10}$")]
+SHA256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,254}$")]
+MacOSVersion = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,3}\.[0-9]{1,3}$")]
+Role = Literal["provider", "enclave", "helper"]
+
+
+class Part(BaseModel):
+    """A part of the plan: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Product(Part):
+    """Who signs what: written once here, compared everywhere else."""
+
+    name: FileName
+    """The app's name without `.app`."""
+    bundle_id: Identifier
+    team_id: TeamID
+    access_groups: tuple[str, ...]
+    """Keychain access groups that the provider's key is bound to."""
+    signing_identity: str
+    """Common name of the Developer ID certificate, for the codesign route."""
+    platform: str
+    """As the coordinator knows it: `macos-arm64`."""
+    backend: str
+    minimum_macos: MacOSVersion
+    architecture: Literal["arm64"] = "arm64"
+
+
+class Executable(Part):
+    """One executable of the app."""
+
+    name: FileName
+    role: Role
+    identifier: Identifier
+    entitlements: FileName | None = None
+    """File under `entitlements/`; None for an executable that is signed without any."""
+    flat_copy: bool = False
+    """Whether `bin/` of the archive gets a copy for installers and the coordinator."""
+
+
+class Metallib(Part):
+    """The Metal library, taken out of a pinned wheel unless `--metallib` names a file."""
+
+    name: FileName
+    flat_copy: bool = True
+    package: str
+    version: str
+    wheel_platform: str
+    wheel_sha256: SHA256
+    member: str
+    """Path of the library inside the wheel."""
+    sha256: SHA256
+
+
+class Resource(Part):
+    """A file or bundle copied from the binaries folder into `Contents/Resources`."""
+
+    source: str
+    destination: str
+
+
+class CapabilityMarker(Part):
+    """A marker file that stands if and only if `code_string` is in the provider's binary."""
+
+    name: FileName
+    code_string: str
+
+
+class WhenGranted(Part):
+    """An entitlement that is added to an executable if and only if the profile grants it."""
+
+    executable: FileName
+    key: str
+    value: str | bool
+
+
+class Bundle(Part):
+    """What lies inside the app."""
+
+    main_executable: FileName
+    executables: tuple[Executable, ...]
+    metallib: Metallib
+    resources: tuple[Resource, ...] = ()
+    helpers: tuple[Executable, ...] = ()
+    """Executables under `Contents/Helpers`; none in the May layout."""
+    capability_markers: tuple[CapabilityMarker, ...] = ()
+    when_granted: tuple[WhenGranted, ...] = ()
+
+
+class Profile(Part):
+    """What the provisioning profile must still allow."""
+
+    minimum_days: int = Field(default=30, ge=0)
+
+
+class Archive(Part):
+    """The one file that users download."""
+
+    name: FileName
+    """`darkbloom-bundle-macos-arm64.tar.gz`: the coordinator derives it from the platform."""
+
+
+class Limits(Part):
+    """Bounds of the coordinator and the installer, and our own on waiting."""
+
+    archive_bytes: int = 2 * 1024**3
+    member_bytes: int = 512 * 1024**2
+    members: int = 16_384
+    changelog_bytes: int = 48 * 1024
+    """The coordinator refuses a body over 64 KiB; only the changelog can be long."""
+    provider_start_seconds: float = 120
+    request_seconds: float = 150
+    latest_poll_seconds: float = 150
+    """A May coordinator caches `latest` for 60 s and registration does not clear it."""
+
+
+class Smoke(Part):
+    """What is asked of the provider, and what must come back."""
+
+    prompts: tuple[str, ...]
+    max_tokens: int = Field(default=24, ge=1)
+    model: str
+    """A model id that the host's hub cache holds, or a folder."""
+    model_revision: str = ""
+    agreement: Literal["exact"] = "exact"
+
+
+class ModelData(Part):
+    """The small language model of a wheel, used as data where no hub is reachable."""
+
+    package: str
+    version: str
+    wheel_sha256: SHA256
+    member: str
+    sha256: SHA256
+
+
+class Publish(Part):
+    """Keys in the object store."""
+
+    prefix: str = "releases"
+    legacy_aliases: tuple[FileName, ...] = ()
+    """Further names under `releases/latest/` that old installers still ask for."""
+
+
+class Environment(Part):
+    """One environment: endpoints, trust, signer and what it accepts."""
+
+    name: str
+    prefix: str
+    """Prefix of its settings: `DEV_`, `PROD_`; empty for the embedded environment."""
+    legacy_fallback: bool = False
+    """Whether an unprefixed setting serves, with a notice, where the prefixed one is empty."""
+    embedded: bool = False
+    """Runs on look-alikes on loopback, with settings made for the run."""
+    trust: Literal["apple", "look-alike"]
+    signer: Literal["portable", "codesign"]
+    timestamp_url: str = ""
+    """Empty where the embedded environment names its own."""
+    provider: Literal["bundle", "stand-in"]
+    """What answers the smoke run: the bundle's own executable, or a stand-in."""
+    notarization: Literal["required", "open"]
+    require_clean_tree: bool = False
+    require_default_branch: bool = False
+    require_known_source: bool = False
+    """Whether an `unknown` source commit, digest or test outcome is refused."""
+
+
+class Endpoints(Part):
+    """The four resolved settings that are no secrets; they appear in records."""
+
+    r2_endpoint: str
+    r2_public_url: str
+    r2_bucket: str
+    coordinator_url: str
+    timestamp_url: str = ""
+
+
+class Source(Part):
+    """The tree that the release is cut from."""
+
+    commit: str
+    """40 hex digits, or `unknown`."""
+    clean: bool
+    date: int
+    """Unix time of the commit: the time of every archive member."""
+    tag: str = ""
+    changelog: str = ""
+
+
+class ReleasePlan(Part):
+    """Everything that the stages read, decided before any work."""
+
+    version: str
+    source: Source
+    product: Product
+    bundle: Bundle
+    profile: Profile
+    archive: Archive
+    publish: Publish
+    limits: Limits
+    smoke: Smoke
+    small_model: ModelData
+    environment: Environment
+    endpoints: Endpoints
+
+    def part(self, names: tuple[str, ...]) -> dict[str, object]:
+        """The named parts as JSON values; a name may be dotted (`environment.signer`)."""
+        whole = self.model_dump(mode="json")
+        return {name: _pick(whole, name) for name in sorted(names)}
+
+    def part_digest(self, names: tuple[str, ...]) -> str:
+        """SHA-256 of the canonical JSON of the named parts."""
+        text = json.dumps(self.part(names), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _pick(whole: dict[str, object], name: str) -> object:
+    found: object = whole
+    for step in name.split("."):
+        if not isinstance(found, dict) or step not in found:
+            message = f"the plan has no part {name}"
+            raise KeyError(message)
+        found = found[step]
+    return found

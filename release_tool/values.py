@@ -1,0 +1,258 @@
+"""What stages hand on. Each type marks progress, so a wrong order cannot be written down.
+
+Paths are POSIX paths relative to the release's workspace (`dist/<environment>/<version>`), so
+that a record means the same on another machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+UNKNOWN: Literal["unknown"] = "unknown"
+
+
+class Value(BaseModel):
+    """A frozen value that a record can hold."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON: how later records name this value as their input."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def outputs(self) -> Mapping[str, str]:
+        """Files of the workspace that this value stands for: path to SHA-256."""
+        return {}
+
+
+class SealedFile(Value):
+    """One regular file or symbolic link of an output tree."""
+
+    path: str
+    """Relative to the tree's root."""
+    mode: int
+    size: int
+    sha256: str
+    """Of the content; of the target text for a link."""
+    link: bool = False
+
+
+class CheckOutcome(Value):
+    """A check as records keep it (see `apple.checks`)."""
+
+    name: str
+    outcome: Literal["passed", "failed", "not_checked", "unprotected"]
+    subject: str = ""
+    expected: str = ""
+    observed: str = ""
+    hint: str = ""
+
+
+class VerifiedProfile(Value):
+    """A provisioning profile that Apple signed and that grants what we sign with."""
+
+    path: str
+    sha256: str
+    name: str
+    uuid: str
+    team_id: str
+    expires: str
+    """ISO 8601, UTC."""
+    days_left: int
+    app_ids: tuple[str, ...]
+    access_groups: tuple[str, ...]
+    entitlements: Mapping[str, JsonValue]
+    """What the profile grants."""
+    certificates: tuple[str, ...]
+    """SHA-256 of each signing certificate that it allows."""
+    checks: tuple[CheckOutcome, ...]
+
+    def outputs(self) -> Mapping[str, str]:
+        return {self.path: self.sha256}
+
+
+class BuiltBinary(Value):
+    """One executable as the build produced it, and how its version was proved."""
+
+    name: str
+    sha256: str
+    version: str
+    version_proof: Literal["ran", "found"]
+    """`ran`: the host executed it. `found`: the text stands in the Mach-O; the smoke run proves it."""
+    minos: str
+    sdk: str
+
+
+class AssembledBundle(Value):
+    """The unsigned app, complete."""
+
+    root: str
+    """Folder of the workspace that holds the app."""
+    app: str
+    """Path of the app inside `root`."""
+    files: tuple[SealedFile, ...]
+    source_commit: str
+    """40 hex digits, or `unknown`."""
+    test_outcome: Literal["passed", "failed", "unknown"]
+    binaries: tuple[BuiltBinary, ...]
+    metallib_sha256: str
+    metallib_origin: str
+    entitlements: Mapping[str, Mapping[str, JsonValue] | None]
+    """By executable name: what it will be signed with, `when_granted` keys included."""
+
+    def outputs(self) -> Mapping[str, str]:
+        return {f"{self.root}/{file.path}": file.sha256 for file in self.files}
+
+
+class CodeObject(Value):
+    """One signed code object, read back from disk."""
+
+    path: str
+    """Relative to the tree's root; the app itself stands for its main executable."""
+    identifier: str
+    team_id: str
+    cdhash: str
+    code_directory_sha256: str
+    """The full digest of the SHA-256 code directory."""
+    flags: int
+    entitlements: Mapping[str, JsonValue] | None
+    requirement: str
+    signed_at: str
+    """Time of the RFC 3161 timestamp, ISO 8601 UTC; empty for an ad-hoc signature."""
+
+
+class SignedBundle(Value):
+    """The signed app, as it was read back."""
+
+    root: str
+    app: str
+    files: tuple[SealedFile, ...]
+    code: tuple[CodeObject, ...]
+    signer: Literal["portable", "codesign"]
+    certificate_sha256: str
+    certificate_name: str
+    sealed_files: int
+
+    def outputs(self) -> Mapping[str, str]:
+        return {f"{self.root}/{file.path}": file.sha256 for file in self.files}
+
+
+class Notarization(Value):
+    """Apple's verdict on exactly our bytes."""
+
+    submission_id: str
+    archive_sha256: str
+    log_sha256: str
+    cdhashes: tuple[str, ...]
+
+
+class StapledBundle(SignedBundle):
+    """The signed app with its notarization ticket."""
+
+    ticket_sha256: str
+
+
+class ReleaseArchive(Value):
+    """The archive that ships, reopened and verified from the seal down."""
+
+    path: str
+    sha256: str
+    size: int
+    tar_sha256: str
+    """Of the tar stream: the same content under another compressor is recognised by it."""
+    binary_sha256: str
+    """Of `bin/<main executable>`."""
+    enclave_sha256: str
+    metallib_sha256: str
+    cdhash: str
+    code_directory_sha256: str
+    source_commit: str
+    test_outcome: Literal["passed", "failed", "unknown"]
+    members: tuple[SealedFile, ...]
+
+    def outputs(self) -> Mapping[str, str]:
+        return {self.path: self.sha256}
+
+
+class Host(Value):
+    """The machine that observed something."""
+
+    system: str
+    """`macos` or `linux`."""
+    release: str
+    machine: str
+    chip: str = ""
+    memory_bytes: int = 0
+
+
+class SmokePrompt(Value):
+    """One prompt, asked plainly, streamed and of the reference."""
+
+    prompt: str
+    text: str
+    completion_tokens: int
+    agrees: bool
+    first_token_seconds: float
+    decode_tokens_per_second: float
+    reference_decode_tokens_per_second: float
+
+
+class SmokeEvidence(Value):
+    """What ran from the shipping archive, where, and what it answered."""
+
+    archive_sha256: str
+    kind: Literal["bundle", "stand-in"]
+    """A stand-in proves the wiring only; dev and prod refuse it."""
+    executable_sha256: str
+    """Of the bundle's own main executable, whatever ran."""
+    ran: str
+    """What was started, for people."""
+    ran_sha256: str
+    version: str
+    version_ran: bool
+    """Whether `--version` of the bundle's own executable was run on this host."""
+    host: Host
+    model: str
+    model_sha256: str
+    prompts: tuple[SmokePrompt, ...]
+    macos_verdicts: Mapping[str, str]
+    """codesign, spctl, stapler; empty off macOS."""
+
+
+class PublishedRelease(Value):
+    """The archive at its public address, read back."""
+
+    archive_sha256: str
+    size: int
+    key: str
+    url: str
+    created: bool
+    """False when the same bytes already stood there."""
+
+
+class RegisteredRelease(Value):
+    """The release as the coordinator echoes it."""
+
+    version: str
+    platform: str
+    backend: str
+    binary_hash: str
+    bundle_hash: str
+    metallib_hash: str
+    url: str
+    status: str
+
+
+class PromotedRelease(Value):
+    """Where the aliases point now."""
+
+    version: str
+    outcome: Literal["promoted", "superseded"]
+    latest_version: str
+    aliases: tuple[str, ...]
