@@ -1,4 +1,4 @@
-"""The release plan: `release.yaml` resolved for one version and one environment, frozen and complete.
+"""The release plan: `release.yaml` resolved for one version and one environment, frozen.
 
 These are shapes only; `config` reads the file, the environment and the flags into them. A stage
 names the parts that it reads (`Stage.reads`), and only their digest decides whether its record

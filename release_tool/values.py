@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
@@ -29,6 +29,16 @@ class Value(BaseModel):
     def outputs(self) -> Mapping[str, str]:
         """Files of the workspace that this value stands for: path to SHA-256."""
         return {}
+
+
+class Intents(Protocol):
+    """Requests that cannot be repeated freely are written down before they are sent."""
+
+    def find(self, action: str) -> Mapping[str, JsonValue] | None:
+        """The facts of the newest intent of this name, or None."""
+
+    def declare(self, action: str, facts: Mapping[str, JsonValue]) -> None:
+        """Record that the request is about to be sent."""
 
 
 class SealedFile(Value):
@@ -84,7 +94,7 @@ class BuiltBinary(Value):
     sha256: str
     version: str
     version_proof: Literal["ran", "found"]
-    """`ran`: the host executed it. `found`: the text stands in the Mach-O; the smoke run proves it."""
+    """`ran`: the host executed it. `found`: it stands in the Mach-O, and the smoke run proves it."""
     minos: str
     sdk: str
 

@@ -1,4 +1,4 @@
-"""One release's folder: scratch first, then a rename, so that a half-made output never has its name."""
+"""One release's folder: scratch first, then a rename, so a half-made output has no name."""
 
 from __future__ import annotations
 
