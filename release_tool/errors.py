@@ -58,7 +58,7 @@ class ReleaseError(Exception):
         return f"{self.subject}: {self.message}" if self.subject else self.message
 
     def lines(self) -> list[str]:
-        """The whole text for a terminal: the verdict first, then the evidence, then the next step."""
+        """The whole text for a terminal: the verdict, then the evidence, then the next step."""
         found = [str(self)]
         if self.expected:
             found.append(f"  expected  {self.expected}")

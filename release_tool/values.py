@@ -94,7 +94,7 @@ class BuiltBinary(Value):
     sha256: str
     version: str
     version_proof: Literal["ran", "found"]
-    """`ran`: the host executed it. `found`: it stands in the Mach-O, and the smoke run proves it."""
+    """`ran`: the host executed it. `found`: it stands in the Mach-O; the smoke run proves it."""
     minos: str
     sdk: str
 

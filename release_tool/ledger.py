@@ -1,0 +1,208 @@
+"""The ledger: records, append-only, hash-chained, atomically written, behind one lock.
+
+One file a record, `NNNN-<stage>.json`, in `<workspace>/ledger`. Each names the SHA-256 of the
+file before it; the head is the SHA-256 of the last. The chain catches damage and mix-ups, not a
+liar: whoever needs more compares the head with one that travelled another way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+
+from release_tool import errors
+
+GENESIS = "0" * 64
+_NAME = re.compile(r"([0-9]{4,})-([a-z]+)\.json")
+# The largest real record lists every file of a bundle; this is a hundred times that.
+_RECORD_BYTES = 16 * 1024**2
+
+
+class Record(BaseModel):
+    """One entry of the chain."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    number: int
+    previous: str
+    """SHA-256 of the record before this one; zeros for the first."""
+    kind: Literal["record", "intent", "failure"]
+    """`record`: the stage's output stands. `intent`: a request is about to be sent.
+    `failure`: the stage ended badly; it never counts as done."""
+    stage: str
+    at: str
+    """ISO 8601, UTC."""
+    host: Mapping[str, str]
+    tool: str
+    inputs: Mapping[str, str] = {}
+    """Digests of what went in, by name."""
+    plan_digest: str = ""
+    """Digest of exactly the part of the plan that the stage reads."""
+    plan_part: Mapping[str, JsonValue] = {}
+    outputs: Mapping[str, str] = {}
+    """Files of the workspace, path to SHA-256."""
+    value: JsonValue = None
+    """What the stage returned; for an intent, the facts of the request."""
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+
+class Ledger:
+    """The records of one release.
+
+    Opening verifies the whole chain.
+
+    Raises:
+        VerificationError: a record is damaged, missing or out of its place.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._records, self._head = _read_chain(folder)
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """All records, oldest first."""
+        return tuple(self._records)
+
+    @property
+    def head(self) -> str:
+        """SHA-256 of the newest record's file; zeros for an empty ledger."""
+        return self._head
+
+    def append(self, record: Record) -> Record:
+        """Chain `record` to the head and write it durably; returns it as written."""
+        chained = record.model_copy(
+            update={"number": len(self._records) + 1, "previous": self._head}
+        )
+        content = _encode(chained)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        final = self.folder / f"{chained.number:04d}-{chained.stage}.json"
+        _write_new(final, content)
+        self._records.append(chained)
+        self._head = hashlib.sha256(content).hexdigest()
+        return chained
+
+    def newest(self, stage: str, kind: str = "record") -> Record | None:
+        """The newest entry of a stage and kind, or None."""
+        for record in reversed(self._records):
+            if record.stage == stage and record.kind == kind:
+                return record
+        return None
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the release's one lock; the operating system drops it with the process.
+
+        Raises:
+            TransientError: another process holds it.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / ".lock"
+        with path.open("a+", encoding="utf-8") as held:
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                held.seek(0)
+                raise errors.TransientError(
+                    "another run holds this release",
+                    subject=str(path),
+                    observed=held.read().strip(),
+                    hint="wait for it to end, then run again",
+                ) from None
+            held.truncate(0)
+            held.write(f"process {os.getpid()}\n")
+            held.flush()
+            # What another process appended before we held the lock must be seen.
+            self._records, self._head = _read_chain(self.folder)
+            yield
+
+
+def _encode(record: Record) -> bytes:
+    whole = record.model_dump(mode="json")
+    return (json.dumps(whole, sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _write_new(final: Path, content: bytes) -> None:
+    """Write durably under a new name; an existing file is never replaced."""
+    scratch = final.with_name(f".{final.name}.{os.getpid()}")
+    try:
+        with scratch.open("wb") as out:
+            out.write(content)
+            out.flush()
+            os.fsync(out.fileno())
+        os.link(scratch, final)
+    except OSError as problem:
+        raise errors.HostError(
+            "cannot write the ledger", subject=str(final), observed=str(problem)
+        ) from problem
+    finally:
+        scratch.unlink(missing_ok=True)
+    folder = os.open(final.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _read_chain(folder: Path) -> tuple[list[Record], str]:
+    records: list[Record] = []
+    head = GENESIS
+    for path in _entries(folder):
+        content = _read_bounded(path)
+        record = _decode(path, content)
+        if record.number != len(records) + 1 or record.previous != head:
+            raise errors.VerificationError(
+                "the ledger's chain is broken here",
+                subject=str(path),
+                expected=f"record {len(records) + 1} after {head[:12]}",
+                observed=f"record {record.number} after {record.previous[:12]}",
+                hint="restore the folder from the job or machine that wrote it last",
+            )
+        if path.name != f"{record.number:04d}-{record.stage}.json":
+            raise errors.VerificationError(
+                "this record stands under another record's name",
+                subject=str(path),
+                expected=f"{record.number:04d}-{record.stage}.json",
+            )
+        records.append(record)
+        head = hashlib.sha256(content).hexdigest()
+    return records, head
+
+
+def _entries(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    found = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)]
+    return sorted(found, key=lambda path: int(path.name.split("-")[0]))
+
+
+def _read_bounded(path: Path) -> bytes:
+    with path.open("rb") as source:
+        content = source.read(_RECORD_BYTES + 1)
+    if len(content) > _RECORD_BYTES:
+        raise errors.VerificationError("this is too large for a record", subject=str(path))
+    return content
+
+
+def _decode(path: Path, content: bytes) -> Record:
+    try:
+        return Record.model_validate_json(content)
+    except ValidationError as problem:
+        first = problem.errors(include_url=False)[0]
+        where = ".".join(str(step) for step in first["loc"])
+        raise errors.VerificationError(
+            "this record cannot be read",
+            subject=str(path),
+            observed=f"{where}: {first['msg']}" if where else str(first["msg"]),
+            hint="restore the folder from the job or machine that wrote it last",
+        ) from problem

@@ -1,0 +1,107 @@
+"""One line for each value: what a maintainer wants to read about a finished stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from release_tool import values
+
+_DAYS_PER_YEAR = 365.25
+
+
+def summary(value: values.Value) -> str:
+    """The stage's result in one clause."""
+    speak: Callable[[Any], str] | None = _SPEAKERS.get(type(value))
+    return speak(value) if speak else ""
+
+
+def size(count: int) -> str:
+    """Bytes in decimal megabytes, as downloads are quoted."""
+    if count < 1_000_000:
+        return f"{count / 1000:.1f} kB"
+    return f"{count / 1_000_000:.1f} MB"
+
+
+def time_left(days: int) -> str:
+    """Days as people count them: `17 y 11 mo left`, `41 days left`."""
+    if days < 0:
+        return f"expired {-days} days ago"
+    if days < 2 * _DAYS_PER_YEAR:
+        return f"{days} days left"
+    years, rest = divmod(days, _DAYS_PER_YEAR)
+    return f"{int(years)} y {int(rest / 30.5)} mo left"
+
+
+def _profile(value: values.VerifiedProfile) -> str:
+    return f'"{value.name}", team {value.team_id}, {time_left(value.days_left)}'
+
+
+def _assembled(value: values.AssembledBundle) -> str:
+    total = sum(file.size for file in value.files)
+    systems = sorted({binary.minos for binary in value.binaries})
+    return f"{value.app}, {len(value.files)} files, {size(total)}, minos {', '.join(systems)}"
+
+
+def _signed(value: values.SignedBundle) -> str:
+    main = next((code for code in value.code if code.path == value.app), value.code[0])
+    stamped = "timestamped" if all(code.signed_at for code in value.code) else "no timestamp"
+    return (
+        f"{len(value.code)} code objects, cdhash {main.cdhash[:12]}, {stamped}, "
+        f"sealed {value.sealed_files} files"
+    )
+
+
+def _archive(value: values.ReleaseArchive) -> str:
+    return f"{value.path}, {size(value.size)}, sha256 {value.sha256[:12]}"
+
+
+def _smoke(value: values.SmokeEvidence) -> str:
+    agree = sum(prompt.agrees for prompt in value.prompts)
+    first = max(prompt.first_token_seconds for prompt in value.prompts)
+    ran = "stand-in" if value.kind == "stand-in" else "the bundle's executable"
+    return (
+        f"{ran} on {value.host.system}-{value.host.machine}: {agree} of {len(value.prompts)} "
+        f"prompts agree with mlx-lm, first token {first * 1000:.0f} ms"
+    )
+
+
+def _published(value: values.PublishedRelease) -> str:
+    how = "created" if value.created else "already there"
+    return f"{value.key}: {how}, read back, same bytes"
+
+
+def _registered(value: values.RegisteredRelease) -> str:
+    return f"{value.status}, {value.version} for {value.platform}"
+
+
+def _promoted(value: values.PromotedRelease) -> str:
+    if value.outcome == "superseded":
+        return f"superseded: latest serves {value.latest_version}, aliases untouched"
+    return f"latest serves {value.latest_version}, {len(value.aliases)} aliases copied"
+
+
+_SPEAKERS: dict[type[values.Value], Callable[[Any], str]] = {
+    values.VerifiedProfile: _profile,
+    values.AssembledBundle: _assembled,
+    values.SignedBundle: _signed,
+    values.ReleaseArchive: _archive,
+    values.SmokeEvidence: _smoke,
+    values.PublishedRelease: _published,
+    values.RegisteredRelease: _registered,
+    values.PromotedRelease: _promoted,
+}
+
+
+def ago(stamp: str, now: datetime | None = None) -> str:
+    """How long before now an ISO 8601 time was: `2 h 10 min ago`."""
+    seconds = int(((now or datetime.now(UTC)) - datetime.fromisoformat(stamp)).total_seconds())
+    minutes, hours = seconds // 60, seconds // 3600
+    if minutes < 1:
+        return f"{max(seconds, 0)} s ago"
+    if hours < 1:
+        return f"{minutes} min ago"
+    if hours < 48:
+        return f"{hours} h {minutes % 60} min ago"
+    return f"{hours // 24} days ago"
