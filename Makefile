@@ -1,0 +1,63 @@
+# GNU make 3.81 is enough. Everything goes into .venv; `make clean` takes it all away.
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help setup test test-online lint format lock rehearse kill bench clean
+
+help:
+	@echo "make rehearse     carry a whole release through look-alikes on this machine"
+	@echo "make test         run the tests"
+	@echo "make test-online  run the tests that download real signed files from the package indexes"
+	@echo "make lint         formatter, linter, types, layers, workflows"
+	@echo "make format       put the code into the one format"
+	@echo "make kill         kill a run fifty times at random moments and resume it each time"
+	@echo "make bench        ratios against the shell pipeline"
+	@echo "make lock         resolve the dependencies again, with hashes"
+	@echo "make clean        remove the environment and every output"
+
+setup: $(READY)
+
+$(READY): requirements.txt pyproject.toml tools/find-python.sh
+	@python=$$(sh tools/find-python.sh) || exit 3; \
+	echo "Using $$python"; \
+	rm -rf $(VENV) && "$$python" -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: \
+		--require-hashes -r requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		--no-build-isolation -e .
+	@touch $(READY)
+
+test: $(READY)
+	$(BIN)/python -m pytest -m "not online and not slow"
+
+test-online: $(READY)
+	$(BIN)/python -m pytest -m online
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/zizmor --offline --quiet .github
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock:
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-emit-find-links --no-annotate --no-header pyproject.toml --all-extras --group dev \
+		-o requirements.txt
+
+rehearse: $(READY)
+	$(BIN)/release-tool rehearse
+
+kill: $(READY)
+	$(BIN)/python -m pytest -m "not online" tests/test_kill.py --kills 50 --timeout 3600
+
+bench: $(READY)
+	$(BIN)/python tools/bench.py
+
+clean:
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
