@@ -78,7 +78,7 @@ class Bench:
             needs=needs,
             reads=reads,
             work=work,
-            externals=externals.get(name, lambda: {}),
+            externals=externals.get(name, dict),
             repeatable=not fixed,
         )
 
