@@ -1,0 +1,119 @@
+"""The port through which formats look at a folder: they never touch a disk themselves."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from release_tool import errors
+
+Kind = Literal["file", "directory", "symlink"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TreeEntry:
+    """One entry below a tree's root; the root itself has none."""
+
+    path: str
+    """Relative POSIX path, without a leading `./` and without a trailing slash."""
+    kind: Kind
+    mode: int = 0o644
+    """Permission bits only."""
+    size: int = 0
+    target: str = ""
+    """What a symbolic link says, as it stands."""
+
+
+class BundleTree(Protocol):
+    """A folder, read only. Paths are those of its entries."""
+
+    def entries(self) -> Sequence[TreeEntry]:
+        """Every entry, sorted by path; symbolic links are never followed."""
+
+    def read(self, path: str) -> bytes:
+        """The content of a regular file; `VerificationError` where there is none."""
+
+    def digest(self, path: str, algorithm: str) -> bytes:
+        """The digest of a regular file, without holding all of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryTree:
+    """A tree held in memory: for tests and for files that were never on a disk."""
+
+    files: Mapping[str, bytes]
+    links: Mapping[str, str]
+    modes: Mapping[str, int]
+
+    def entries(self) -> Sequence[TreeEntry]:
+        found = [
+            TreeEntry(path=path, kind="file", mode=self.modes.get(path, 0o644), size=len(content))
+            for path, content in self.files.items()
+        ]
+        found += [
+            TreeEntry(path=path, kind="symlink", mode=0o755, size=len(target), target=target)
+            for path, target in self.links.items()
+        ]
+        folders = {parent for entry in found for parent in _parents(entry.path)}
+        found += [TreeEntry(path=path, kind="directory", mode=0o755) for path in folders]
+        return sorted(found, key=lambda entry: entry.path)
+
+    def read(self, path: str) -> bytes:
+        content = self.files.get(path)
+        if content is None:
+            raise errors.VerificationError("is missing", subject=path)
+        return content
+
+    def digest(self, path: str, algorithm: str) -> bytes:
+        return hashlib.new(algorithm, self.read(path)).digest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subtree:
+    """A folder of another tree, seen as a tree of its own."""
+
+    tree: BundleTree
+    prefix: str
+    """Path of the folder, without a trailing slash; empty for the whole tree."""
+
+    def entries(self) -> Sequence[TreeEntry]:
+        if not self.prefix:
+            return self.tree.entries()
+        start = self.prefix + "/"
+        return [
+            TreeEntry(
+                path=entry.path.removeprefix(start),
+                kind=entry.kind,
+                mode=entry.mode,
+                size=entry.size,
+                target=entry.target,
+            )
+            for entry in self.tree.entries()
+            if entry.path.startswith(start)
+        ]
+
+    def read(self, path: str) -> bytes:
+        return self.tree.read(self._whole(path))
+
+    def digest(self, path: str, algorithm: str) -> bytes:
+        return self.tree.digest(self._whole(path), algorithm)
+
+    def _whole(self, path: str) -> str:
+        return f"{self.prefix}/{path}" if self.prefix else path
+
+
+def in_memory(
+    files: Mapping[str, bytes],
+    *,
+    links: Mapping[str, str] | None = None,
+    modes: Mapping[str, int] | None = None,
+) -> MemoryTree:
+    """Make a tree of contents by path."""
+    return MemoryTree(files=dict(files), links=dict(links or {}), modes=dict(modes or {}))
+
+
+def _parents(path: str) -> list[str]:
+    parts = path.split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts))]
