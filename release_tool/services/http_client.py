@@ -1,0 +1,188 @@
+"""HTTP with the cautions of a release: no redirects, bounded bodies, bounded time.
+
+The only importer of requests. What requests and urllib3 raise becomes an error of ours; a status
+is never an error here, the callers know what it means.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import requests
+import urllib3
+
+import release_tool
+from release_tool import errors
+from release_tool.services import addresses
+
+# Cloudflare answers the default agents of HTTP libraries with 403 (error 1010).
+USER_AGENT = f"release-tool/{release_tool.__version__}"
+_CONNECT_SECONDS = 15.0
+_CHUNK_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A whole answer, bounded."""
+
+    status: int
+    headers: Mapping[str, str]
+    """Names in lower case."""
+    body: bytes
+
+
+class Stream:
+    """An answer whose body is still to be read, once."""
+
+    def __init__(self, response: requests.Response, *, address: str, deadline: float) -> None:
+        self.status: int = response.status_code
+        self.headers = {name.lower(): value for name, value in response.headers.items()}
+        self._raw = response.raw
+        self._address = address
+        self._deadline = deadline
+
+    def chunks(self) -> Iterator[bytes]:
+        """The body as it travels, undecoded.
+
+        Raises:
+            TransientError: the connection broke or the time is up.
+        """
+        with _converted(self._address):
+            while chunk := self._raw.read1(_CHUNK_BYTES, decode_content=False):
+                if time.monotonic() > self._deadline:
+                    raise _too_slow(self._address)
+                yield chunk
+
+    def body(self, limit_bytes: int) -> bytes:
+        """The whole body.
+
+        Raises:
+            RemoteRefusedError: it is larger than `limit_bytes`.
+        """
+        collected = bytearray()
+        for chunk in self.chunks():
+            collected += chunk
+            if len(collected) > limit_bytes:
+                raise errors.RemoteRefusedError(
+                    "the answer is larger than any that belongs here",
+                    subject=self._address,
+                    expected=f"at most {limit_bytes} bytes",
+                )
+        return bytes(collected)
+
+
+@contextmanager
+def stream(
+    method: str,
+    address: str,
+    *,
+    seconds: float,
+    headers: Mapping[str, str] | None = None,
+    body: bytes | None = None,
+) -> Iterator[Stream]:
+    """Send one request and hand out its answer; redirects are not followed.
+
+    Args:
+        method: the HTTP method.
+        address: a full address.
+        seconds: the whole budget, and the longest silence.
+        headers: further headers; names of credentials are never logged here.
+        body: the body to send.
+
+    Raises:
+        TransientError: no connection, a broken one, or out of time.
+        VerificationError: the server's certificate does not hold.
+    """
+    deadline = time.monotonic() + seconds
+    sent = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"} | dict(headers or {})
+    with requests.Session() as session:
+        # A proxy never stands before this machine itself.
+        session.trust_env = not addresses.is_loopback(address)
+        with _converted(address):
+            response = session.request(
+                method,
+                address,
+                data=body,
+                headers=sent,
+                auth=_as_it_is,
+                allow_redirects=False,
+                stream=True,
+                timeout=(min(_CONNECT_SECONDS, seconds), seconds),
+            )
+        with response:
+            yield Stream(response, address=address, deadline=deadline)
+
+
+def exchange(
+    method: str,
+    address: str,
+    *,
+    seconds: float,
+    limit_bytes: int,
+    headers: Mapping[str, str] | None = None,
+    body: bytes | None = None,
+) -> Answer:
+    """Send one request and read its whole answer; arguments and errors as for `stream`."""
+    with stream(method, address, seconds=seconds, headers=headers, body=body) as answer:
+        return Answer(status=answer.status, headers=answer.headers, body=answer.body(limit_bytes))
+
+
+def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Keep the request: without this a `.netrc` would replace our Authorization header."""
+    return request
+
+
+@contextmanager
+def _converted(address: str) -> Iterator[None]:
+    try:
+        yield
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as problem:
+        raise convert(problem, address) from problem
+
+
+def convert(problem: Exception, address: str) -> errors.ReleaseError:
+    """The error of ours for one of requests or urllib3."""
+    if "CERTIFICATE_VERIFY_FAILED" in str(problem):
+        return errors.VerificationError(
+            "the server's certificate does not hold",
+            subject=address,
+            observed=_reason(problem),
+            hint="check the address, and the certificates that this host trusts",
+        )
+    if isinstance(problem, _WRONG_REQUEST):
+        return errors.UsageError(
+            "this cannot be requested", subject=address, observed=_reason(problem)
+        )
+    return errors.TransientError(
+        "no answer", subject=address, observed=_reason(problem), hint="run again"
+    )
+
+
+# The request itself cannot be made; trying again does not help.
+_WRONG_REQUEST = (
+    requests.exceptions.InvalidURL,
+    requests.exceptions.InvalidSchema,
+    requests.exceptions.MissingSchema,
+    requests.exceptions.InvalidHeader,
+    requests.exceptions.InvalidProxyURL,
+    requests.exceptions.UnrewindableBodyError,
+    urllib3.exceptions.LocationValueError,
+    urllib3.exceptions.URLSchemeUnknown,
+)
+
+
+def _reason(problem: Exception) -> str:
+    """The innermost cause; the outer texts repeat pool and object addresses."""
+    inner: BaseException = problem
+    while (cause := inner.__cause__ or inner.__context__) is not None:
+        inner = cause
+    return f"{type(inner).__name__}: {inner}"[:300]
+
+
+def _too_slow(address: str) -> errors.TransientError:
+    return errors.TransientError(
+        "the answer did not end in time", subject=address, hint="run again"
+    )

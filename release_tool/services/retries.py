@@ -1,0 +1,75 @@
+"""Bounded retries of what failed in passing; the only importer of tenacity.
+
+Only `TransientError` is retried. Everything else is a verdict and is passed on at once.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import tenacity
+
+from release_tool import errors
+from release_tool.progress import Reporter, Silent
+
+_Result = TypeVar("_Result")
+_RANDOM = random.SystemRandom()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """How often and how patiently to try again.
+
+    Args:
+        attempts: tries in all, the first one included.
+        first_seconds: the shortest pause. R2 takes one write a second for each key.
+        largest_seconds: the longest pause.
+        sleep: how to wait; tests pass their own.
+    """
+
+    attempts: int = 5
+    first_seconds: float = 1.0
+    largest_seconds: float = 20.0
+    sleep: Callable[[float], None] = time.sleep
+
+
+DEFAULT = Policy()
+
+
+def call(
+    action: Callable[[], _Result], policy: Policy = DEFAULT, reporter: Reporter | None = None
+) -> _Result:
+    """Run `action` until it does not raise `TransientError`, at most `policy.attempts` times.
+
+    Raises:
+        TransientError: the last one, when all tries failed in passing.
+    """
+    told = reporter or Silent()
+
+    def tell(state: tenacity.RetryCallState) -> None:
+        problem = state.outcome.exception() if state.outcome else None
+        told.note(f"trying again in {state.upcoming_sleep:.0f} s: {problem}")
+
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(errors.TransientError),
+        stop=tenacity.stop_after_attempt(policy.attempts),
+        wait=tenacity.wait_exponential_jitter(
+            initial=policy.first_seconds, max=policy.largest_seconds, jitter=policy.first_seconds
+        ),
+        sleep=policy.sleep,
+        before_sleep=tell,
+        reraise=True,
+    )
+    return retrying(action)
+
+
+def pauses(first_seconds: float, largest_seconds: float) -> Iterator[float]:
+    """Endless growing pauses with jitter, so that two pollers do not walk in step."""
+    pause = first_seconds
+    while True:
+        yield pause * _RANDOM.uniform(0.75, 1.25)
+        pause = min(pause * 1.5, largest_seconds)

@@ -1,0 +1,32 @@
+"""All failed checks in one error, so that nobody repairs them one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from release_tool import errors
+from release_tool.apple.checks import Check
+
+
+def require(found: Iterable[Check], message: str, *, hint: str = "") -> None:
+    """Pass when no check failed.
+
+    Args:
+        found: checks with their outcomes.
+        message: the verdict when one failed.
+        hint: the next step, where the failed checks name none.
+
+    Raises:
+        VerificationError: at least one failed; each is listed with expected and observed.
+    """
+    failed = [check for check in found if check.outcome == "failed"]
+    if failed:
+        named = "; ".join(dict.fromkeys(check.hint for check in failed if check.hint))
+        raise errors.VerificationError(
+            message, details=[_line(check) for check in failed], hint=named or hint
+        )
+
+
+def _line(check: Check) -> str:
+    name = f"{check.name} of {check.subject}" if check.subject else check.name
+    return f"{name}: expected {check.expected}, observed {check.observed or 'nothing'}"

@@ -1,0 +1,297 @@
+"""Promote: move the aliases, once the coordinator serves this release as latest.
+
+An alias is only ever replaced in the state in which it was seen, and the coordinator is asked
+after it was seen: whoever registers a newer release in between wins, in every order of events.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import semver
+
+from release_tool import errors
+from release_tool.files.workspace import Workspace
+from release_tool.plan import ReleasePlan
+from release_tool.progress import Reporter
+from release_tool.services import retries
+from release_tool.services.coordinator import Coordinator
+from release_tool.services.coordinator_rules import HASHES, Release
+from release_tool.services.object_store import ObjectStore, Outcome, StoredObject
+from release_tool.values import PromotedRelease, PublishedRelease, RegisteredRelease
+
+READS = (
+    "version",
+    "archive",
+    "publish",
+    "product.platform",
+    "limits.latest_poll_seconds",
+    "endpoints.r2_endpoint",
+    "endpoints.r2_bucket",
+    "endpoints.coordinator_url",
+)
+# Each lost race means that somebody else moved the alias; more than a few is a quarrel.
+_RACES = 4
+_FIRST_PAUSE_SECONDS = 1.0
+_LARGEST_PAUSE_SECONDS = 10.0
+
+
+def run(
+    plan: ReleasePlan,
+    published: PublishedRelease,
+    registered: RegisteredRelease,
+    *,
+    workspace: Workspace,  # noqa: ARG001
+    reporter: Reporter,
+    store: ObjectStore,
+    coordinator: Coordinator,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> PromotedRelease:
+    """Point the aliases at this release, unless a newer one is served.
+
+    Args:
+        plan: the release plan.
+        published: where the archive stands.
+        registered: what the coordinator has.
+        workspace: not used; every stage takes it.
+        reporter: is told how it went.
+        store: the bucket.
+        coordinator: the coordinator.
+        sleep: how to wait between questions.
+        clock: what measures the waiting.
+
+    Raises:
+        RemoteRefusedError: the coordinator serves other bytes under this version or ranks an
+            older one above it; an alias holds a newer release than the coordinator serves.
+        PendingError: it still serves an older release after the time for its cache.
+        VerificationError: an alias, read back, holds other bytes.
+        CredentialError, TransientError: the store or the coordinator.
+    """
+    promotion = _Promotion(
+        plan=plan,
+        published=published,
+        registered=registered,
+        reporter=reporter,
+        store=store,
+        coordinator=coordinator,
+        sleep=sleep,
+        clock=clock,
+        deadline=clock() + plan.limits.latest_poll_seconds,
+    )
+    return promotion.run()
+
+
+class _SupersededError(Exception):
+    """A newer release is served; there is nothing to do, and nothing wrong."""
+
+    def __init__(self, version: str) -> None:
+        super().__init__(version)
+        self.version = version
+
+
+@dataclass(kw_only=True)
+class _Promotion:
+    plan: ReleasePlan
+    published: PublishedRelease
+    registered: RegisteredRelease
+    reporter: Reporter
+    store: ObjectStore
+    coordinator: Coordinator
+    sleep: Callable[[float], None]
+    clock: Callable[[], float]
+    deadline: float
+
+    def run(self) -> PromotedRelease:
+        moved: list[str] = []
+        try:
+            self._await_latest()
+            source = self._source()
+            for alias in self._aliases():
+                self._move(source, alias)
+                moved.append(alias)
+        except _SupersededError as newer:
+            self.reporter.note(f"{newer.version} is newer and served as latest; nothing to move")
+            return self._outcome("superseded", newer.version, ())
+        self.reporter.note(f"latest serves {self.plan.version} · {len(moved)} aliases point to it")
+        return self._outcome("promoted", self.plan.version, tuple(moved))
+
+    def _outcome(self, outcome: str, latest: str, aliases: tuple[str, ...]) -> PromotedRelease:
+        return PromotedRelease.model_validate(
+            {
+                "version": self.plan.version,
+                "outcome": outcome,
+                "latest_version": latest,
+                "aliases": aliases,
+            }
+        )
+
+    def _aliases(self) -> list[str]:
+        names = [self.plan.archive.name, *self.plan.publish.legacy_aliases]
+        return [f"{self.plan.publish.prefix}/latest/{name}" for name in dict.fromkeys(names)]
+
+    def _source(self) -> StoredObject:
+        source = self.store.head(self.published.key)
+        if source is None or source.size != self.published.size:
+            raise errors.VerificationError(
+                "the published archive does not stand at its key any more",
+                subject=self.published.key,
+                expected=f"{self.published.size} bytes",
+                observed=f"{source.size} bytes" if source else "nothing",
+                hint="run the publish stage again: release-tool run --only publish",
+            )
+        return source
+
+    def _await_latest(self) -> None:
+        """Wait until the coordinator serves this release.
+
+        A coordinator of May keeps answering from a cache for a minute after a registration.
+        """
+        pauses = retries.pauses(_FIRST_PAUSE_SECONDS, _LARGEST_PAUSE_SECONDS)
+        while not self._is_latest(last=self._left() <= 0):
+            self.sleep(min(next(pauses), max(self._left(), 0.0)))
+
+    def _left(self) -> float:
+        return self.deadline - self.clock()
+
+    def _is_latest(self, *, last: bool) -> bool:
+        """Ask once; with `last`, an answer that is not ours is an error."""
+        try:
+            latest = self.coordinator.latest(self.registered.platform)
+        except errors.TransientError:
+            if last:
+                raise
+            return False
+        if latest and latest.version == self.registered.version:
+            _compare_row(self.registered, latest)
+            return True
+        if latest and is_newer(latest.version, self.registered.version):
+            raise _SupersededError(latest.version)
+        if last:
+            raise _not_served(self.registered.version, latest.version if latest else "")
+        return False
+
+    def _move(self, source: StoredObject, alias: str) -> None:
+        for _ in range(_RACES):
+            seen = self.store.head(alias)
+            # After the alias was seen, so that a newer release cannot slip in between.
+            self._await_latest()
+            if seen is not None and seen.etag == source.etag and seen.size == source.size:
+                break
+            if seen is not None and is_newer(seen.version, self.plan.version):
+                self._await_newer(alias, seen.version)
+            if self._copy(source, alias, seen) is Outcome.WRITTEN:
+                break
+            self.reporter.note(f"{alias} was moved by somebody else, looking again")
+        else:
+            raise errors.TransientError(
+                "somebody else keeps moving this alias", subject=alias, hint="run again"
+            )
+        self._read_back(alias)
+
+    def _copy(self, source: StoredObject, alias: str, seen: StoredObject | None) -> Outcome:
+        return self.store.copy(
+            source,
+            alias,
+            over=seen,
+            sha256=self.published.archive_sha256,
+            version=self.plan.version,
+        )
+
+    def _await_newer(self, alias: str, version: str) -> None:
+        """Wait until the coordinator serves the newer release that an alias already holds.
+
+        Raises:
+            _SupersededError: it does.
+            RemoteRefusedError: it does not, even after the time for its cache.
+        """
+        pauses = retries.pauses(_FIRST_PAUSE_SECONDS, _LARGEST_PAUSE_SECONDS)
+        while self._left() > 0:
+            self.sleep(min(next(pauses), max(self._left(), 0.0)))
+            self._await_latest()
+        raise errors.RemoteRefusedError(
+            f"an alias already holds {version}, which is newer, yet {self.plan.version} is latest",
+            subject=alias,
+            expected=f"the coordinator to serve {version}",
+            observed=f"it serves {self.plan.version}",
+            hint=f"if {version} was withdrawn, move the alias by hand; this never rolls back",
+        )
+
+    def _read_back(self, alias: str) -> None:
+        stands = self.store.head(alias)
+        digest = self.store.digest(stands, reporter=self.reporter) if stands else ""
+        if digest == self.published.archive_sha256:
+            return
+        # Not ours: either a newer release came in after the copy, or something is wrong.
+        self._await_latest()
+        if stands and is_newer(stands.version, self.plan.version):
+            self._await_newer(alias, stands.version)
+        raise errors.VerificationError(
+            "the alias, read back, holds other bytes",
+            subject=alias,
+            expected=self.published.archive_sha256,
+            observed=digest or "nothing",
+            hint="run again; if it stays, somebody else writes to this key",
+        )
+
+
+def _compare_row(registered: RegisteredRelease, latest: Release) -> None:
+    names = (*HASHES, "platform", "backend", "url")
+    differing = [
+        f"{name}: registered {getattr(registered, name)}, served {getattr(latest, name)}"
+        for name in names
+        if getattr(registered, name) != getattr(latest, name)
+    ]
+    if differing:
+        raise errors.RemoteRefusedError(
+            f"the coordinator serves {registered.version} with other facts than were registered",
+            details=differing,
+            hint="somebody registered this version again; the aliases were not moved",
+        )
+
+
+def _not_served(version: str, latest: str) -> errors.ReleaseError:
+    if latest and may_ranks_above(latest, version):
+        return errors.RemoteRefusedError(
+            f"the coordinator ranks {latest} above {version}, so it never serves {version}",
+            expected=f"{version}, by SemVer precedence",
+            observed=f"latest is {latest}",
+            hint=(
+                "a coordinator of May compares the numbers between dots and takes a prerelease "
+                f"for newer: deactivate {latest} there, then run again"
+            ),
+        )
+    return errors.PendingError(
+        f"the coordinator does not serve {version} as latest yet",
+        expected=version,
+        observed=latest or "no active release",
+        hint="run again to resume; if it stays, see whether the release was deactivated",
+    )
+
+
+def is_newer(version: str, than: str) -> bool:
+    """Whether `version` ranks above `than` by SemVer precedence; what is no SemVer never does."""
+    try:
+        return semver.Version.parse(version) > semver.Version.parse(than)
+    except ValueError:
+        return False
+
+
+def may_ranks_above(version: str, other: str) -> bool:
+    """Whether a coordinator of May ranks `version` above `other` although SemVer does not.
+
+    Its comparator splits at dots and scans one integer out of each piece, so `0.5.0-dev.1`
+    becomes 0, 5, 0, 1 and stands above `0.5.0`.
+    """
+    return not is_newer(version, other) and _may_rank(version) > _may_rank(other)
+
+
+def _may_rank(version: str) -> tuple[int, ...]:
+    pieces = [re.match(r"[0-9]{1,18}", piece) for piece in version.split(".")]
+    numbers = [int(piece.group()) if piece else 0 for piece in pieces]
+    while numbers and numbers[-1] == 0:
+        numbers.pop()
+    return tuple(numbers)

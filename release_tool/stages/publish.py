@@ -1,0 +1,242 @@
+"""Publish: the archive at its own key, created once, and read back as the world gets it.
+
+A key is written only while nothing stands there. The same bytes are success; other bytes are
+refused for ever, because a registered digest may point at them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import semver
+
+from release_tool import errors, progress
+from release_tool.apple import checks
+from release_tool.files.workspace import Workspace
+from release_tool.plan import ReleasePlan
+from release_tool.progress import Reporter
+from release_tool.services import addresses, public_url, retries
+from release_tool.services.object_store import ObjectStore, Outcome, StoredObject
+from release_tool.stages import findings
+from release_tool.values import PublishedRelease, ReleaseArchive, SmokeEvidence
+
+READS = (
+    "version",
+    "archive",
+    "publish.prefix",
+    "limits.archive_bytes",
+    "environment.provider",
+    "endpoints.r2_endpoint",
+    "endpoints.r2_bucket",
+    "endpoints.r2_public_url",
+)
+_CHUNK_BYTES = 1024 * 1024
+# A download of 2 GiB at 2 MB/s.
+_READ_BACK_SECONDS = 1000.0
+
+
+def run(
+    plan: ReleasePlan,
+    archive: ReleaseArchive,
+    evidence: SmokeEvidence,
+    *,
+    workspace: Workspace,
+    reporter: Reporter,
+    store: ObjectStore,
+    policy: retries.Policy = retries.DEFAULT,
+) -> PublishedRelease:
+    """Put the archive at its key if nothing stands there, and read it back.
+
+    Args:
+        plan: the release plan.
+        archive: the archive that ships.
+        evidence: what ran from exactly this archive.
+        workspace: holds the archive.
+        reporter: sees hashing, upload and read-back.
+        store: the bucket.
+        policy: how to retry the public address.
+
+    Raises:
+        VerificationError: the evidence is of another archive or of a kind that this environment
+            refuses; the archive has changed; the public address serves other bytes.
+        RemoteRefusedError: the key holds other bytes.
+        CredentialError, TransientError: the store.
+    """
+    public_base = addresses.base(plan.endpoints.r2_public_url, name="R2_PUBLIC_URL")
+    _judge_evidence(plan, archive, evidence)
+    _judge_archive(archive, workspace, reporter)
+    key = f"{plan.publish.prefix}/v{plan.version}/{plan.archive.name}"
+    outcome = store.create(
+        key,
+        workspace.path(archive.path),
+        sha256=archive.sha256,
+        version=plan.version,
+        reporter=reporter,
+    )
+    if outcome is Outcome.KEPT:
+        _judge_standing(plan, archive, key, store, reporter)
+    url = addresses.join(public_base, key)
+    _read_back(plan, archive, url, reporter, policy)
+    created = outcome is Outcome.WRITTEN
+    reporter.note("created, read back, same bytes" if created else "stood there, same bytes")
+    return PublishedRelease(
+        archive_sha256=archive.sha256, size=archive.size, key=key, url=url, created=created
+    )
+
+
+def _judge_evidence(plan: ReleasePlan, archive: ReleaseArchive, evidence: SmokeEvidence) -> None:
+    found = [
+        checks.compare("archive", expected=archive.sha256, observed=evidence.archive_sha256),
+        checks.compare("version", expected=plan.version, observed=evidence.version),
+        checks.compare(
+            "executable", expected=archive.binary_sha256, observed=evidence.executable_sha256
+        ),
+        _answers(evidence),
+    ]
+    if plan.environment.provider == "bundle":
+        found.extend(_bundle_checks(evidence))
+    findings.require(
+        found,
+        "the smoke evidence does not allow publishing this archive",
+        hint="run the smoke stage on this archive: release-tool run --only smoke",
+    )
+
+
+def _answers(evidence: SmokeEvidence) -> checks.Check:
+    agreeing = sum(prompt.agrees for prompt in evidence.prompts)
+    whole = len(evidence.prompts)
+    if whole and agreeing == whole:
+        return checks.passed("prompts", f"{agreeing} of {whole} agree")
+    return checks.failed(
+        "prompts", expected="each agrees, one at least", observed=f"{agreeing} of {whole} agree"
+    )
+
+
+def _bundle_checks(evidence: SmokeEvidence) -> list[checks.Check]:
+    """What a real environment asks: the bundle's own executable, on Apple Silicon."""
+    host = f"{evidence.host.system} {evidence.host.machine}"
+    return [
+        checks.compare("kind", expected="bundle", observed=evidence.kind),
+        checks.compare("host", expected="macos arm64", observed=host),
+        checks.compare(
+            "what ran", expected=evidence.executable_sha256, observed=evidence.ran_sha256
+        ),
+        checks.compare(
+            "--version", expected="ran", observed="ran" if evidence.version_ran else "not run"
+        ),
+    ]
+
+
+def _judge_archive(archive: ReleaseArchive, workspace: Workspace, reporter: Reporter) -> None:
+    """Digest the file as it lies on disk now; the record may be older than a mishap."""
+    path = workspace.path(archive.path)
+    digest = hashlib.sha256()
+    size = 0
+    try:
+        with progress.task(reporter, "hash", archive.size), path.open("rb") as source:
+            while chunk := source.read(_CHUNK_BYTES):
+                digest.update(chunk)
+                size += len(chunk)
+                reporter.advance("hash", len(chunk))
+    except OSError as problem:
+        raise errors.VerificationError(
+            "the archive cannot be read", subject=archive.path, observed=str(problem)
+        ) from problem
+    findings.require(
+        [
+            checks.compare("size", expected=f"{archive.size}", observed=f"{size}"),
+            checks.compare("sha256", expected=archive.sha256, observed=digest.hexdigest()),
+        ],
+        f"{archive.path} is not the archive that was recorded",
+        hint="run again: the archive stage notices the change",
+    )
+
+
+def _judge_standing(
+    plan: ReleasePlan, archive: ReleaseArchive, key: str, store: ObjectStore, reporter: Reporter
+) -> None:
+    """Accept what stands at the key only as exactly our bytes."""
+    there = store.head(key)
+    if there is None:
+        raise errors.TransientError(
+            "the key was taken and is empty now", subject=key, hint="run again"
+        )
+    digest = ""
+    if there.size <= plan.limits.archive_bytes:
+        digest = store.digest(there, reporter=reporter)
+    if digest != archive.sha256:
+        raise _taken(plan, archive, there, digest)
+
+
+def _taken(
+    plan: ReleasePlan, archive: ReleaseArchive, there: StoredObject, digest: str
+) -> errors.RemoteRefusedError:
+    version = plan.version
+    put = there.modified.strftime("%Y-%m-%d %H:%M UTC")
+    return errors.RemoteRefusedError(
+        f"cannot publish: {there.key} already holds other bytes",
+        details=[
+            f"there     {digest or 'too large to hash'} · {_megabytes(there.size)} · put {put}",
+            f"ours      {archive.sha256} · {_megabytes(archive.size)}",
+        ],
+        hint=(
+            "A registered hash may point at those bytes, so they are never overwritten. "
+            f"If {version} was never registered, release {_next_version(version)}."
+        ),
+    )
+
+
+def _next_version(version: str) -> str:
+    try:
+        parsed = semver.Version.parse(version)
+    except ValueError:
+        return "the next version"
+    if parsed.prerelease:
+        return str(parsed.bump_prerelease())
+    return str(parsed.bump_patch())
+
+
+def _read_back(
+    plan: ReleasePlan,
+    archive: ReleaseArchive,
+    url: str,
+    reporter: Reporter,
+    policy: retries.Policy,
+) -> None:
+    served = _served(plan, archive, url, reporter, policy)
+    if served != public_url.Served(sha256=archive.sha256, size=archive.size):
+        raise errors.VerificationError(
+            "the public address does not serve what was put",
+            subject=url,
+            expected=f"{archive.sha256}, {archive.size} bytes",
+            observed=f"{served.sha256}, {served.size} bytes" if served else "nothing (404)",
+            hint="R2_PUBLIC_URL must be the public address of R2_BUCKET, with nothing rewriting it",
+        )
+
+
+def _served(
+    plan: ReleasePlan,
+    archive: ReleaseArchive,
+    url: str,
+    reporter: Reporter,
+    policy: retries.Policy,
+) -> public_url.Served | None:
+    """Read the public address; a CDN may hold on to a 404 for a moment."""
+    pauses = retries.pauses(policy.first_seconds, policy.largest_seconds)
+    for _ in range(policy.attempts):
+        served = public_url.read(
+            url,
+            limit_bytes=plan.limits.archive_bytes,
+            seconds=_READ_BACK_SECONDS,
+            reporter=reporter,
+            total_bytes=archive.size,
+            policy=policy,
+        )
+        if served is not None:
+            return served
+        policy.sleep(next(pauses))
+    return None
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"
