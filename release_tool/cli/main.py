@@ -69,7 +69,7 @@ def cli() -> None:
     \b
     Try it without an account:  release-tool rehearse
     Check a profile:            release-tool verify-profile my.provisionprofile
-    """  # noqa: D301
+    """
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -1,0 +1,139 @@
+"""The ledger as a table: what is done, where, how long it took, and what went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+from pydantic import JsonValue, ValidationError
+
+from release_tool import data, values
+from release_tool.ledger import Ledger, Record
+from release_tool.report.summary import summary
+
+STAGES: Mapping[str, type[values.Value]] = {
+    "profile": values.VerifiedProfile,
+    "assemble": values.AssembledBundle,
+    "sign": values.SignedBundle,
+    "notarize": values.Notarization,
+    "staple": values.StapledBundle,
+    "archive": values.ReleaseArchive,
+    "smoke": values.SmokeEvidence,
+    "publish": values.PublishedRelease,
+    "register": values.RegisteredRelease,
+    "promote": values.PromotedRelease,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One stage's newest word."""
+
+    stage: str
+    outcome: str
+    """`done`, `failed`, `sent` (an intent without an answer) or `open`."""
+    text: str
+    at: str = ""
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overview:
+    """A release as its ledger tells it."""
+
+    folder: str
+    """The workspace."""
+    head: str
+    rows: tuple[Row, ...]
+
+    @property
+    def verdict(self) -> str:
+        """The state in one clause."""
+        failed = [row.stage for row in self.rows if row.outcome == "failed"]
+        if failed:
+            return f"{failed[0]} failed"
+        if all(row.outcome == "done" for row in self.rows if row.stage in {"register", "promote"}):
+            return "released"
+        done = [row.stage for row in self.rows if row.outcome == "done"]
+        return f"done up to {done[-1]}" if done else "not begun"
+
+    def as_json(self) -> dict[str, JsonValue]:
+        """For `--json`."""
+        return {
+            "folder": self.folder,
+            "verdict": self.verdict,
+            "head": self.head,
+            "stages": [
+                {
+                    "stage": row.stage,
+                    "outcome": row.outcome,
+                    "text": row.text,
+                    "at": row.at,
+                    "seconds": row.seconds,
+                    "notes": list(row.notes),
+                }
+                for row in self.rows
+            ],
+        }
+
+    def as_markdown(self) -> str:
+        """For the step summary of a job."""
+        environment = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(data.templates_folder()),
+            undefined=jinja2.StrictUndefined,
+            autoescape=False,  # noqa: S701 - markdown; cells are escaped by the filter below
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        environment.filters["cell"] = _cell
+        return environment.get_template("summary.md.j2").render(overview=self)
+
+
+def read(workspace: Path) -> Overview:
+    """Read a workspace's ledger.
+
+    Raises:
+        VerificationError: the ledger is damaged.
+    """
+    ledger = Ledger(workspace / "ledger")
+    rows = tuple(_row(stage, kind, ledger) for stage, kind in STAGES.items())
+    return Overview(folder=str(workspace), head=ledger.head, rows=rows)
+
+
+def _row(stage: str, kind: type[values.Value], ledger: Ledger) -> Row:
+    newest = next((record for record in reversed(ledger.records) if record.stage == stage), None)
+    if newest is None:
+        return Row(stage=stage, outcome="open", text="")
+    if newest.kind == "failure":
+        return Row(stage=stage, outcome="failed", text=_failure(newest), at=newest.at)
+    if newest.kind == "intent":
+        return Row(stage=stage, outcome="sent", text="sent, no answer recorded", at=newest.at)
+    try:
+        text = summary(kind.model_validate(newest.value))
+    except ValidationError:
+        text = f"recorded by {newest.tool}"
+    return Row(
+        stage=stage,
+        outcome="done",
+        text=text,
+        at=newest.at,
+        seconds=newest.seconds,
+        notes=newest.notes,
+    )
+
+
+def _failure(record: Record) -> str:
+    found = record.value
+    lines = found.get("lines") if isinstance(found, dict) else None
+    return str(lines[0]) if isinstance(lines, list) and lines else "failed"
+
+
+def _cell(text: str) -> str:
+    """Text that cannot leave its table cell nor start markup."""
+    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    for mark in "\\`*_[]|":
+        escaped = escaped.replace(mark, f"\\{mark}")
+    return " ".join(escaped.split())
