@@ -95,7 +95,8 @@ def _fault(text: str) -> str:
         return "it would travel in the clear"
     path = parts.path.rstrip("/")
     # urlsplit drops tabs and line ends silently, so the text as it stood is judged.
-    if not _PLAIN.fullmatch(text) or (path and posixpath.normpath(path) != path):
+    clean = not path or ("//" not in path and posixpath.normpath(path) == path)
+    if not clean or not _PLAIN.fullmatch(text):
         return "its path is not plain"
     return ""
 

@@ -1,0 +1,266 @@
+"""The coordinator's client against scripted answers: who sees the key, what each answer means."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from release_tool import errors
+from release_tool.services import coordinator, retries
+from release_tool.services.coordinator import Coordinator
+from release_tool.services.coordinator_rules import Release
+from tests import scripted_server
+from tests.scripted_server import Reply, ScriptedServer
+
+KEY = "rk-0123456789.abc~DEF"
+RELEASE = Release(
+    version="0.5.0",
+    platform="macos-arm64",
+    backend="mlx-swift",
+    binary_hash="a" * 64,
+    bundle_hash="b" * 64,
+    metallib_hash="c" * 64,
+    url="https://cdn.example/releases/v0.5.0/darkbloom-bundle-macos-arm64.tar.gz",
+    changelog='Ein "Zitat", <b>& ‮ 漢字\n`$(rm -rf /)`',
+)
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    """A server on loopback."""
+    with scripted_server.running() as made:
+        yield made
+
+
+def _client(server: ScriptedServer, key: str = KEY, prefix: str = "") -> Coordinator:
+    policy = retries.Policy(attempts=3, sleep=lambda _: None)
+    return Coordinator(
+        base_url=server.url + prefix, release_key=lambda: key, seconds=5, policy=policy
+    )
+
+
+def _reply(status: int, body: object, **headers: str) -> Reply:
+    return Reply(status, json.dumps(body).encode(), headers)
+
+
+def _refusal(status: int, kind: str, message: str) -> Reply:
+    return _reply(status, {"error": {"type": kind, "message": message}})
+
+
+def test_a_registration_carries_the_fields_of_may_and_the_key(server: ScriptedServer) -> None:
+    """The eight fields, nothing that we cannot prove, and the key in its one header."""
+    server.says(_reply(200, {"status": "release_registered", "release": asdict(RELEASE)}))
+    answer = _client(server).register(RELEASE)
+    assert answer == coordinator.Registration(status="release_registered", release=RELEASE)
+    sent = server.requests[0]
+    assert (sent.method, sent.path) == ("POST", "/v1/releases")
+    assert sent.headers["authorization"] == f"Bearer {KEY}"
+    assert json.loads(sent.body) == asdict(RELEASE)
+    assert not {"template_hashes", "python_hash", "runtime_hash"} & set(json.loads(sent.body))
+
+
+def test_a_path_prefix_of_the_coordinator_is_kept(server: ScriptedServer) -> None:
+    """A coordinator may live below a path."""
+    server.says(_refusal(404, "not_found", "no active release"))
+    assert _client(server, prefix="/deep/er/").latest("macos-arm64") is None
+    assert server.requests[0].path == "/deep/er/v1/releases/latest?platform=macos-arm64"
+
+
+def test_the_key_never_follows_a_redirect(server: ScriptedServer) -> None:
+    """A redirect is refused by name, and its target sees no request at all."""
+    with scripted_server.running() as other:
+        other.says(Reply())
+        for status in (301, 302, 303, 307, 308):
+            server.says(Reply(status, b"", {"Location": other.url + "/v1/releases"}))
+            with pytest.raises(errors.RemoteRefusedError, match="redirect") as caught:
+                _client(server).register(RELEASE)
+            assert other.url in caught.value.observed
+        assert other.requests == []
+
+
+def test_the_key_never_travels_in_the_clear() -> None:
+    """Plain http is refused for any host but this one, before the key is asked for."""
+
+    def never() -> str:
+        message = "the key was revealed"
+        raise AssertionError(message)
+
+    with pytest.raises(errors.UsageError):
+        Coordinator(base_url="http://coordinator.example", release_key=never)
+
+
+def test_reading_needs_no_key(server: ScriptedServer) -> None:
+    """Public questions carry no Authorization, and the key is not even revealed."""
+    server.says(_reply(200, asdict(RELEASE)))
+    client = Coordinator(base_url=server.url, release_key=lambda: 1 / 0)  # type: ignore[arg-type, return-value]
+    assert client.latest("macos-arm64") == RELEASE
+    assert client.current() is not None
+    assert all("authorization" not in request.headers for request in server.requests)
+
+
+@pytest.mark.parametrize("key", ["", "with space", "two\nlines", "ends\r\n", "ключ", "a\tb"])
+def test_a_key_that_cannot_be_a_token_is_never_shown(server: ScriptedServer, key: str) -> None:
+    """The error says what is wrong and not what the key is."""
+    server.says(Reply())
+    with pytest.raises(errors.CredentialError) as caught:
+        _client(server, key).register(RELEASE)
+    shown = "\n".join(caught.value.lines())
+    assert not key.strip() or key.strip() not in shown
+    assert server.requests == []
+
+
+def test_an_echoed_key_is_not_shown(server: ScriptedServer) -> None:
+    """What stands before a coordinator may echo the header; the error does not."""
+    server.says(Reply(502, f"upstream refused Bearer {KEY}".encode()))
+    with pytest.raises(errors.TransientError) as caught:
+        _client(server).register(RELEASE)
+    assert KEY not in "\n".join(caught.value.lines())
+    assert KEY not in repr(_client(server))
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "message", "expected"),
+    [
+        (400, "invalid_request_error", "version is required", errors.RemoteRefusedError),
+        (400, "invalid_request_error", "invalid JSON: unknown field", errors.RemoteRefusedError),
+        (401, "unauthorized", "invalid release key", errors.CredentialError),
+        (403, "forbidden", "error code: 1010", errors.RemoteRefusedError),
+        (409, "app_attest_qualification_required", "pending", errors.RemoteRefusedError),
+        (429, "rate_limited", "slow down", errors.TransientError),
+        (500, "internal_error", "store write failed", errors.TransientError),
+        (503, "not_configured", "no CDN URL", errors.RemoteRefusedError),
+        (503, "qualification_unavailable", "later", errors.TransientError),
+    ],
+)
+def test_each_refusal_has_its_remedy_and_its_text(
+    server: ScriptedServer,
+    status: int,
+    kind: str,
+    message: str,
+    expected: type[errors.ReleaseError],
+) -> None:
+    """The status table of the contract, with the coordinator's own words, in one request."""
+    server.says(_refusal(status, kind, message))
+    with pytest.raises(expected) as caught:
+        _client(server).register(RELEASE)
+    assert type(caught.value) is expected
+    assert caught.value.observed == f"{status} {kind}: {message}"
+    assert caught.value.hint
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("download bundle: unexpected status 503", errors.TransientError),
+        ("download bundle: context deadline exceeded", errors.TransientError),
+        ("read bundle: unexpected EOF", errors.TransientError),
+        ("bundle hash mismatch", errors.RemoteRefusedError),
+        ("binary hash mismatch after download bundle", errors.RemoteRefusedError),
+        ("bundle exceeds 2 GiB", errors.RemoteRefusedError),
+        ("unsafe member ../read bundle", errors.RemoteRefusedError),
+    ],
+)
+def test_download_trouble_is_told_from_verdicts(
+    server: ScriptedServer, message: str, expected: type[errors.ReleaseError]
+) -> None:
+    """Both are 400s with one prefix; only the coordinator's own download may be tried again."""
+    prefix = "release artifact verification failed: "
+    server.says(_refusal(400, "invalid_request_error", prefix + message))
+    with pytest.raises(expected) as caught:
+        _client(server).register(RELEASE)
+    assert type(caught.value) is expected
+
+
+def test_a_body_over_the_cap_is_never_sent(server: ScriptedServer) -> None:
+    """64 KiB exactly may travel; one byte more is refused here."""
+    server.says(_reply(200, {"status": "release_registered", "release": {}}))
+    spare = 64 * 1024 - len(
+        json.dumps(asdict(replace(RELEASE, changelog="")), separators=(",", ":"))
+    )
+    _client(server).register(replace(RELEASE, changelog="x" * spare))
+    assert len(server.requests[0].body) == 64 * 1024
+    with pytest.raises(errors.UsageError):
+        _client(server).register(replace(RELEASE, changelog="x" * (spare + 1)))
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html>",
+        b"[]",
+        b"null",
+        b'{"status":"release_registered"}',
+        b'{"status":1,"release":{}}',
+        b'{"status":"release_registered","release":{"version":5}}',
+        b"[" * 100_000,
+        b"\xff\xfe",
+    ],
+)
+def test_an_answer_that_cannot_be_read_is_one_error(server: ScriptedServer, body: bytes) -> None:
+    """A 200 that is no registration is a failed verification and never a traceback."""
+    server.says(Reply(200, body))
+    with pytest.raises(errors.VerificationError):
+        _client(server).register(RELEASE)
+
+
+@settings(max_examples=150)
+@given(
+    st.binary(max_size=60)
+    | st.recursive(
+        st.none() | st.text(max_size=5) | st.integers(),
+        lambda inner: (
+            st.lists(inner, max_size=2)
+            | st.dictionaries(st.sampled_from(["error", "type", "message", "x"]), inner, max_size=2)
+        ),
+        max_leaves=6,
+    ).map(lambda tree: json.dumps(tree).encode())
+)
+def test_any_error_body_is_shown_as_plain_text(body: bytes) -> None:
+    """Whatever a refusal carries, its text is bounded and holds no control characters."""
+    shown = coordinator._error(body).shown(400)
+    assert shown.isprintable()
+    assert len(shown) <= 600
+
+
+def test_questions_are_asked_again_after_passing_faults(server: ScriptedServer) -> None:
+    """Reading is free to repeat: 503, 429, then the answer."""
+    server.says(
+        _refusal(503, "release_not_ready", "catalog"),
+        _refusal(429, "rate_limited", ""),
+        _reply(200, asdict(RELEASE) | {"active": True, "created_at": "2026-05-14T21:51:00Z"}),
+    )
+    assert _client(server).latest("macos-arm64") == RELEASE
+    assert len(server.requests) == 3
+
+
+def test_a_404_that_is_no_coordinators_is_refused(server: ScriptedServer) -> None:
+    """Only the coordinator's own `not_found` means that there is no release."""
+    server.says(Reply(404, b"404 page not found"))
+    with pytest.raises(errors.RemoteRefusedError, match="latest"):
+        _client(server).latest("macos-arm64")
+
+
+def test_an_unready_version_page_tells_nothing(server: ScriptedServer) -> None:
+    """`/api/version` differs between coordinators: what is not understood is no answer."""
+    server.says(_reply(200, {"version": 1}))
+    assert _client(server).current() is None
+    server.says(Reply(404, b""))
+    assert _client(server).current() is None
+
+
+def test_the_key_can_be_checked_without_registering(server: ScriptedServer) -> None:
+    """An empty object is refused for its fields once the key holds, and for the key before."""
+    server.says(_refusal(400, "invalid_request_error", "version is required"))
+    _client(server).check_key()
+    assert server.requests[0].body == b"{}"
+    server.says(_refusal(401, "unauthorized", "invalid release key"))
+    with pytest.raises(errors.CredentialError):
+        _client(server).check_key()

@@ -1,0 +1,166 @@
+"""The cautions of every HTTP request."""
+
+from __future__ import annotations
+
+import inspect
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+import urllib3
+
+from release_tool import errors
+from release_tool.services import addresses, http_client
+from tests import scripted_server
+from tests.scripted_server import Reply, ScriptedServer
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    """A server on loopback."""
+    with scripted_server.running() as made:
+        yield made
+
+
+def _get(address: str, *, seconds: float = 5.0, limit: int = 1000) -> http_client.Answer:
+    return http_client.exchange("GET", address, seconds=seconds, limit_bytes=limit)
+
+
+def test_an_answer_is_read_whole_and_the_agent_is_named(server: ScriptedServer) -> None:
+    """Status, headers and body come back; the request names itself and asks for plain bytes."""
+    server.says(Reply(418, b"short and stout", {"X-Pot": "tea"}))
+    answer = _get(server.url)
+    assert (answer.status, answer.body) == (418, b"short and stout")
+    assert answer.headers["x-pot"] == "tea"
+    sent = server.requests[0].headers
+    assert sent["user-agent"].startswith("release-tool/")
+    assert sent["accept-encoding"] == "identity"
+
+
+def test_a_redirect_is_an_answer_and_not_followed(server: ScriptedServer) -> None:
+    """A 302 is handed back, and its target is never asked."""
+    with scripted_server.running() as other:
+        other.says(Reply())
+        server.says(Reply(302, b"", {"Location": other.url}))
+        assert _get(server.url).status == 302
+        assert other.requests == []
+
+
+def test_a_netrc_never_replaces_our_authorization(
+    server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The header that we make is the header that arrives, whatever `.netrc` says."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login somebody password else\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setattr(addresses, "is_loopback", lambda _: False)
+    monkeypatch.setenv("NO_PROXY", "*")
+    server.says(Reply())
+    http_client.exchange(
+        "GET", server.url, seconds=5, limit_bytes=10, headers={"Authorization": "Bearer ours"}
+    )
+    assert server.requests[0].headers["authorization"] == "Bearer ours"
+
+
+def test_no_proxy_stands_before_loopback(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Proxies of the environment do not see what goes to this machine."""
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    server.says(Reply(200, b"direct"))
+    assert _get(server.url).body == b"direct"
+
+
+def test_a_body_over_the_limit_is_refused(server: ScriptedServer) -> None:
+    """A peer cannot fill the memory."""
+    server.says(Reply(200, b"x" * 5000))
+    with pytest.raises(errors.RemoteRefusedError):
+        _get(server.url, limit=4999)
+    assert len(_get(server.url, limit=5000).body) == 5000
+
+
+def test_a_body_that_ends_early_is_a_passing_fault(server: ScriptedServer) -> None:
+    """Fewer bytes than declared are never taken for the whole."""
+    server.says(Reply(200, b"half", declared=8))
+    with pytest.raises(errors.TransientError):
+        _get(server.url)
+
+
+def test_nobody_listening_is_a_passing_fault() -> None:
+    """A refused connection says which address and why, without library internals."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{unused.getsockname()[1]}"
+    with pytest.raises(errors.TransientError) as caught:
+        _get(address)
+    assert "refused" in caught.value.observed
+    assert " object at 0x" not in caught.value.observed
+
+
+def test_a_body_that_drips_runs_out_of_time() -> None:
+    """The budget holds for the whole answer, not only for each silence."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        dripping = threading.Thread(target=_drip, args=(listener,))
+        dripping.start()
+        started = time.monotonic()
+        with pytest.raises(errors.TransientError):
+            _get(f"http://127.0.0.1:{listener.getsockname()[1]}", seconds=0.6)
+        assert time.monotonic() - started < 3
+        dripping.join()
+
+
+def _drip(listener: socket.socket) -> None:
+    peer, _ = listener.accept()
+    with peer:
+        peer.recv(4096)
+        peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+        try:
+            for _ in range(30):
+                peer.sendall(b"x")
+                time.sleep(0.1)
+        except OSError:
+            return
+
+
+def _classes(module: object, base: type[BaseException]) -> list[type[BaseException]]:
+    found = [member for _, member in inspect.getmembers(module, inspect.isclass)]
+    return [member for member in found if issubclass(member, base)]
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        *_classes(requests.exceptions, requests.RequestException),
+        *_classes(urllib3.exceptions, urllib3.exceptions.HTTPError),
+    ],
+    ids=lambda foreign: f"{foreign.__module__}.{foreign.__name__}",
+)
+def test_every_exception_of_the_libraries_is_caught(foreign: type[BaseException]) -> None:
+    """Whatever requests or urllib3 raise on this road becomes one of ours."""
+    problem = foreign.__new__(foreign)
+    vars(problem).update(partial=0, expected=1, length=b"x")  # what some texts are made of
+    assert isinstance(problem, Exception)
+    ours = http_client.convert(problem, "https://cdn.example")
+    assert isinstance(ours, errors.ReleaseError)
+    with pytest.raises(type(ours)), http_client._converted("https://cdn.example"):
+        raise problem
+
+
+def test_a_certificate_that_does_not_hold_is_no_passing_fault() -> None:
+    """A wrong certificate is exit 6: trying again would not make it right."""
+    problem = requests.exceptions.SSLError("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed")
+    assert isinstance(http_client.convert(problem, "x"), errors.VerificationError)
+    broken = requests.exceptions.SSLError("EOF occurred in violation of protocol")
+    assert isinstance(http_client.convert(broken, "x"), errors.TransientError)
+
+
+def test_a_wrong_address_is_a_usage_error() -> None:
+    """What cannot be requested at all is not retried."""
+    with pytest.raises(errors.UsageError):
+        _get("gopher://127.0.0.1/")
