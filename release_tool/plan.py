@@ -17,6 +17,10 @@ TeamID = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9]{10}$")]
 SHA256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,254}$")]
+EnvironmentName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
+RelativePath = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9_.+@ -]+(/[A-Za-z0-9_.+@ -]+)*$")
+]
 MacOSVersion = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,3}\.[0-9]{1,3}$")]
 Role = Literal["provider", "enclave", "helper"]
 
@@ -74,8 +78,8 @@ class Metallib(Part):
 class Resource(Part):
     """A file or bundle copied from the binaries folder into `Contents/Resources`."""
 
-    source: str
-    destination: str
+    source: RelativePath
+    destination: RelativePath
 
 
 class CapabilityMarker(Part):
@@ -122,21 +126,21 @@ class Archive(Part):
 class Limits(Part):
     """Bounds of the coordinator and the installer, and our own on waiting."""
 
-    archive_bytes: int = 2 * 1024**3
-    member_bytes: int = 512 * 1024**2
-    members: int = 16_384
-    changelog_bytes: int = 48 * 1024
+    archive_bytes: int = Field(default=2 * 1024**3, gt=0)
+    member_bytes: int = Field(default=512 * 1024**2, gt=0)
+    members: int = Field(default=16_384, gt=0)
+    changelog_bytes: int = Field(default=48 * 1024, ge=0, le=60 * 1024)
     """The coordinator refuses a body over 64 KiB; only the changelog can be long."""
-    provider_start_seconds: float = 120
-    request_seconds: float = 150
-    latest_poll_seconds: float = 150
+    provider_start_seconds: float = Field(default=120, gt=0, allow_inf_nan=False)
+    request_seconds: float = Field(default=150, gt=0, allow_inf_nan=False)
+    latest_poll_seconds: float = Field(default=150, gt=0, allow_inf_nan=False)
     """A May coordinator caches `latest` for 60 s and registration does not clear it."""
 
 
 class Smoke(Part):
     """What is asked of the provider, and what must come back."""
 
-    prompts: tuple[str, ...]
+    prompts: tuple[str, ...] = Field(min_length=1)
     max_tokens: int = Field(default=24, ge=1)
     model: str
     """A model id that the host's hub cache holds, or a folder."""
@@ -157,19 +161,20 @@ class ModelData(Part):
 class Publish(Part):
     """Keys in the object store."""
 
-    prefix: str = "releases"
+    prefix: RelativePath = "releases"
     legacy_aliases: tuple[FileName, ...] = ()
     """Further names under `releases/latest/` that old installers still ask for."""
 
 
-class Environment(Part):
-    """One environment: endpoints, trust, signer and what it accepts."""
+class EnvironmentPolicy(Part):
+    """What an environment trusts, signs with and accepts."""
 
-    name: str
-    prefix: str
+    prefix: Annotated[str, StringConstraints(pattern=r"^([A-Z][A-Z0-9]*_)?$")] = ""
     """Prefix of its settings: `DEV_`, `PROD_`; empty for the embedded environment."""
     legacy_fallback: bool = False
     """Whether an unprefixed setting serves, with a notice, where the prefixed one is empty."""
+    tags: Literal["none", "development", "release"] = "none"
+    """Which tags select it when nobody names an environment: `-dev.` tags, or all others."""
     embedded: bool = False
     """Runs on look-alikes on loopback, with settings made for the run."""
     trust: Literal["apple", "look-alike"]
@@ -183,6 +188,12 @@ class Environment(Part):
     require_default_branch: bool = False
     require_known_source: bool = False
     """Whether an `unknown` source commit, digest or test outcome is refused."""
+
+
+class Environment(EnvironmentPolicy):
+    """The environment of this release."""
+
+    name: EnvironmentName
 
 
 class Endpoints(Part):

@@ -1,0 +1,34 @@
+"""Where the data beside the code lies: in a checkout at its top, in a wheel under `_data`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from release_tool import errors
+
+_PACKAGE = Path(__file__).resolve().parent
+RELEASE_FILE = "release.yaml"
+
+
+def release_file() -> Path:
+    """The `release.yaml` that came with this tool."""
+    return _find(RELEASE_FILE)
+
+
+def templates_folder() -> Path:
+    """The jinja2 templates."""
+    return _find("templates")
+
+
+def entitlements_folder() -> Path:
+    """The entitlements: one property list for each executable role."""
+    return _find("entitlements")
+
+
+def _find(name: str) -> Path:
+    for folder in (_PACKAGE / "_data", _PACKAGE.parent):
+        if (folder / name).exists():
+            return folder / name
+    raise errors.HostError(
+        f"this installation of release-tool lacks {name}", hint="install it again from its wheel"
+    )

@@ -1,0 +1,291 @@
+"""`release.yaml` by its model: every fault at once, each with its line, and "did you mean"."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import Field, JsonValue, ValidationError
+from pydantic_core import ErrorDetails
+
+from release_tool.plan import (
+    Archive,
+    Bundle,
+    EnvironmentName,
+    EnvironmentPolicy,
+    Limits,
+    ModelData,
+    Part,
+    Product,
+    Profile,
+    Publish,
+    Smoke,
+)
+from release_tool.release_yaml import Document, Location, dotted
+
+
+class KnownEndpoints(Part):
+    """Endpoints that are no secrets; the settings of the same names win over them."""
+
+    r2_endpoint: str = ""
+    r2_public_url: str = ""
+    r2_bucket: str = ""
+    coordinator_url: str = ""
+
+
+class EnvironmentSection(EnvironmentPolicy):
+    """One environment of the file."""
+
+    endpoints: KnownEndpoints = KnownEndpoints()
+
+
+class SourceRules(Part):
+    """How the tree that a release is cut from is judged."""
+
+    default_branch: str = Field(default="", pattern=r"^([A-Za-z0-9][A-Za-z0-9._/-]{0,199})?$")
+    """Empty: what the remote calls its default branch."""
+
+
+class ReleaseFile(Part):
+    """A release as data: what is built into it, and the environments that it goes to."""
+
+    product: Product
+    bundle: Bundle
+    profile: Profile = Profile()
+    archive: Archive
+    publish: Publish = Publish()
+    limits: Limits = Limits()
+    smoke: Smoke
+    small_model: ModelData
+    source: SourceRules = SourceRules()
+    environments: dict[EnvironmentName, EnvironmentSection] = Field(min_length=1)
+
+
+def validate(
+    document: Document, origins: Mapping[Location, str]
+) -> tuple[ReleaseFile | None, list[str]]:
+    """Judge the values by the model; returns the release, or None, and every fault with its place.
+
+    Args:
+        document: what was read.
+        origins: places that did not come from the file, such as `--model`.
+    """
+    try:
+        release = ReleaseFile.model_validate_json(json.dumps(document.data), strict=True)
+    except ValidationError as problem:
+        found: dict[Location, str] = {}
+        for fault in problem.errors():
+            location = _known(fault["loc"], document, missing=fault["type"] == "missing")
+            # A union reports one fault for each of its branches; the first says enough.
+            found.setdefault(location, _fault(fault, location, document, origins))
+        return None, [*document.problems, *found.values()]
+    disagreeing = [
+        f"{origins.get(location) or document.at(location)}: {text}"
+        for location, text in disagreements(release)
+    ]
+    return release, [*document.problems, *disagreeing]
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of `release.yaml`, for editors."""
+    made = ReleaseFile.model_json_schema()
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "release.yaml",
+        **{key: value for key, value in made.items() if key != "title"},
+    }
+
+
+def disagreements(release: ReleaseFile) -> Iterator[tuple[Location, str]]:
+    """What is well-formed but does not fit together."""
+    yield from _in_product(release)
+    yield from _in_bundle(release.bundle)
+    yield from _in_paths(release)
+    prefixes: dict[str, str] = {}
+    for name, section in release.environments.items():
+        yield from _in_environment(name, section)
+        if section.prefix and prefixes.setdefault(section.prefix, name) != name:
+            yield (
+                ("environments", name, "prefix"),
+                f"{section.prefix} is already the prefix of {prefixes[section.prefix]}",
+            )
+
+
+def _in_product(release: ReleaseFile) -> Iterator[tuple[Location, str]]:
+    product = release.product
+    for at, group in enumerate(product.access_groups):
+        if not group.startswith(f"{product.team_id}.") or "*" in group:
+            yield (
+                ("product", "access_groups", at),
+                f"access group {group} is not one of team {product.team_id}",
+            )
+    if not product.signing_identity.endswith(f"({product.team_id})"):
+        yield (
+            ("product", "signing_identity"),
+            f"the signing identity does not end with ({product.team_id})",
+        )
+    derived = f"darkbloom-bundle-{product.platform}.tar.gz"
+    if release.archive.name != derived:
+        yield ("archive", "name"), f"the coordinator asks for {derived}, not {release.archive.name}"
+
+
+def _in_bundle(bundle: Bundle) -> Iterator[tuple[Location, str]]:
+    executables = [*bundle.executables, *bundle.helpers]
+    names = [executable.name for executable in executables]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        yield ("bundle", "executables"), f"{name} is listed twice"
+    main = [entry for entry in bundle.executables if entry.name == bundle.main_executable]
+    if not main or main[0].role != "provider":
+        yield (
+            ("bundle", "main_executable"),
+            f"{bundle.main_executable} is not an executable with the role provider",
+        )
+    if sum(executable.role == "provider" for executable in executables) != 1:
+        yield ("bundle", "executables"), "exactly one executable has the role provider"
+    if main and not main[0].flat_copy:
+        yield ("bundle", "main_executable"), "the coordinator reads the main executable in bin/"
+    for at, helper in enumerate(bundle.helpers):
+        if helper.flat_copy:
+            yield ("bundle", "helpers", at), f"{helper.name} must not appear under bin/"
+    for at, grant in enumerate(bundle.when_granted):
+        if grant.executable not in names:
+            yield (
+                ("bundle", "when_granted", at, "executable"),
+                f"{grant.executable} is not an executable of the bundle",
+            )
+
+
+def _in_paths(release: ReleaseFile) -> Iterator[tuple[Location, str]]:
+    for at, resource in enumerate(release.bundle.resources):
+        for key in ("source", "destination"):
+            if _climbs(getattr(resource, key)):
+                yield ("bundle", "resources", at, key), f"{key} leaves its folder"
+    if _climbs(release.publish.prefix):
+        yield ("publish", "prefix"), "the prefix is not a plain path"
+
+
+def _climbs(path: str) -> bool:
+    return any(step in (".", "..") for step in path.split("/"))
+
+
+def _in_environment(name: str, section: EnvironmentSection) -> Iterator[tuple[Location, str]]:
+    place: Location = ("environments", name)
+    if section.embedded:
+        if section.prefix or section.legacy_fallback:
+            yield place, f"{name} is embedded: its settings are made for the run, not read"
+        if section.tags != "none":
+            yield (*place, "tags"), f"{name} is embedded: no tag selects it"
+        return
+    if section.trust != "apple":
+        yield (*place, "trust"), f"only an embedded environment may trust a {section.trust}"
+    if section.provider != "bundle":
+        yield (*place, "provider"), "only an embedded environment may be smoked with a stand-in"
+    if not section.prefix:
+        yield place, f"{name} has no prefix for its settings"
+    if not section.timestamp_url:
+        yield place, f"{name} names no timestamp_url"
+
+
+def _fault(
+    fault: ErrorDetails, location: Location, document: Document, origins: Mapping[Location, str]
+) -> str:
+    where = origins.get(location) or document.at(location)
+    path = dotted(location)
+    if fault["type"] == "extra_forbidden":
+        return f"{where}: unknown key {path}{_did_you_mean(location)}"
+    if fault["type"] == "missing":
+        return f"{where}: {path} is missing"
+    return f"{where}: {path} is {_observed(fault['input'])}, expected {_expected(fault)}"
+
+
+def _known(location: Location, document: Document, *, missing: bool) -> Location:
+    """Cut what pydantic adds to a location, such as the branch of a union."""
+    if missing:
+        return location
+    while location and location not in document.lines and not _within(document.data, location):
+        location = location[:-1]
+    return location
+
+
+def _within(data: JsonValue, location: Location) -> bool:
+    found: Any = data
+    for step in location:
+        try:
+            found = found[step]
+        except (KeyError, IndexError, TypeError):
+            return False
+    return True
+
+
+def _did_you_mean(location: Location) -> str:
+    close = difflib.get_close_matches(str(location[-1]), _keys_at(location[:-1]), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _keys_at(location: Location) -> list[str]:
+    """The keys that the model knows at a place, read from its own schema."""
+    whole = schema()
+    place: dict[str, Any] = whole
+    for step in location:
+        place = _resolved(place, whole)
+        if isinstance(step, int):
+            place = place.get("items", {})
+        elif step in place.get("properties", {}):
+            place = place["properties"][step]
+        else:
+            place = _values_of(place)
+    return list(_resolved(place, whole).get("properties", {}))
+
+
+def _values_of(place: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of the values of a mapping with free keys."""
+    by_pattern = list(place.get("patternProperties", {}).values())
+    found = by_pattern[0] if by_pattern else place.get("additionalProperties")
+    return found if isinstance(found, dict) else {}
+
+
+def _resolved(place: dict[str, Any], whole: Mapping[str, Any]) -> dict[str, Any]:
+    reference = place.get("$ref")
+    if not isinstance(reference, str):
+        return place
+    found = whole["$defs"][reference.rsplit("/", 1)[-1]]
+    return found if isinstance(found, dict) else {}
+
+
+_EXPECTED = {
+    "string_type": "text (in quotes where it looks like a number)",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "dict_type": "keys and values",
+    "model_type": "keys and values",
+    "dataclass_type": "keys and values",
+}
+
+
+def _expected(fault: ErrorDetails) -> str:
+    known = _EXPECTED.get(fault["type"])
+    if known:
+        return known
+    context = fault.get("ctx", {})
+    if "pattern" in context:
+        return f"text of the form {context['pattern']}"
+    if "expected" in context:
+        return str(context["expected"])
+    message = fault["msg"].removeprefix("Input should ").removeprefix("be ")
+    return message[:1].lower() + message[1:]
+
+
+def _observed(found: object) -> str:
+    if isinstance(found, str):
+        return repr(found[:80])
+    if isinstance(found, dict):
+        return "keys and values"
+    if isinstance(found, list):
+        return "a list"
+    if found is None:
+        return "empty"
+    return json.dumps(found)[:80]
