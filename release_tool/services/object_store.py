@@ -12,7 +12,7 @@ import enum
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -274,7 +274,7 @@ class ObjectStore:
                 answer = self._client.get_object(
                     Bucket=self.bucket, Key=stored.key, IfMatch=stored.etag
                 )
-                with answer["Body"] as body:
+                with closing(answer["Body"]) as body:
                     while chunk := body.read(_CHUNK_BYTES):
                         digest.update(chunk)
                         reporter.advance("read back", len(chunk))
