@@ -1,0 +1,86 @@
+"""Read-only probes before any work: every finding at once, within a minute."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+from release_tool import errors
+
+_BUDGET_SECONDS = 55.0
+# What the reader must mend first decides the exit code; a passing fault only when nothing else is.
+_GRAVITY: tuple[type[errors.ReleaseError], ...] = (
+    errors.UsageError,
+    errors.HostError,
+    errors.CredentialError,
+    errors.VerificationError,
+    errors.RemoteRefusedError,
+    errors.PendingError,
+    errors.TransientError,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """One question to a service, a key or a file; it changes nothing."""
+
+    name: str
+    stages: frozenset[str]
+    """The stages that need a good answer."""
+    ask: Callable[[], None]
+    """Raises a `ReleaseError` when the answer is bad."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """A bad answer."""
+
+    probe: str
+    problem: errors.ReleaseError
+
+
+def run(probes: Sequence[Probe], stages: Collection[str]) -> list[str]:
+    """Ask everything that the coming stages need; returns the names of what was asked.
+
+    Raises:
+        ReleaseError: at least one answer is bad; its class is that of the gravest finding.
+    """
+    asked = [probe for probe in probes if probe.stages.intersection(stages)]
+    findings = _ask_all(asked)
+    if findings:
+        raise _error(findings)
+    return [probe.name for probe in asked]
+
+
+def _ask_all(probes: Sequence[Probe]) -> list[Finding]:
+    deadline = time.monotonic() + _BUDGET_SECONDS
+    pool = concurrent.futures.ThreadPoolExecutor(max_workers=max(len(probes), 1))
+    futures = [(probe, pool.submit(probe.ask)) for probe in probes]
+    findings = []
+    for probe, future in futures:
+        try:
+            future.result(timeout=max(deadline - time.monotonic(), 0.1))
+        except TimeoutError:
+            late = errors.TransientError(f"no answer within {_BUDGET_SECONDS:.0f} s")
+            findings.append(Finding(probe=probe.name, problem=late))
+        except errors.ReleaseError as problem:
+            findings.append(Finding(probe=probe.name, problem=problem))
+    # A probe that hangs must not hold the verdict back.
+    pool.shutdown(wait=False, cancel_futures=True)
+    return findings
+
+
+def _error(findings: Sequence[Finding]) -> errors.ReleaseError:
+    kinds = [kind for kind in _GRAVITY if any(isinstance(f.problem, kind) for f in findings)]
+    details: list[str] = []
+    for finding in findings:
+        lines = finding.problem.lines()
+        details.append(f"{finding.probe}: {lines[0]}")
+        details.extend(f"  {line}" for line in lines[1:])
+    count = len(findings)
+    return (kinds[0] if kinds else errors.HostError)(
+        f"preflight: {count} {'finding' if count == 1 else 'findings'}, nothing was started",
+        details=details,
+    )
