@@ -35,6 +35,9 @@ class BundleTree(Protocol):
     def read(self, path: str) -> bytes:
         """The content of a regular file; `VerificationError` where there is none."""
 
+    def head(self, path: str, count: int) -> bytes:
+        """The first `count` bytes of a regular file, fewer where it is shorter."""
+
     def digest(self, path: str, algorithm: str) -> bytes:
         """The digest of a regular file, without holding all of it."""
 
@@ -66,6 +69,9 @@ class MemoryTree:
             raise errors.VerificationError("is missing", subject=path)
         return content
 
+    def head(self, path: str, count: int) -> bytes:
+        return self.read(path)[:count]
+
     def digest(self, path: str, algorithm: str) -> bytes:
         return hashlib.new(algorithm, self.read(path)).digest()
 
@@ -96,6 +102,9 @@ class Subtree:
 
     def read(self, path: str) -> bytes:
         return self.tree.read(self._whole(path))
+
+    def head(self, path: str, count: int) -> bytes:
+        return self.tree.head(self._whole(path), count)
 
     def digest(self, path: str, algorithm: str) -> bytes:
         return self.tree.digest(self._whole(path), algorithm)
