@@ -175,6 +175,8 @@ class EnvironmentPolicy(Part):
     """Whether an unprefixed setting serves, with a notice, where the prefixed one is empty."""
     tags: Literal["none", "development", "release"] = "none"
     """Which tags select it when nobody names an environment: `-dev.` tags, or all others."""
+    default_version: str = ""
+    """For an embedded environment: what it releases when nobody names a version."""
     embedded: bool = False
     """Runs on look-alikes on loopback, with settings made for the run."""
     trust: Literal["apple", "look-alike"]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import Field, JsonValue, ValidationError
 from pydantic_core import ErrorDetails
 
+from release_tool import credentials, version
 from release_tool.plan import (
     Archive,
     Bundle,
@@ -170,22 +172,35 @@ def _climbs(path: str) -> bool:
     return any(step in (".", "..") for step in path.split("/"))
 
 
-def _in_environment(name: str, section: EnvironmentSection) -> Iterator[tuple[Location, str]]:
+def _in_embedded(name: str, section: EnvironmentSection) -> Iterator[tuple[Location, str]]:
     place: Location = ("environments", name)
+    if section.prefix or section.legacy_fallback:
+        yield place, f"{name} is embedded: its settings are made for the run, not read"
+    if section.tags != "none":
+        yield (*place, "tags"), f"{name} is embedded: no tag selects it"
+    if section.default_version and not version.is_version(section.default_version):
+        yield (*place, "default_version"), f"{section.default_version} is not a version"
+
+
+def _in_environment(name: str, section: EnvironmentSection) -> Iterator[tuple[Location, str]]:
     if section.embedded:
-        if section.prefix or section.legacy_fallback:
-            yield place, f"{name} is embedded: its settings are made for the run, not read"
-        if section.tags != "none":
-            yield (*place, "tags"), f"{name} is embedded: no tag selects it"
+        yield from _in_embedded(name, section)
         return
+    place: Location = ("environments", name)
+    if section.default_version:
+        yield (*place, "default_version"), "only an embedded environment may have one"
     if section.trust != "apple":
         yield (*place, "trust"), f"only an embedded environment may trust a {section.trust}"
     if section.provider != "bundle":
         yield (*place, "provider"), "only an embedded environment may be smoked with a stand-in"
     if not section.prefix:
         yield place, f"{name} has no prefix for its settings"
-    if not section.timestamp_url:
-        yield place, f"{name} names no timestamp_url"
+    if not re.fullmatch(r"https?://[A-Za-z0-9.:/_-]+", section.timestamp_url):
+        yield (*place, "timestamp_url"), f"{name} names no timestamp server by its address"
+    for key, text in section.endpoints:
+        kind: credentials.Kind = "bucket" if key == "r2_bucket" else "address"
+        if text and (reason := credentials.plain_fault(kind, key, text)):
+            yield (*place, "endpoints", key), reason
 
 
 def _fault(

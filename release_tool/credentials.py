@@ -1,0 +1,310 @@
+"""Seven settings and the Apple ones: which name won, what is missing, and secrets that stay secret.
+
+One table says everything; where a value comes from is decided here and shown by `plan`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NoReturn
+
+from release_tool import errors
+from release_tool.services import addresses
+
+Kind = Literal["address", "bucket", "key", "text", "base64"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One setting: what it is for, and whether it may be seen."""
+
+    name: str
+    kind: Kind
+    secret: bool
+    stages: tuple[str, ...]
+    """The stages that cannot run without it."""
+    per_environment: bool = True
+    """Whether each environment has its own, under its prefix."""
+
+
+_STORE = ("publish", "promote")
+SETTINGS = (
+    Setting(name="R2_ACCESS_KEY_ID", kind="key", secret=True, stages=_STORE),
+    Setting(name="R2_SECRET_ACCESS_KEY", kind="key", secret=True, stages=_STORE),
+    Setting(name="R2_ENDPOINT", kind="address", secret=False, stages=_STORE),
+    Setting(
+        name="R2_PUBLIC_URL",
+        kind="address",
+        secret=False,
+        stages=("publish", "register", "promote"),
+    ),
+    Setting(name="R2_BUCKET", kind="bucket", secret=False, stages=_STORE),
+    Setting(name="COORDINATOR_URL", kind="address", secret=False, stages=("register", "promote")),
+    Setting(name="RELEASE_KEY", kind="key", secret=True, stages=("register",)),
+    Setting(
+        name="APPLE_CERTIFICATE_P12",
+        kind="base64",
+        secret=True,
+        stages=("sign",),
+        per_environment=False,
+    ),
+    Setting(
+        name="APPLE_CERTIFICATE_PASSWORD",
+        kind="text",
+        secret=True,
+        stages=("sign",),
+        per_environment=False,
+    ),
+    Setting(
+        name="PROVISIONING_PROFILE_BASE64",
+        kind="base64",
+        secret=True,
+        stages=("profile",),
+        per_environment=False,
+    ),
+)
+_BY_NAME = {setting.name: setting for setting in SETTINGS}
+SEVEN = tuple(setting.name for setting in SETTINGS if setting.per_environment)
+
+_KEY = re.compile(r"[\x21-\x7e]{1,4096}")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_BASE64 = re.compile(r"[A-Za-z0-9+/=\s]*")
+# A PKCS#12 file or a profile has some KiB.
+_BASE64_CHARACTERS = 4 * 1024 * 1024
+
+
+class Secret:
+    """A value that can be used and not be shown: every way of writing it down names it instead."""
+
+    __slots__ = ("__value", "name")
+
+    def __init__(self, name: str, value: str) -> None:
+        self.name = name
+        self.__value = value
+
+    def reveal(self) -> str:
+        """The value itself, for the one call that needs it."""
+        return self.__value
+
+    def decoded(self) -> bytes:
+        """The bytes of a base64 value.
+
+        Raises:
+            CredentialError: it is not base64.
+        """
+        try:
+            return base64.b64decode("".join(self.__value.split()), validate=True)
+        except (binascii.Error, ValueError):
+            # The chain of exceptions would carry the value.
+            raise errors.CredentialError(
+                "the setting is not base64", subject=self.name, hint=f"set {self.name} again"
+            ) from None
+
+    def __repr__(self) -> str:
+        return f"<secret {self.name}>"
+
+    def __str__(self) -> str:
+        return repr(self)
+
+    def __format__(self, spec: str) -> str:
+        return format(repr(self), spec)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Secret):
+            return NotImplemented
+        return hmac.compare_digest(self.__value.encode(), other.__value.encode())
+
+    __hash__ = None  # type: ignore[assignment] # a digest of a secret tells something about it
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError(f"{self!r} cannot be pickled or copied")
+
+    def __getstate__(self) -> NoReturn:
+        raise TypeError(f"{self!r} has no state to show")
+
+    def __init_subclass__(cls) -> NoReturn:
+        raise TypeError("a secret has one form")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lookup:
+    """Where an environment's settings are looked for."""
+
+    values: Mapping[str, str] = field(repr=False)
+    prefix: str = ""
+    legacy_fallback: bool = False
+    source: str = ""
+    """What made the values; empty for the process's environment."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """One setting that has a value."""
+
+    variable: str
+    """The name that won."""
+    value: Secret
+    """Kept as a secret even where it is none, so that no mistake can show one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missing:
+    """One setting that has none."""
+
+    name: str
+    wanted: tuple[str, ...]
+    """The names under which it was looked for."""
+    stages: tuple[str, ...]
+
+    def line(self) -> str:
+        """For the list of everything that is missing."""
+        return f"{' or '.join(self.wanted)} is not set: {', '.join(self.stages)} needs it"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """What was found, without a way to print it, and what was not."""
+
+    secrets: Mapping[str, Secret]
+    missing: tuple[Missing, ...] = ()
+
+    def secret(self, name: str) -> Secret:
+        """One secret.
+
+        Raises:
+            CredentialError: it is not set.
+        """
+        if name in self.secrets:
+            return self.secrets[name]
+        found = [entry for entry in self.missing if entry.name == name]
+        raise missing_error(found or [_missing(_BY_NAME[name], (name,))])
+
+    def lacking(
+        self, stages: Collection[str] | None = None, *, supplied: Collection[str] = ()
+    ) -> list[Missing]:
+        """What the stages need and nothing provides.
+
+        Args:
+            stages: those that will run; None for all.
+            supplied: settings that a flag replaces, such as a profile given as a file.
+        """
+        return [
+            entry
+            for entry in self.missing
+            if entry.name not in supplied
+            and (stages is None or set(entry.stages).intersection(stages))
+        ]
+
+    def require(
+        self, stages: Collection[str] | None = None, *, supplied: Collection[str] = ()
+    ) -> None:
+        """Refuse, naming every missing setting at once.
+
+        Raises:
+            CredentialError: something is missing.
+        """
+        lacking = self.lacking(stages, supplied=supplied)
+        if lacking:
+            raise missing_error(lacking)
+
+
+def missing_error(missing: Collection[Missing]) -> errors.CredentialError:
+    """The one error for everything that is not set."""
+    count = len(missing)
+    return errors.CredentialError(
+        f"{count} {'setting is' if count == 1 else 'settings are'} missing",
+        details=[entry.line() for entry in missing],
+        hint="set them in the environment; an empty value counts as none",
+    )
+
+
+def names(setting: Setting, lookup: Lookup) -> tuple[str, ...]:
+    """The names under which a setting is looked for, best first."""
+    if not setting.per_environment or not lookup.prefix:
+        return (setting.name,)
+    prefixed = f"{lookup.prefix}{setting.name}"
+    return (prefixed, setting.name) if lookup.legacy_fallback else (prefixed,)
+
+
+def find(setting: Setting, lookup: Lookup) -> Found | None:
+    """The first name with a value; an empty or blank one counts as unset."""
+    for variable in names(setting, lookup):
+        value = lookup.values.get(variable, "")
+        if value.strip():
+            # White space around a pasted key is never meant; in a password it may be.
+            meant = value if setting.kind == "text" else value.strip()
+            return Found(variable=variable, value=Secret(setting.name, meant))
+    return None
+
+
+def legacy_notice(setting: Setting, lookup: Lookup, found: Found) -> str:
+    """Says that an unprefixed name served; empty when the first name did."""
+    first = names(setting, lookup)[0]
+    if found.variable == first:
+        return ""
+    return f"{first} is not set, the legacy name {found.variable} serves"
+
+
+def fault(setting: Setting, found: Found) -> str:
+    """Why a value cannot be right, without showing it; empty when it can."""
+    return plain_fault(setting.kind, found.variable, found.value.reveal())
+
+
+def plain_fault(kind: Kind, name: str, value: str) -> str:
+    """The same for a value that is no secret, such as one from the release file."""
+    if kind == "address":
+        return _address_fault(name, value)
+    if kind == "bucket" and not _BUCKET.fullmatch(value):
+        return f"{name} is not the name of a bucket"
+    if kind == "key" and not _KEY.fullmatch(value):
+        return f"{name} is not plain text in one line"
+    if kind == "base64" and (len(value) > _BASE64_CHARACTERS or not _BASE64.fullmatch(value)):
+        return f"{name} is not base64"
+    return ""
+
+
+def _address_fault(name: str, value: str) -> str:
+    try:
+        addresses.base(value, name=name)
+    except errors.UsageError as problem:
+        # Only the reason: a mistaken address may carry a password or a token.
+        return problem.message
+    return ""
+
+
+def _missing(setting: Setting, wanted: tuple[str, ...]) -> Missing:
+    return Missing(name=setting.name, wanted=wanted, stages=setting.stages)
+
+
+def missing(setting: Setting, lookup: Lookup) -> Missing:
+    """The entry of a setting that was not found."""
+    return _missing(setting, names(setting, lookup))
+
+
+# What a child needs to run at all; everything else may hold a secret.
+_HARMLESS = frozenset(
+    {
+        "DEVELOPER_DIR",
+        "HOME",
+        "LANG",
+        "LC_ALL",
+        "LC_CTYPE",
+        "LOGNAME",
+        "PATH",
+        "SSL_CERT_DIR",
+        "SSL_CERT_FILE",
+        "TMPDIR",
+        "TZ",
+        "USER",
+    }
+)
+
+
+def scrubbed(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment for a child: names known to be harmless, and no other."""
+    return {name: value for name, value in environ.items() if name in _HARMLESS}

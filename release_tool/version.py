@@ -1,0 +1,99 @@
+"""Which version, and which kind of release: from a flag or a tag, never from a branch's name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import semver
+
+from release_tool import errors
+
+# Go's `$` is the end of the text and Python's is not, so the pattern is matched in full.
+_COORDINATOR = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+(?:[-+][0-9A-Za-z.-]+)?")
+# The newest coordinator takes no more.
+_CHARACTERS = 128
+
+_NUMBER = r"(?:0|[1-9][0-9]{0,8})"
+_CORE = rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}"
+_FORMS = (
+    re.compile(rf"v(?P<version>{_CORE})"),
+    re.compile(rf"v(?P<version>{_CORE}-dev\.{_NUMBER})"),
+    re.compile(rf"v(?P<version>{_CORE})-swift(?:\.{_NUMBER})?"),
+    re.compile(rf"rust-bridge-v(?P<version>{_CORE})"),
+)
+TAG_FORMS = "vX.Y.Z, vX.Y.Z-dev.N, vX.Y.Z-swift[.N] or rust-bridge-vX.Y.Z"
+
+Kind = Literal["development", "release"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tag:
+    """What a release tag says."""
+
+    name: str
+    version: str
+    kind: Kind
+
+
+def is_version(text: str) -> bool:
+    """Whether both sides accept it: the coordinator's pattern and strict SemVer."""
+    return (
+        len(text) <= _CHARACTERS
+        and _COORDINATOR.fullmatch(text) is not None
+        and semver.Version.is_valid(text)
+    )
+
+
+def check(text: str, *, origin: str) -> str:
+    """Return the version as it stood.
+
+    Raises:
+        UsageError: the coordinator or strict SemVer would refuse it.
+    """
+    if not is_version(text):
+        raise errors.UsageError(
+            f"{origin} is not a version that the coordinator and SemVer both accept",
+            expected="X.Y.Z, X.Y.Z-dev.N, or X.Y.Z with one SemVer suffix",
+            observed=repr(text[:_CHARACTERS]),
+        )
+    return text
+
+
+def kind(version: str) -> Kind:
+    """A `-dev.` version is for development; every other one is a release."""
+    return "development" if "-dev." in version else "release"
+
+
+def read_tag(name: str) -> Tag | None:
+    """What a tag says, or None where it is none of ours."""
+    for form in _FORMS:
+        found = form.fullmatch(name)
+        if found and is_version(found["version"]):
+            return Tag(name=name, version=found["version"], kind=kind(found["version"]))
+    return None
+
+
+def ref_tag(environ: Mapping[str, str]) -> str:
+    """The name of the tag that a GitHub job runs on; empty on a branch, or outside.
+
+    `GITHUB_REF` says fully what the ref is; `GITHUB_REF_NAME` alone could be a branch called
+    `v0.5.0`, so it counts only beside `GITHUB_REF_TYPE=tag`.
+
+    Raises:
+        UsageError: the variables contradict each other.
+    """
+    full = environ.get("GITHUB_REF", "")
+    kind_of_ref = environ.get("GITHUB_REF_TYPE", "")
+    name = environ.get("GITHUB_REF_NAME", "")
+    from_full = full.removeprefix("refs/tags/") if full.startswith("refs/tags/") else ""
+    from_name = name if kind_of_ref == "tag" else ""
+    disagree = bool(from_full) != (kind_of_ref == "tag") if full and kind_of_ref else False
+    if disagree or (from_full and from_name and from_full != from_name):
+        raise errors.UsageError(
+            "the variables of GitHub contradict each other",
+            observed=f"GITHUB_REF={full} GITHUB_REF_TYPE={kind_of_ref} GITHUB_REF_NAME={name}",
+        )
+    return from_full or from_name
