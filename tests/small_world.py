@@ -1,0 +1,272 @@
+"""A bucket, its public address and a coordinator of May, small and in memory, with a clock.
+
+The embedded environment's look-alikes are the real rehearsal. These exist to place faults and
+races at exact requests, and time stands still here until somebody sleeps.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+import threading
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from pydantic import JsonValue
+
+from release_tool.services import retries
+from release_tool.services.coordinator import Coordinator
+from release_tool.services.object_store import ObjectStore
+from tests import scripted_server
+from tests.scripted_server import Reply, Request, ScriptedServer
+
+KEY = "release-key-of-the-small-world"
+PLATFORM = "macos-arm64"
+BUCKET = "releases"
+_CACHE_SECONDS = 60.0
+
+Hook = Callable[[Request], Reply | None]
+
+
+class KilledError(BaseException):
+    """Stands for `kill -9`: nothing of the tool may catch it."""
+
+
+def make_archive(binary: bytes) -> bytes:
+    """A release archive with this binary, small and whole."""
+    whole = io.BytesIO()
+    with tarfile.open(fileobj=whole, mode="w") as tar:
+        for name in ("Darkbloom.app/Contents/MacOS/darkbloom", "bin/darkbloom"):
+            member = tarfile.TarInfo(name)
+            member.size = len(binary)
+            tar.addfile(member, io.BytesIO(binary))
+    return gzip.compress(whole.getvalue(), mtime=0)
+
+
+@dataclass
+class MemoryIntents:
+    """Intents of one stage, kept in memory."""
+
+    declared: list[tuple[str, Mapping[str, JsonValue]]] = field(default_factory=list)
+
+    def find(self, action: str) -> Mapping[str, JsonValue] | None:
+        found = [facts for name, facts in self.declared if name == action]
+        return found[-1] if found else None
+
+    def declare(self, action: str, facts: Mapping[str, JsonValue]) -> None:
+        self.declared.append((action, dict(facts)))
+
+
+@dataclass
+class Stored:
+    """One object of the bucket."""
+
+    body: bytes
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def etag(self) -> str:
+        return f'"{hashlib.md5(self.body, usedforsecurity=False).hexdigest()}"'
+
+
+class SmallWorld:
+    """The bucket, the public address and the coordinator; `before` and `after` see each request."""
+
+    def __init__(self, store: ScriptedServer, coordinator: ScriptedServer) -> None:
+        self.objects: dict[str, Stored] = {}
+        self.rows: dict[tuple[str, str], dict[str, str]] = {}
+        self.posts = 0
+        self.puts = 0
+        self.now = 0.0
+        self.by_semver = False
+        self.before: Hook = lambda _: None
+        self.after: Hook = lambda _: None
+        self._cached: tuple[float, Reply] | None = None
+        self._lock = threading.Lock()
+        self._store = store
+        self._coordinator = coordinator
+        store.says(lambda request: self._framed(request, self._bucket_or_public))
+        coordinator.says(lambda request: self._framed(request, self._coordinate))
+
+    @property
+    def store_url(self) -> str:
+        return self._store.url
+
+    @property
+    def public_url(self) -> str:
+        return f"{self._store.url}/public"
+
+    @property
+    def coordinator_url(self) -> str:
+        return self._coordinator.url
+
+    @property
+    def policy(self) -> retries.Policy:
+        return retries.Policy(attempts=4, sleep=self.sleep)
+
+    def sleep(self, seconds: float) -> None:
+        """Let the world's time pass; another thread gets a turn."""
+        self.now += seconds
+        time.sleep(0)
+
+    def clock(self) -> float:
+        return self.now
+
+    def object_store(self) -> ObjectStore:
+        return ObjectStore(
+            endpoint=self.store_url,
+            bucket=BUCKET,
+            access_key_id=lambda: "AKIDLOOKALIKE0001",
+            secret_access_key=lambda: "look-alike-secret",
+            policy=self.policy,
+        )
+
+    def coordinator(self) -> Coordinator:
+        return Coordinator(
+            base_url=self.coordinator_url,
+            release_key=lambda: KEY,
+            seconds=5,
+            policy=self.policy,
+        )
+
+    def add_row(self, version: str, **other: str) -> None:
+        """Register behind the tool's back, clearing nothing: the cache of May stays."""
+        row = {
+            "version": version,
+            "platform": PLATFORM,
+            "backend": "mlx-swift",
+            "binary_hash": "1" * 64,
+            "bundle_hash": "2" * 64,
+            "metallib_hash": "3" * 64,
+            "url": f"{self.public_url}/releases/v{version}/darkbloom-bundle-{PLATFORM}.tar.gz",
+            "changelog": "",
+        }
+        self.rows[version, PLATFORM] = row | other
+
+    def _framed(self, request: Request, answer: Callable[[Request], Reply]) -> Reply:
+        early = self.before(request)
+        if early is not None:
+            return early
+        with self._lock:
+            reply = answer(request)
+        return self.after(request) or reply
+
+    def _bucket_or_public(self, request: Request) -> Reply:
+        path = urllib.parse.unquote(request.path)
+        if path.startswith("/public/"):
+            there = self.objects.get(path.removeprefix("/public/"))
+            return Reply(200, there.body) if there else Reply(404)
+        key = path.removeprefix(f"/{BUCKET}/").partition("?")[0]
+        if request.method == "PUT" and "x-amz-copy-source" in request.headers:
+            return self._copy(key, request)
+        if request.method == "PUT":
+            return self._put(key, request)
+        there = self.objects.get(key)
+        if there is None:
+            return Reply(404)
+        if request.headers.get("if-match", there.etag) != there.etag:
+            return Reply(412)
+        notes = {f"x-amz-meta-{name}": value for name, value in there.notes.items()}
+        modified = {"Last-Modified": "Thu, 14 May 2026 21:51:07 GMT"}
+        return Reply(200, there.body, {"ETag": there.etag} | modified | notes)
+
+    def _put(self, key: str, request: Request) -> Reply:
+        if request.headers["if-none-match"] == "*" and key in self.objects:
+            return Reply(412)
+        digest = hashlib.sha256(request.body)
+        sent = base64.b64decode(request.headers["x-amz-checksum-sha256"])
+        if sent != digest.digest():
+            return Reply(400, b"<Error><Code>BadDigest</Code></Error>")
+        self.puts += 1
+        self.objects[key] = Stored(request.body, _notes(request))
+        return Reply(200, b"", {"ETag": self.objects[key].etag})
+
+    def _copy(self, key: str, request: Request) -> Reply:
+        source_key = urllib.parse.unquote(request.headers["x-amz-copy-source"])
+        source = self.objects[source_key.removeprefix(f"{BUCKET}/")]
+        there = self.objects.get(key)
+        wanted = request.headers.get("cf-copy-destination-if-match")
+        if wanted is not None and (there is None or there.etag != wanted):
+            return Reply(412)
+        if request.headers.get("cf-copy-destination-if-none-match") == "*" and there:
+            return Reply(412)
+        if request.headers["x-amz-copy-source-if-match"] != source.etag:
+            return Reply(412)
+        self.objects[key] = Stored(source.body, _notes(request))
+        xml = f"<CopyObjectResult><ETag>{source.etag}</ETag></CopyObjectResult>"
+        return Reply(200, xml.encode(), {"Content-Type": "application/xml"})
+
+    def _coordinate(self, request: Request) -> Reply:
+        if request.method == "POST":
+            return self._register(request)
+        if request.path.startswith("/api/version"):
+            row = self._newest()
+            if row is None:
+                return Reply(404)
+            facts = {"version": row["version"], "bundle_hash": row["bundle_hash"]}
+            return _json(200, facts | {"download_url": row["url"]})
+        if self._cached is None or self.now - self._cached[0] >= _CACHE_SECONDS:
+            row = self._newest()
+            reply = _json(200, row) if row else _refusal(404, "not_found", "no active release")
+            self._cached = (self.now, reply)
+        return self._cached[1]
+
+    def _newest(self) -> dict[str, str] | None:
+        rank = _semver_rank if self.by_semver else _may_rank
+        return max(self.rows.values(), key=lambda row: rank(row["version"]), default=None)
+
+    def _register(self, request: Request) -> Reply:
+        if request.headers.get("authorization") != f"Bearer {KEY}":
+            return _refusal(401, "unauthorized", "invalid release key")
+        row = json.loads(request.body)
+        key = urllib.parse.unquote(row["url"].removeprefix(f"{self.public_url}/"))
+        there = self.objects.get(key)
+        failed = "release artifact verification failed: "
+        if there is None:
+            return _refusal(400, "invalid_request_error", f"{failed}download bundle: 404")
+        if hashlib.sha256(there.body).hexdigest() != row["bundle_hash"]:
+            return _refusal(400, "invalid_request_error", f"{failed}bundle hash mismatch")
+        self.posts += 1
+        self.rows[row["version"], row["platform"]] = row
+        return _json(200, {"status": "release_registered", "release": row})
+
+
+def _notes(request: Request) -> dict[str, str]:
+    start = "x-amz-meta-"
+    return {
+        name.removeprefix(start): value
+        for name, value in request.headers.items()
+        if name.startswith(start)
+    }
+
+
+def _may_rank(version: str) -> tuple[tuple[int, ...], int]:
+    pieces = [piece.split("-")[0] for piece in version.split(".")]
+    return tuple(int(piece) if piece.isdigit() else 0 for piece in pieces), 0
+
+
+def _semver_rank(version: str) -> tuple[tuple[int, ...], int]:
+    core, _, pre = version.partition("-")
+    return tuple(int(piece) for piece in core.split(".")), 0 if pre else 1
+
+
+def _json(status: int, whole: Mapping[str, object]) -> Reply:
+    return Reply(status, json.dumps(whole).encode(), {"Content-Type": "application/json"})
+
+
+def _refusal(status: int, kind: str, message: str) -> Reply:
+    return _json(status, {"error": {"type": kind, "message": message}})
+
+
+@contextmanager
+def existing() -> Iterator[SmallWorld]:
+    """One small world, ended afterwards."""
+    with scripted_server.running() as store, scripted_server.running() as coordinator:
+        yield SmallWorld(store, coordinator)

@@ -1,0 +1,170 @@
+"""The last three stages on one archive, as the pipeline would run them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from release_tool.files.workspace import Workspace
+from release_tool.plan import ReleasePlan
+from release_tool.progress import Reporter, Silent
+from release_tool.stages import promote, publish, register
+from release_tool.values import (
+    Host,
+    PromotedRelease,
+    PublishedRelease,
+    RegisteredRelease,
+    ReleaseArchive,
+    SmokeEvidence,
+    SmokePrompt,
+)
+from tests.small_world import MemoryIntents, SmallWorld, make_archive
+
+METALLIB = "c" * 64
+NAME = "darkbloom-bundle-macos-arm64.tar.gz"
+
+
+@dataclass
+class Chain:
+    """One machine's workspace and the records that it has so far."""
+
+    world: SmallWorld
+    plan: ReleasePlan
+    workspace: Workspace
+    archive: ReleaseArchive
+    evidence: SmokeEvidence
+    intents: MemoryIntents = field(default_factory=MemoryIntents)
+    reporter: Reporter = field(default_factory=Silent)
+    published: PublishedRelease | None = None
+    registered: RegisteredRelease | None = None
+    promoted: PromotedRelease | None = None
+
+    def publish(self) -> PublishedRelease:
+        self.published = publish.run(
+            self.plan,
+            self.archive,
+            self.evidence,
+            workspace=self.workspace,
+            reporter=self.reporter,
+            store=self.world.object_store(),
+            policy=self.world.policy,
+        )
+        return self.published
+
+    def register(self) -> RegisteredRelease:
+        assert self.published
+        self.registered = register.run(
+            self.plan,
+            self.published,
+            self.archive,
+            workspace=self.workspace,
+            reporter=self.reporter,
+            intents=self.intents,
+            coordinator=self.world.coordinator(),
+            policy=self.world.policy,
+        )
+        return self.registered
+
+    def promote(self) -> PromotedRelease:
+        assert self.published
+        assert self.registered
+        self.promoted = promote.run(
+            self.plan,
+            self.published,
+            self.registered,
+            workspace=self.workspace,
+            reporter=self.reporter,
+            store=self.world.object_store(),
+            coordinator=self.world.coordinator(),
+            sleep=self.world.sleep,
+            clock=self.world.clock,
+        )
+        return self.promoted
+
+    def resume(self) -> PromotedRelease:
+        """Go on from the records that stand."""
+        if self.published is None:
+            self.publish()
+        if self.registered is None:
+            self.register()
+        return self.promoted or self.promote()
+
+    @property
+    def content(self) -> bytes:
+        return self.workspace.path(NAME).read_bytes()
+
+
+def start(
+    world: SmallWorld,
+    plan: ReleasePlan,
+    folder: Path,
+    *,
+    binary: bytes = b"one",
+    version: str = "0.5.0",
+) -> Chain:
+    """A workspace with an archive and its evidence, nothing published yet."""
+    folder.mkdir(parents=True, exist_ok=True)
+    content = make_archive(binary)
+    (folder / NAME).write_bytes(content)
+    return Chain(
+        world=world,
+        plan=_plan(world, plan, version),
+        workspace=Workspace(folder),
+        archive=_archive(content, binary),
+        evidence=_evidence(content, binary, version),
+    )
+
+
+def _plan(world: SmallWorld, plan: ReleasePlan, version: str) -> ReleasePlan:
+    endpoints = plan.endpoints.model_copy(
+        update={
+            "r2_endpoint": world.store_url,
+            "r2_public_url": world.public_url,
+            "coordinator_url": world.coordinator_url,
+        }
+    )
+    return plan.model_copy(update={"version": version, "endpoints": endpoints})
+
+
+def _archive(content: bytes, binary: bytes) -> ReleaseArchive:
+    return ReleaseArchive(
+        path=NAME,
+        sha256=hashlib.sha256(content).hexdigest(),
+        size=len(content),
+        tar_sha256="0" * 64,
+        binary_sha256=hashlib.sha256(binary).hexdigest(),
+        enclave_sha256="0" * 64,
+        metallib_sha256=METALLIB,
+        cdhash="0" * 40,
+        code_directory_sha256="0" * 64,
+        source_commit="unknown",
+        test_outcome="unknown",
+        members=(),
+    )
+
+
+def _evidence(content: bytes, binary: bytes, version: str) -> SmokeEvidence:
+    prompt = SmokePrompt(
+        prompt="p",
+        text="t",
+        completion_tokens=1,
+        agrees=True,
+        first_token_seconds=0.1,
+        decode_tokens_per_second=1.0,
+        reference_decode_tokens_per_second=1.0,
+    )
+    return SmokeEvidence(
+        archive_sha256=hashlib.sha256(content).hexdigest(),
+        kind="stand-in",
+        executable_sha256=hashlib.sha256(binary).hexdigest(),
+        ran="stand-in",
+        ran_sha256="0" * 64,
+        version=version,
+        version_ran=False,
+        host=Host(system="linux", release="1", machine="x86_64"),
+        model="tiny",
+        model_sha256="0" * 64,
+        prompts=(prompt,),
+        macos_verdicts={},
+    )
