@@ -208,7 +208,7 @@ def covered(key: str, value: object, granted: Mapping[str, object], team_id: str
     An application identifier may be granted under either spelling; where both stand, both must
     cover it.
     """
-    spellings = (key,)
+    spellings: tuple[str, ...] = (key,)
     if key in APPLICATION_IDENTIFIER_SPELLINGS:
         spellings = APPLICATION_IDENTIFIER_SPELLINGS
     grants = [granted[spelling] for spelling in spellings if spelling in granted]
