@@ -163,7 +163,7 @@ class Missing:
 
     def line(self) -> str:
         """For the list of everything that is missing."""
-        return f"{' or '.join(self.wanted)} is not set: {', '.join(self.stages)} needs it"
+        return f"{' or '.join(self.wanted)} is not set: wanted for {', '.join(self.stages)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

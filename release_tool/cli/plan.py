@@ -1,0 +1,155 @@
+"""`release-tool plan`: everything that is decided before any work, and where it came from."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import click
+
+from release_tool import config, credentials, errors, release_file
+from release_tool.cli.session import Session, pass_session
+from release_tool.release_yaml import dotted
+
+_DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_VALUE_WIDTH = 52
+
+
+@click.command("plan")
+@click.option("--env", "environment", metavar="NAME", help="Environment; a tag may name it too.")
+@click.option("--version", "version", metavar="X.Y.Z", help="Version; a tag may name it too.")
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Release file; else release.yaml here, else the one of this tool.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of release.yaml.")
+@click.option(
+    "--github-output",
+    is_flag=True,
+    help="Hand environment and version to later jobs; they hold the settings, so none is asked.",
+)
+@pass_session
+def command(
+    session: Session,
+    environment: str | None,
+    version: str | None,
+    config_file: Path | None,
+    *,
+    as_json: bool,
+    schema: bool,
+    github_output: bool,
+) -> int:
+    """Print the resolved plan and where each value came from.
+
+    For credentials it prints the names that won, never a value. Missing ones end in exit 4.
+    """
+    if schema:
+        print(json.dumps(release_file.schema(), indent=2, ensure_ascii=False), file=session.out)
+        return 0
+    resolved = config.resolve(
+        config.Request(
+            environ=session.environ,
+            working_folder=Path.cwd(),
+            config_file=config_file,
+            environment=environment,
+            version=version,
+        )
+    )
+    if github_output:
+        _hand_on(session, resolved)
+    lacking = [] if github_output else resolved.lacking()
+    if as_json:
+        print(json.dumps(as_document(resolved), ensure_ascii=False, indent=1), file=session.out)
+    else:
+        _show(session, resolved)
+    if not lacking:
+        return 0
+    problem = credentials.missing_error(lacking)
+    if not as_json:
+        raise problem
+    for line in problem.lines():
+        print(line, file=session.err)
+    return problem.exit_code
+
+
+def as_document(resolved: config.Resolved) -> dict[str, object]:
+    """The whole answer for `--json`."""
+    return {
+        "ok": not resolved.lacking(),
+        "plan": resolved.plan.model_dump(mode="json"),
+        "origins": {
+            name: {"kind": origin.kind, "where": origin.where}
+            for name, origin in resolved.origins.items()
+        },
+        "missing": [
+            {"name": entry.name, "wanted": list(entry.wanted), "stages": list(entry.stages)}
+            for entry in resolved.lacking()
+        ],
+        "notices": list(resolved.notices),
+    }
+
+
+def _hand_on(session: Session, resolved: config.Resolved) -> None:
+    target = session.environ.get("GITHUB_OUTPUT", "")
+    if not target:
+        raise errors.UsageError(
+            "GITHUB_OUTPUT is not set", hint="--github-output is for jobs of GitHub Actions"
+        )
+    plan = resolved.plan
+    with Path(target).open("a", encoding="utf-8") as output:
+        output.write(f"environment={plan.environment.name}\nversion={plan.version}\n")
+
+
+def _show(session: Session, resolved: config.Resolved) -> None:
+    rows = list(_rows(resolved))
+    width = max(len(name) for name, _, _ in rows)
+    print(_headline(resolved), file=session.out)
+    for name, value, where in rows:
+        print(f"  {name:<{width}}  {value:<{_VALUE_WIDTH}}  {where}".rstrip(), file=session.out)
+    print("Credentials: the name that won, never the value", file=session.out)
+    for name, origin in resolved.origins.items():
+        if name.startswith("credentials."):
+            setting = name.removeprefix("credentials.")
+            print(f"  {setting:<{width}}  {origin}", file=session.out)
+    for notice in resolved.notices:
+        marker = "::notice title=release-tool::" if session.in_github_actions else "Notice: "
+        print(f"{marker}{notice}", file=session.out)
+
+
+def _headline(resolved: config.Resolved) -> str:
+    plan = resolved.plan
+    state = "clean" if plan.source.clean else "not clean"
+    if plan.source.commit == "unknown":
+        state = "no git tree"
+    values = [name for name in resolved.origins if not name.startswith("credentials.")]
+    flags = sum(resolved.origins[name].kind == "flag" for name in values)
+    return (
+        f"{plan.product.name} {plan.version} · {plan.environment.name}"
+        f" · from {plan.source.commit[:7]} ({state})"
+        f" · plan: {len(values)} values, {flags} from flags"
+    )
+
+
+def _rows(resolved: config.Resolved) -> list[tuple[str, str, str]]:
+    whole = resolved.plan.model_dump(mode="json")
+    rows = []
+    for location, value in config.leaves(whole):
+        name = dotted(location)
+        rows.append((name, _text(value), str(resolved.origins[name])))
+    return rows
+
+
+def _text(value: object) -> str:
+    """A value on one line; digests are cut, since `--json` has them whole."""
+    if isinstance(value, str):
+        if _DIGEST.fullmatch(value):
+            return value[:12]
+        plain = value if value.isprintable() and value else json.dumps(value, ensure_ascii=False)
+    else:
+        plain = json.dumps(value, ensure_ascii=False)
+    plain = "".join(one if one.isprintable() else "?" for one in plain)
+    return plain if len(plain) <= _VALUE_WIDTH else plain[: _VALUE_WIDTH - 1] + "…"
