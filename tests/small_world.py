@@ -80,6 +80,16 @@ class SmallWorld:
     """The bucket, the public address and the coordinator; `before` and `after` see each request."""
 
     def __init__(self, store: ScriptedServer, coordinator: ScriptedServer) -> None:
+        self._lock = threading.Lock()
+        self._clients = threading.local()
+        self._store = store
+        self._coordinator = coordinator
+        store.says(lambda request: self._framed(request, self._bucket_or_public))
+        coordinator.says(lambda request: self._framed(request, self._coordinate))
+        self.reset()
+
+    def reset(self) -> None:
+        """Empty the world and start its time anew; making a client of S3 takes long."""
         self.objects: dict[str, Stored] = {}
         self.rows: dict[tuple[str, str], dict[str, str]] = {}
         self.posts = 0
@@ -88,12 +98,8 @@ class SmallWorld:
         self.by_semver = False
         self.before: Hook = lambda _: None
         self.after: Hook = lambda _: None
+        self.when_sleeping: Callable[[], None] = lambda: None
         self._cached: tuple[float, Reply] | None = None
-        self._lock = threading.Lock()
-        self._store = store
-        self._coordinator = coordinator
-        store.says(lambda request: self._framed(request, self._bucket_or_public))
-        coordinator.says(lambda request: self._framed(request, self._coordinate))
 
     @property
     def store_url(self) -> str:
@@ -113,6 +119,7 @@ class SmallWorld:
 
     def sleep(self, seconds: float) -> None:
         """Let the world's time pass; another thread gets a turn."""
+        self.when_sleeping()
         self.now += seconds
         time.sleep(0)
 
@@ -120,6 +127,13 @@ class SmallWorld:
         return self.now
 
     def object_store(self) -> ObjectStore:
+        """The thread's own store: a client is not for two threads."""
+        if not hasattr(self._clients, "store"):
+            self._clients.store = self._new_store()
+        store: ObjectStore = self._clients.store
+        return store
+
+    def _new_store(self) -> ObjectStore:
         return ObjectStore(
             endpoint=self.store_url,
             bucket=BUCKET,

@@ -21,11 +21,18 @@ from tests.stages.release_chain import NAME, Chain
 KEY = f"releases/v0.5.0/{NAME}"
 
 
-@pytest.fixture
-def world() -> Iterator[SmallWorld]:
-    """A bucket and a coordinator."""
+@pytest.fixture(scope="module")
+def servers() -> Iterator[SmallWorld]:
+    """The servers that the tests of this module share."""
     with small_world.existing() as made:
         yield made
+
+
+@pytest.fixture
+def world(servers: SmallWorld) -> SmallWorld:
+    """An empty bucket and a coordinator without releases."""
+    servers.reset()
+    return servers
 
 
 @pytest.fixture

@@ -1,0 +1,99 @@
+"""Killed at any request, before or after it took effect, the rerun ends in one release."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from release_tool.plan import ReleasePlan
+from tests import small_world
+from tests.scripted_server import Reply, Request
+from tests.small_world import PLATFORM, KilledError, SmallWorld
+from tests.stages import release_chain
+from tests.stages.release_chain import NAME
+
+ALIASES = {f"releases/latest/{NAME}", "releases/latest/eigeninference-bundle-macos-arm64.tar.gz"}
+# Past the copies and their read-backs; how often `latest` is asked before them varies.
+_LAST_KILL = 33
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[SmallWorld]:
+    """The servers that the tests of this module share."""
+    with small_world.existing() as made:
+        yield made
+
+
+@pytest.fixture
+def world(servers: SmallWorld) -> SmallWorld:
+    """A bucket, and a coordinator with a release before ours in its cache."""
+    servers.reset()
+    servers.add_row("0.4.9")
+    servers.coordinator().latest(PLATFORM)
+    return servers
+
+
+class _Killer:
+    """Answers one request with a fault, and kills whoever waits to try again."""
+
+    def __init__(self, world: SmallWorld, at: int, *, after: bool) -> None:
+        self._world = world
+        self._at = at
+        self._count = 0
+        self._armed = False
+        world.when_sleeping = self._kill
+        if after:
+            world.after = self._see
+        else:
+            world.before = self._see
+
+    def _see(self, _: Request) -> Reply | None:
+        self._count += 1
+        self._armed = self._count == self._at
+        return Reply(503) if self._armed else None
+
+    def _kill(self) -> None:
+        if self._armed:
+            raise KilledError
+
+    def disarm(self) -> None:
+        self._armed = False
+        self._world.before = self._world.after = lambda _: None
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("at", range(1, _LAST_KILL))
+def test_a_killed_release_ends_in_exactly_one(
+    world: SmallWorld, plan: ReleasePlan, tmp_path: Path, at: int, after: bool
+) -> None:
+    """One object, one row, one POST that took effect, both aliases at the one set of bytes."""
+    chain = release_chain.start(world, plan, tmp_path)
+    killer = _Killer(world, at, after=after)
+    try:
+        chain.resume()
+    except KilledError:
+        killer.disarm()
+        assert chain.resume().outcome == "promoted"
+    assert (world.puts, world.posts) == (1, 1)
+    assert set(world.rows) == {("0.4.9", PLATFORM), ("0.5.0", PLATFORM)}
+    assert {world.objects[alias].body for alias in ALIASES} == {chain.content}
+    assert set(world.objects) == ALIASES | {f"releases/v0.5.0/{NAME}"}
+
+
+def test_the_kill_points_cover_the_whole_release(
+    world: SmallWorld, plan: ReleasePlan, tmp_path: Path
+) -> None:
+    """The numbers above reach past the last request of a whole release."""
+    seen: list[str] = []
+
+    def count(request: Request) -> Reply | None:
+        kind = "copy" if "x-amz-copy-source" in request.headers else request.method
+        seen.append(kind)
+        return None
+
+    world.before = count
+    release_chain.start(world, plan, tmp_path).resume()
+    assert seen.index("PUT") < seen.index("POST") < seen.index("copy")
+    assert len(seen) < _LAST_KILL

@@ -1,0 +1,236 @@
+"""Register: the coordinator's own checks first, one request, its answer compared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from release_tool import errors
+from release_tool.plan import ReleasePlan
+from release_tool.stages import register
+from release_tool.values import RegisteredRelease
+from tests import small_world
+from tests.scripted_server import Reply, Request
+from tests.small_world import PLATFORM, SmallWorld
+from tests.stages import release_chain
+from tests.stages.release_chain import METALLIB, NAME, Chain
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[SmallWorld]:
+    """The servers that the tests of this module share."""
+    with small_world.existing() as made:
+        yield made
+
+
+@pytest.fixture
+def world(servers: SmallWorld) -> SmallWorld:
+    """An empty bucket and a coordinator without releases."""
+    servers.reset()
+    return servers
+
+
+@pytest.fixture
+def chain(world: SmallWorld, plan: ReleasePlan, tmp_path: Path) -> Chain:
+    """An archive that is published."""
+    made = release_chain.start(world, plan, tmp_path / "dist")
+    made.publish()
+    return made
+
+
+def _expected(chain: Chain, status: str = "release_registered") -> RegisteredRelease:
+    assert chain.published
+    return RegisteredRelease(
+        version="0.5.0",
+        platform=PLATFORM,
+        backend="mlx-swift",
+        binary_hash=chain.archive.binary_sha256,
+        bundle_hash=chain.archive.sha256,
+        metallib_hash=METALLIB,
+        url=chain.published.url,
+        status=status,
+    )
+
+
+def test_the_release_is_registered_once(world: SmallWorld, chain: Chain) -> None:
+    """One POST, an intent before it, the echo as the value."""
+    seen: list[int] = []
+
+    def watch(request: Request) -> Reply | None:
+        if request.method == "POST":
+            seen.append(len(chain.intents.declared))
+        return None
+
+    world.before = watch
+    assert chain.register() == _expected(chain)
+    assert (world.posts, seen) == (1, [1])
+    facts = chain.intents.find("register")
+    assert facts is not None
+    assert facts["bundle_hash"] == chain.archive.sha256
+
+
+def test_what_stands_is_not_sent_again(world: SmallWorld, chain: Chain) -> None:
+    """A second machine without any record finds the release and sends nothing."""
+    chain.register()
+    world.now += 61
+    chain.intents = small_world.MemoryIntents()
+    assert chain.register() == _expected(chain, register.ALREADY)
+    assert world.posts == 1
+    assert chain.intents.declared == []
+
+
+def test_a_resume_behind_the_cache_of_may_does_not_send_again(
+    world: SmallWorld, chain: Chain
+) -> None:
+    """`latest` still serves the release before, but `/api/version` is cleared at once."""
+    world.add_row("0.4.9")
+    world.coordinator().latest(PLATFORM)
+    chain.register()
+    assert chain.register() == _expected(chain, register.ALREADY)
+    assert world.posts == 1
+
+
+def test_an_intent_whose_request_never_arrived_is_sent(world: SmallWorld, chain: Chain) -> None:
+    """After asking, the same request goes out; the intent is not written twice."""
+    world.before = lambda request: Reply(401) if request.method == "POST" else None
+    with pytest.raises(errors.CredentialError):
+        chain.register()
+    assert world.posts == 0
+    world.before = lambda _: None
+    assert chain.register() == _expected(chain)
+    assert len(chain.intents.declared) == 1
+
+
+def test_other_bytes_under_this_version_stop_everything(world: SmallWorld, chain: Chain) -> None:
+    """May would replace the row silently, so nothing is sent, and all differences are told."""
+    world.add_row("0.5.0")
+    with pytest.raises(errors.RemoteRefusedError) as caught:
+        chain.register()
+    assert [line.split(":")[0] for line in caught.value.details] == [
+        "binary_hash", "bundle_hash", "metallib_hash",
+    ]  # fmt: skip
+    assert world.posts == 0
+    assert chain.intents.declared == []
+
+
+def test_other_bytes_behind_the_cache_stop_everything(world: SmallWorld, chain: Chain) -> None:
+    """`latest` has not seen them yet, `/api/version` has."""
+    world.coordinator().latest(PLATFORM)
+    assert chain.published
+    world.add_row("0.5.0", url=chain.published.url)
+    with pytest.raises(errors.RemoteRefusedError):
+        chain.register()
+    assert world.posts == 0
+
+
+def test_an_intent_for_other_bytes_stops_everything(world: SmallWorld, chain: Chain) -> None:
+    """They may be registered without being seen: an older coordinator, a newer release."""
+    chain.intents.declare("register", {"version": "0.5.0", "bundle_hash": "9" * 64})
+    with pytest.raises(errors.RemoteRefusedError, match="already sent"):
+        chain.register()
+    assert world.posts == 0
+
+
+def test_an_older_release_at_latest_is_no_obstacle(world: SmallWorld, chain: Chain) -> None:
+    """Only the same version is compared."""
+    world.add_row("0.4.9")
+    world.add_row("0.6.0")
+    assert chain.register() == _expected(chain)
+
+
+def test_download_trouble_is_tried_again(world: SmallWorld, chain: Chain) -> None:
+    """The coordinator could not read the address for a moment; asking comes before each try."""
+    message = "release artifact verification failed: download bundle: unexpected status 503"
+    body = json.dumps({"error": {"type": "invalid_request_error", "message": message}}).encode()
+    answers = [Reply(400, body), Reply(400, body), None]
+    world.before = lambda request: answers.pop(0) if request.method == "POST" else None
+    assert chain.register() == _expected(chain)
+    assert world.now >= 2.0
+
+
+def test_a_verdict_on_the_bytes_is_final(world: SmallWorld, chain: Chain) -> None:
+    """The store's bytes changed after publishing: one request, exit 7, the coordinator's words."""
+    world.objects[f"releases/v0.5.0/{NAME}"] = small_world.Stored(b"changed")
+    posts: list[Request] = []
+
+    def watch(request: Request) -> Reply | None:
+        if request.method == "POST":
+            posts.append(request)
+        return None
+
+    world.before = watch
+    with pytest.raises(errors.RemoteRefusedError) as caught:
+        chain.register()
+    assert "bundle hash mismatch" in caught.value.observed
+    assert len(posts) == 1
+
+
+def test_an_answer_that_was_lost_is_asked_for(world: SmallWorld, chain: Chain) -> None:
+    """The row is written, the answer is a 502: the next try finds it and sends nothing."""
+    answers = [Reply(502)]
+    world.after = lambda request: answers.pop() if request.method == "POST" and answers else None
+    assert chain.register() == _expected(chain, register.ALREADY)
+    assert world.posts == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"bundle_hash": "9" * 64},
+        {"version": "0.5.1"},
+        {"changelog": "other"},
+        {"url": "https://elsewhere.example/x"},
+        {"metallib_hash": ""},
+    ],
+)
+def test_an_echo_that_differs_is_exit_6(
+    world: SmallWorld, chain: Chain, change: dict[str, str]
+) -> None:
+    """The echo is compared field by field."""
+
+    def twist(request: Request) -> Reply | None:
+        if request.method != "POST":
+            return None
+        row = json.loads(request.body) | change
+        return Reply(200, json.dumps({"status": "release_registered", "release": row}).encode())
+
+    world.after = twist
+    with pytest.raises(errors.VerificationError) as caught:
+        chain.register()
+    assert [line.split(":")[0] for line in caught.value.details] == list(change)
+
+
+def test_the_coordinators_checks_run_here_first(world: SmallWorld, chain: Chain) -> None:
+    """Everything that it would refuse is told at once, and nothing is sent."""
+    plan = chain.plan
+    product = plan.product.model_copy(update={"platform": "macOS"})
+    source = plan.source.model_copy(update={"changelog": "x" * 70_000})
+    chain.plan = plan.model_copy(update={"product": product, "source": source})
+    chain.workspace.path(NAME).write_bytes(b"not an archive")
+    world.before = lambda _: pytest.fail("a request was sent")
+    with pytest.raises(errors.VerificationError) as caught:
+        chain.register()
+    assert [line.split(":")[0] for line in caught.value.details] == [
+        "platform", "url", "body", "bundle_hash", "archive",
+    ]  # fmt: skip
+    assert caught.value.hint == "shorten the changelog"
+
+
+def test_another_archive_than_the_published_is_refused(chain: Chain) -> None:
+    """The two values must be of one archive."""
+    chain.archive = chain.archive.model_copy(update={"sha256": "9" * 64})
+    with pytest.raises(errors.VerificationError, match="another archive"):
+        chain.register()
+
+
+def test_hostile_tag_text_travels_as_data(world: SmallWorld, chain: Chain) -> None:
+    """Quotes, shell and escapes in a tag's text come back as they were."""
+    text = '"},"version":"9.9.9"} $(x) `y` \x1b[31m \u2028 </script>'
+    source = chain.plan.source.model_copy(update={"changelog": text})
+    chain.plan = chain.plan.model_copy(update={"source": source})
+    chain.register()
+    assert list(world.rows) == [("0.5.0", PLATFORM)]
+    assert world.rows["0.5.0", PLATFORM]["changelog"] == text
