@@ -12,10 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
-
-from release_tool import errors
+from release_tool.apple import certificates, der
 from release_tool.apple.requirement_expression import (
     DATE_MATCHES,
     Expression,
@@ -31,17 +28,19 @@ Verdict = bool | None
 
 _ABSENT = object()
 
+_COMMON_NAME, _ORGANIZATION = "2.5.4.3", "2.5.4.10"
 _SUBJECT_FIELDS = {
-    b"subject.CN": x509.NameOID.COMMON_NAME,
-    b"subject.C": x509.NameOID.COUNTRY_NAME,
-    b"subject.D": x509.ObjectIdentifier("2.5.4.13"),
-    b"subject.L": x509.NameOID.LOCALITY_NAME,
-    b"subject.O": x509.NameOID.ORGANIZATION_NAME,
-    b"subject.OU": x509.NameOID.ORGANIZATIONAL_UNIT_NAME,
-    b"subject.ST": x509.NameOID.STATE_OR_PROVINCE_NAME,
-    b"subject.STREET": x509.NameOID.STREET_ADDRESS,
-    b"subject.UID": x509.NameOID.USER_ID,
+    b"subject.CN": _COMMON_NAME,
+    b"subject.C": "2.5.4.6",
+    b"subject.D": "2.5.4.13",
+    b"subject.L": "2.5.4.7",
+    b"subject.O": _ORGANIZATION,
+    b"subject.OU": "2.5.4.11",
+    b"subject.ST": "2.5.4.8",
+    b"subject.STREET": "2.5.4.9",
+    b"subject.UID": "0.9.2342.19200300.100.1.1",
 }
+_CERTIFICATE_POLICIES = "2.5.29.32"
 _APPLE_AUTHORITY = "Apple Code Signing Certification Authority"
 _APPLE = "Apple Inc."
 
@@ -52,7 +51,7 @@ class Context:
 
     identifier: str
     cdhashes: frozenset[bytes] = frozenset()
-    certificates: tuple[x509.Certificate, ...] = ()
+    certificates: tuple[certificates.Certificate, ...] = ()
     """Leaf first, root last; empty for ad-hoc code."""
     apple_root: bool = False
     """Whether the chain ends in a root that is trusted in Apple's place."""
@@ -94,7 +93,7 @@ def _alternatives(verdicts: list[Verdict]) -> Verdict:
     return None if None in verdicts else False
 
 
-def _certificate(context: Context, index: int) -> x509.Certificate | None:
+def _certificate(context: Context, index: int) -> certificates.Certificate | None:
     count = len(context.certificates)
     return context.certificates[index] if -count <= index < count else None
 
@@ -108,8 +107,8 @@ def _apple_anchor(_: Expression, context: Context) -> Verdict:
     if not context.apple_root or authority is None:
         return False
     names = (
-        _subject(authority, x509.NameOID.COMMON_NAME),
-        _subject(authority, x509.NameOID.ORGANIZATION_NAME),
+        _subject(authority, _COMMON_NAME),
+        _subject(authority, _ORGANIZATION),
     )
     return names == (_APPLE_AUTHORITY, _APPLE)
 
@@ -118,7 +117,7 @@ def _anchor_hash(expression: Expression, context: Context) -> Verdict:
     certificate = _certificate(context, expression.certificate)
     if certificate is None:
         return False
-    return hashlib.sha1(certificate.public_bytes(Encoding.DER)).digest() == expression.data
+    return hashlib.sha1(certificate.der).digest() == expression.data
 
 
 def _info(expression: Expression, context: Context) -> Verdict:
@@ -152,8 +151,7 @@ def _certificate_oid(expression: Expression, context: Context) -> Verdict:
     certificate = _certificate(context, expression.certificate)
     if certificate is None:
         return False
-    oid = x509.ObjectIdentifier(oid_text(expression.key))
-    present = any(extension.oid == oid for extension in _extensions(certificate))
+    present = certificates.has_marker(certificate, oid_text(expression.key))
     return _matches(True if present else _ABSENT, expression.match)
 
 
@@ -162,28 +160,25 @@ def _certificate_policy(expression: Expression, context: Context) -> Verdict:
     if certificate is None:
         return False
     wanted = oid_text(expression.key)
-    policies = [
-        policy.policy_identifier.dotted_string
-        for extension in _extensions(certificate)
-        if isinstance(extension.value, x509.CertificatePolicies)
-        for policy in extension.value
-    ]
-    return _matches(True if wanted in policies else _ABSENT, expression.match)
+    return _matches(True if wanted in _policies(certificate) else _ABSENT, expression.match)
 
 
-def _extensions(certificate: x509.Certificate) -> list[x509.Extension[x509.ExtensionType]]:
-    try:
-        return list(certificate.extensions)
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as problem:
-        raise errors.FormatError("a certificate's extensions cannot be read") from problem
+def _policies(certificate: certificates.Certificate) -> list[str]:
+    extension = certificate.extension(_CERTIFICATE_POLICIES)
+    if extension is None:
+        return []
+    policies = der.as_sequence(der.parse(extension.value))
+    return [der.as_oid(der.as_sequence(policy)[0]) for policy in policies if policy.children]
 
 
-def _subject(certificate: x509.Certificate, attribute: x509.ObjectIdentifier) -> str | None:
-    found = certificate.subject.get_attributes_for_oid(attribute)
-    if not found:
-        return None
-    value = found[0].value
-    return value if isinstance(value, str) else value.decode("utf-8", "replace")
+def _subject(certificate: certificates.Certificate, attribute: str) -> str | None:
+    """The first value of one attribute of the subject, as Apple's interpreter takes it."""
+    for relative in der.as_sequence(der.parse(certificate.subject)):
+        for pair in der.as_set(relative):
+            parts = der.as_sequence(pair)
+            if len(parts) == 2 and der.as_oid(parts[0]) == attribute:
+                return der.as_text(parts[1])
+    return None
 
 
 def _matches(value: object, match: Match | None) -> bool:
