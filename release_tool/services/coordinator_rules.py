@@ -20,6 +20,7 @@ from typing import IO
 
 from release_tool import errors
 from release_tool.apple import checks
+from release_tool.files import hashing
 from release_tool.services import addresses
 
 # Go's `$` is the end of the text; Python's is not, hence fullmatch everywhere.
@@ -112,7 +113,7 @@ def archive_checks(archive: Path, *, bundle_hash: str, binary_hash: str) -> list
             expected=f"at most {ARCHIVE_BYTES} bytes",
             observed=f"{size} bytes",
         ),
-        checks.compare("bundle_hash", expected=bundle_hash, observed=_digest_of(archive)),
+        checks.compare("bundle_hash", expected=bundle_hash, observed=hashing.sha256_of(archive)),
     ]
     try:
         found.extend(_walk(archive, binary_hash))
@@ -215,11 +216,6 @@ def _holds(
     if passed:
         return checks.passed(name, observed, expected=expected)
     return checks.failed(name, expected=expected, observed=observed, hint=hint)
-
-
-def _digest_of(path: Path) -> str:
-    with path.open("rb") as source:
-        return _hash(source)
 
 
 def _hash(source: IO[bytes]) -> str:

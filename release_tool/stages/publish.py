@@ -6,12 +6,11 @@ refused for ever, because a registered digest may point at them.
 
 from __future__ import annotations
 
-import hashlib
-
 import semver
 
 from release_tool import errors, progress
 from release_tool.apple import checks
+from release_tool.files import hashing
 from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter
@@ -30,7 +29,6 @@ READS = (
     "endpoints.r2_bucket",
     "endpoints.r2_public_url",
 )
-_CHUNK_BYTES = 1024 * 1024
 # A download of 2 GiB at 2 MB/s.
 _READ_BACK_SECONDS = 1000.0
 
@@ -130,22 +128,14 @@ def _bundle_checks(evidence: SmokeEvidence) -> list[checks.Check]:
 def _judge_archive(archive: ReleaseArchive, workspace: Workspace, reporter: Reporter) -> None:
     """Digest the file as it lies on disk now; the record may be older than a mishap."""
     path = workspace.path(archive.path)
-    digest = hashlib.sha256()
-    size = 0
-    try:
-        with progress.task(reporter, "hash", archive.size), path.open("rb") as source:
-            while chunk := source.read(_CHUNK_BYTES):
-                digest.update(chunk)
-                size += len(chunk)
-                reporter.advance("hash", len(chunk))
-    except OSError as problem:
-        raise errors.VerificationError(
-            "the archive cannot be read", subject=archive.path, observed=str(problem)
-        ) from problem
+    if not path.is_file():
+        raise errors.VerificationError("the archive is not here", subject=archive.path)
+    with progress.task(reporter, "hash", archive.size):
+        digest = hashing.sha256_of(path, reporter=reporter)
     findings.require(
         [
-            checks.compare("size", expected=f"{archive.size}", observed=f"{size}"),
-            checks.compare("sha256", expected=archive.sha256, observed=digest.hexdigest()),
+            checks.compare("size", expected=f"{archive.size}", observed=f"{path.stat().st_size}"),
+            checks.compare("sha256", expected=archive.sha256, observed=digest),
         ],
         f"{archive.path} is not the archive that was recorded",
         hint="run again: the archive stage notices the change",

@@ -114,13 +114,20 @@ def test_a_key_that_cannot_be_a_token_is_never_shown(server: ScriptedServer, key
     assert server.requests == []
 
 
-def test_an_echoed_key_is_not_shown(server: ScriptedServer) -> None:
+@pytest.mark.parametrize("key", [KEY, 'with"quotes\\and<marks>'])
+def test_an_echoed_key_is_not_shown(server: ScriptedServer, key: str) -> None:
     """What stands before a coordinator may echo the header; the error does not."""
-    server.says(Reply(502, f"upstream refused Bearer {KEY}".encode()))
-    with pytest.raises(errors.TransientError) as caught:
-        _client(server).register(RELEASE)
-    assert KEY not in "\n".join(caught.value.lines())
-    assert KEY not in repr(_client(server))
+    for reply in (
+        Reply(502, f"upstream refused Bearer {key}".encode()),
+        _refusal(502, "bad_gateway", f"refused Bearer {key}"),
+    ):
+        server.says(reply)
+        with pytest.raises(errors.TransientError) as caught:
+            _client(server, key).register(RELEASE)
+        assert key not in "\n".join(caught.value.lines())
+        assert "refused Bearer ..." in caught.value.observed
+    assert server.requests[-1].headers["authorization"] == f"Bearer {key}"
+    assert key not in repr(_client(server, key))
 
 
 @pytest.mark.parametrize(
