@@ -111,6 +111,20 @@ def named_digest(algorithm: str) -> str:
     return _ALGORITHMS[algorithm][1]
 
 
+def ecdsa_with(digest: str) -> str:
+    """The identifier of ECDSA with this digest."""
+    return next(oid for oid, names in _ALGORITHMS.items() if names == ("EC", digest))
+
+
+def key_type(public_key_info: bytes) -> str:
+    """`RSA` or `EC`.
+
+    Raises:
+        FormatError: the key is neither.
+    """
+    return "RSA" if isinstance(load_public_key(public_key_info), rsa.RSAPublicKey) else "EC"
+
+
 def load_public_key(public_key_info: bytes) -> PublicKey:
     """Build the key of a SubjectPublicKeyInfo.
 
