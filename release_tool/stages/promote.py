@@ -58,7 +58,7 @@ def run(
         published: where the archive stands.
         registered: what the coordinator has.
         workspace: not used; every stage takes it.
-        reporter: is told how it went.
+        reporter: is told of the waiting.
         store: the bucket.
         coordinator: the coordinator.
         sleep: how to wait between questions.
@@ -104,6 +104,7 @@ class _Promotion:
     sleep: Callable[[float], None]
     clock: Callable[[], float]
     deadline: float
+    told: bool = False
 
     def run(self) -> PromotedRelease:
         moved: list[str] = []
@@ -114,9 +115,7 @@ class _Promotion:
                 self._move(source, alias)
                 moved.append(alias)
         except _SupersededError as newer:
-            self.reporter.note(f"{newer.version} is newer and served as latest; nothing to move")
             return self._outcome("superseded", newer.version, ())
-        self.reporter.note(f"latest serves {self.plan.version} · {len(moved)} aliases point to it")
         return self._outcome("promoted", self.plan.version, tuple(moved))
 
     def _outcome(self, outcome: str, latest: str, aliases: tuple[str, ...]) -> PromotedRelease:
@@ -172,6 +171,12 @@ class _Promotion:
             raise _SupersededError(latest.version)
         if last:
             raise _not_served(self.registered.version, latest.version if latest else "")
+        if not self.told:
+            self.told = True
+            self.reporter.note(
+                f"latest still serves {latest.version if latest else 'nothing'}, waiting; "
+                "the coordinator keeps it for up to a minute"
+            )
         return False
 
     def _move(self, source: StoredObject, alias: str) -> None:

@@ -75,10 +75,12 @@ def run(
         _judge_standing(plan, archive, key, store, reporter)
     url = addresses.join(public_base, key)
     _read_back(plan, archive, url, reporter, policy)
-    created = outcome is Outcome.WRITTEN
-    reporter.note("created, read back, same bytes" if created else "stood there, same bytes")
     return PublishedRelease(
-        archive_sha256=archive.sha256, size=archive.size, key=key, url=url, created=created
+        archive_sha256=archive.sha256,
+        size=archive.size,
+        key=key,
+        url=url,
+        created=outcome is Outcome.WRITTEN,
     )
 
 

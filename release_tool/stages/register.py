@@ -53,7 +53,7 @@ def run(
         published: where the archive stands.
         archive: the archive and its digests.
         workspace: holds the archive, for the coordinator's own checks.
-        reporter: is told how it went.
+        reporter: is told of repeated tries.
         intents: where the request is written down before it is sent.
         coordinator: the coordinator.
         policy: how to retry what failed in passing, its download trouble included.
@@ -67,7 +67,7 @@ def run(
     release = _release(plan, published, archive)
     _check(plan, release, published, archive, workspace)
     _refuse_other_intent(release, intents)
-    return retries.call(lambda: _once(release, intents, coordinator, reporter), policy, reporter)
+    return retries.call(lambda: _once(release, intents, coordinator), policy, reporter)
 
 
 def _release(plan: ReleasePlan, published: PublishedRelease, archive: ReleaseArchive) -> Release:
@@ -125,18 +125,14 @@ def _refuse_other_intent(release: Release, intents: Intents) -> None:
         )
 
 
-def _once(
-    release: Release, intents: Intents, coordinator: Coordinator, reporter: Reporter
-) -> RegisteredRelease:
+def _once(release: Release, intents: Intents, coordinator: Coordinator) -> RegisteredRelease:
     if _stands(release, coordinator):
-        reporter.note("the coordinator already serves exactly this release")
         return _registered(release, ALREADY)
     facts = _facts(release)
     if intents.find(ACTION) != facts:
         intents.declare(ACTION, facts)
     answer = coordinator.register(release)
     _compare_echo(release, answer)
-    reporter.note(answer.status)
     return _registered(release, answer.status)
 
 
