@@ -1,0 +1,125 @@
+"""Sample executables: small real Mach-O files, and the build step that writes a version into them.
+
+Their bytes are committed beside their source; `tools/build_samples.py` makes them again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from importlib import resources
+from pathlib import Path
+
+from release_tool import errors
+from release_tool.apple import code_directory, macho, superblob
+from release_tool.files import atomic
+
+EXECUTABLES = ("darkbloom", "darkbloom-enclave")
+"""The executables of the May layout, for arm64."""
+FOREIGN = "darkbloom-x86_64"
+"""The same program for x86_64, which no release may hold: for tests of refusals and signers."""
+MANIFEST = "build.json"
+
+_VERSION_MARK = b"sample-record:version\0\0\0"
+_COMMIT_MARK = b"sample-record:commit\0\0\0\0"
+_VERSION_WIDTH = 64
+_COMMIT_WIDTH = 48
+_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+-]{0,62}")
+_COMMIT = re.compile(r"[0-9a-f]{40}|unknown")
+
+
+def template(name: str) -> bytes:
+    """The committed bytes of a sample, version not yet written.
+
+    Raises:
+        UsageError: no sample has this name.
+    """
+    if name not in (*EXECUTABLES, FOREIGN):
+        raise errors.UsageError(f"no sample executable is called {name}")
+    return resources.files(__name__).joinpath(f"{name}.bin").read_bytes()
+
+
+def executable(name: str, version: str, commit: str = "unknown") -> bytes:
+    """A sample as a build of `version` would have produced it.
+
+    The version goes into its field, and the linker's ad-hoc signature is brought up to date: an
+    Apple Silicon Mac kills code whose page differs from its hash, and assembly runs it there.
+
+    Raises:
+        UsageError: no such sample, or the version or the commit does not fit its field.
+    """
+    if not _VERSION.fullmatch(version):
+        raise errors.UsageError("this version does not fit into a sample", observed=version[:80])
+    if not _COMMIT.fullmatch(commit):
+        raise errors.UsageError("a commit is 40 hex digits or `unknown`", observed=commit[:80])
+    data = bytearray(template(name))
+    _write(data, _VERSION_MARK, version.encode(), _VERSION_WIDTH)
+    _write(data, _COMMIT_MARK, commit.encode(), _COMMIT_WIDTH)
+    _refresh_page_hashes(data)
+    return bytes(data)
+
+
+def metallib(size: int = 64 * 1024) -> bytes:
+    """A file that looks like a Metal library to whoever reads its header: `MTLB`, then filler."""
+    head = b"MTLB" + bytes.fromhex("0180020009000082") + size.to_bytes(8, "little")
+    line = b"A sample of the rehearsal: no kernels. "
+    return (head + line * (size // len(line) + 1))[:size]
+
+
+def materialize(folder: Path, version: str, commit: str = "unknown") -> Path:
+    """Write what a build hands over: the executables and `build.json` beside them.
+
+    The manifest holds `source_commit`, `version`, `test_outcome` and `files` (name to SHA-256).
+    Written again, it comes out the same, so an interrupted rehearsal may call it twice.
+
+    Returns:
+        The manifest's path.
+
+    Raises:
+        UsageError: the version or the commit does not fit into a sample.
+        HostError: the folder cannot be written.
+    """
+    with atomic.naming(folder, "create"):
+        folder.mkdir(parents=True, exist_ok=True)
+    digests = {}
+    for name in EXECUTABLES:
+        data = executable(name, version, commit)
+        atomic.write_atomically(folder / name, data, mode=0o755)
+        digests[name] = hashlib.sha256(data).hexdigest()
+    manifest = {
+        "source_commit": commit,
+        "version": version,
+        "test_outcome": "passed",
+        "files": digests,
+    }
+    path = folder / MANIFEST
+    atomic.write_atomically(path, (json.dumps(manifest, indent=2) + "\n").encode())
+    return path
+
+
+def _write(data: bytearray, mark: bytes, text: bytes, width: int) -> None:
+    at = data.index(mark) + len(mark)
+    data[at : at + width] = text.ljust(width, b"\0")
+
+
+def _refresh_page_hashes(data: bytearray) -> None:
+    """Replace each page hash of the linker's code directory that no longer holds."""
+    code = bytes(data)
+    (part,) = macho.parse(code)
+    if part.signature is None or part.signature_bytes is None:
+        return
+    signature = bytes(part.signature_bytes)
+    (raw,) = superblob.parse(signature).code_directories
+    directory = code_directory.parse(raw)
+    fresh = code_directory.page_hashes(
+        code,
+        code_limit=directory.code_limit,
+        page_size_log2=directory.page_size_log2,
+        hash_type=directory.hash_type,
+    )
+    renewed = signature
+    for old, new in zip(directory.code_hashes, fresh, strict=True):
+        renewed = renewed.replace(old, new)
+    offset, size = part.signature
+    data[offset : offset + size] = renewed
