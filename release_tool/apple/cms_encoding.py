@@ -55,7 +55,8 @@ def build(
         unsigned: encoded Attributes that are not signed.
         indefinite: Apple codesign's dialect: ContentInfo, its [0], SignedData and the
             certificates' [0] with indefinite lengths.
-        signature_algorithm: identifier; by default RSA without a digest's name, or ECDSA with.
+        signature_algorithm: identifier; by default as Apple names it: RSA with SHA-1 without the
+            digest's name (profiles, tokens), everything else with (code, inner profiles).
     """
     signed_content = content or b""
     wanted = _all_attributes(attributes, content_type, signatures.digest(digest, signed_content))
@@ -117,5 +118,9 @@ def _build_signer(
 
 def _signature_identifier(certificate: x509.Certificate, digest: str, algorithm: str) -> bytes:
     is_rsa = signatures.key_type(certificate.public_key_info) == "RSA"
-    chosen = algorithm or (signatures.RSA_ENCRYPTION if is_rsa else signatures.ecdsa_with(digest))
+    if is_rsa and digest == "sha1":
+        default = signatures.RSA_ENCRYPTION
+    else:
+        default = signatures.algorithm_for("RSA" if is_rsa else "EC", digest)
+    chosen = algorithm or default
     return algorithm_identifier(chosen, with_null=is_rsa)

@@ -111,9 +111,9 @@ def named_digest(algorithm: str) -> str:
     return _ALGORITHMS[algorithm][1]
 
 
-def ecdsa_with(digest: str) -> str:
-    """The identifier of ECDSA with this digest."""
-    return next(oid for oid, names in _ALGORITHMS.items() if names == ("EC", digest))
+def algorithm_for(key_type: str, digest: str) -> str:
+    """The identifier of a signature by an `RSA` or `EC` key over this digest."""
+    return next(oid for oid, names in _ALGORITHMS.items() if names == (key_type, digest))
 
 
 def key_type(public_key_info: bytes) -> str:
