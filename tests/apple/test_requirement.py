@@ -1,0 +1,288 @@
+"""Code requirements: binary, source form and verdicts."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from release_tool import errors
+from release_tool.apple import requirement
+from release_tool.apple.requirement_expression import (
+    MAX_DEPTH,
+    Expression,
+    Match,
+    MatchKind,
+    Operation,
+    oid_octets,
+    oid_text,
+)
+
+# The blob that codesign wrote for a real Developer ID app, and its text from the app's seal.
+REAL_TEXT = (
+    'identifier "com.nuclearcyborg.permanentagentrecord.host" and anchor apple generic'
+    " and certificate 1[field.1.2.840.113635.100.6.2.6] /* exists */"
+    " and certificate leaf[field.1.2.840.113635.100.6.1.13] /* exists */"
+    " and certificate leaf[subject.OU] = P8MA38JTXY"
+)
+CDHASH = bytes(range(20))
+OTHER = bytes(20)
+
+words = st.one_of(
+    st.text("abcXYZ059.- \"\\'()/*=<>~é\t\n", min_size=1, max_size=12).map(str.encode),
+    st.binary(min_size=1, max_size=12),
+)
+plain_keys = st.text("abcdefgXYZ.", min_size=1, max_size=12).map(str.encode)
+object_identifiers = st.lists(st.integers(0, 2**40), min_size=1, max_size=6).map(
+    lambda arcs: oid_octets(".".join(map(str, (1, 2, *arcs))))
+)
+slots = st.integers(-3, 3)
+matches = st.one_of(
+    st.sampled_from([Match(), Match(kind=MatchKind.ABSENT)]),
+    st.builds(
+        Match,
+        kind=st.sampled_from([MatchKind(number) for number in range(1, 9)]),
+        value=words,
+    ),
+    st.builds(
+        Match,
+        kind=st.sampled_from([MatchKind(number) for number in range(9, 14)]),
+        seconds=st.integers(0, 10**10),
+    ),
+)
+simple = st.one_of(
+    st.sampled_from(
+        [
+            Expression(operation=operation)
+            for operation in (
+                Operation.TRUE,
+                Operation.FALSE,
+                Operation.APPLE_ANCHOR,
+                Operation.APPLE_GENERIC_ANCHOR,
+                Operation.TRUSTED_CERTIFICATES,
+                Operation.NOTARIZED,
+                Operation.LEGACY_DEVELOPER_ID,
+            )
+        ]
+    ),
+    st.builds(Expression, operation=st.just(Operation.IDENTIFIER), data=words),
+    st.builds(Expression, operation=st.just(Operation.CDHASH), data=st.binary(max_size=20)),
+    st.builds(
+        Expression,
+        operation=st.just(Operation.ANCHOR_HASH),
+        certificate=slots,
+        data=st.binary(max_size=20),
+    ),
+    st.builds(
+        Expression,
+        operation=st.sampled_from([Operation.INFO_FIELD, Operation.ENTITLEMENT_FIELD]),
+        key=words,
+        match=matches,
+    ),
+    st.builds(
+        Expression,
+        operation=st.just(Operation.CERTIFICATE_FIELD),
+        certificate=slots,
+        key=plain_keys,
+        match=matches,
+    ),
+    st.builds(
+        Expression,
+        operation=st.sampled_from(
+            [
+                Operation.CERTIFICATE_OID,
+                Operation.CERTIFICATE_POLICY,
+                Operation.CERTIFICATE_DATE,
+            ]
+        ),
+        certificate=slots,
+        key=object_identifiers,
+        match=matches,
+    ),
+    st.builds(Expression, operation=st.just(Operation.PLATFORM), number=st.integers(0, 99)),
+    st.builds(Expression, operation=st.just(Operation.TRUSTED_CERTIFICATE), certificate=slots),
+)
+expressions = st.recursive(
+    simple,
+    lambda inner: st.one_of(
+        st.builds(
+            lambda left, right, operation: Expression(operation=operation, operands=(left, right)),
+            inner,
+            inner,
+            st.sampled_from([Operation.AND, Operation.OR]),
+        ),
+        inner.map(lambda part: Expression(operation=Operation.NOT, operands=(part,))),
+    ),
+    max_leaves=12,
+)
+
+
+@given(expressions)
+def test_the_binary_form_round_trips(expression: Expression) -> None:
+    """Whatever tree is written comes back as the same tree, and as the same octets."""
+    blob = requirement.encode(expression)
+    assert requirement.parse(blob) == expression
+    assert requirement.encode(requirement.parse(blob)) == blob
+
+
+@given(expressions)
+def test_the_source_form_keeps_its_meaning(expression: Expression) -> None:
+    """Reading a printed requirement and printing it again gives the same text and verdict."""
+    text = requirement.to_text(expression)
+    again = requirement.parse_text(text)
+    assert requirement.to_text(again) == text
+    context = requirement.Context(identifier="a", cdhashes=frozenset({CDHASH}))
+    assert requirement.decide(again, context) == requirement.decide(expression, context)
+
+
+@given(st.binary(max_size=120))
+def test_hostile_blobs_end_in_a_format_error(data: bytes) -> None:
+    """Random bytes behind a valid header are read or refused, never anything else."""
+    blob = (
+        requirement.MAGIC.to_bytes(4, "big")
+        + (len(data) + 12).to_bytes(4, "big")
+        + b"\0\0\0\1"
+        + data
+    )
+    for candidate in (data, blob):
+        try:
+            found = requirement.parse(candidate)
+        except errors.FormatError:
+            continue
+        assert requirement.encode(found) == candidate
+
+
+@given(st.text('aH"01 ()!=<>~*[].x/andorcertificate leaf', max_size=60))
+def test_hostile_texts_end_in_a_format_error(text: str) -> None:
+    """Random source is read or refused, and what is read prints to a fixed point."""
+    try:
+        found = requirement.parse_text(text)
+    except errors.FormatError:
+        return
+    printed = requirement.to_text(found)
+    assert requirement.to_text(requirement.parse_text(printed)) == printed
+
+
+def test_developer_id_prints_as_codesign_does() -> None:
+    """The designated requirement that we write prints as the real app's seal has it."""
+    built = requirement.developer_id("com.nuclearcyborg.permanentagentrecord.host", "P8MA38JTXY")
+    assert requirement.to_text(built) == REAL_TEXT
+    assert requirement.to_text(requirement.parse_text(REAL_TEXT)) == REAL_TEXT
+
+
+def test_a_team_that_begins_with_a_digit_is_quoted() -> None:
+    """Apple's printer quotes a word that begins with a digit (seen in `ruff` and `sentry-cli`)."""
+    built = requirement.developer_id("sh.astral.ruff", "2DC432GLL2")
+    assert requirement.to_text(built).endswith('certificate leaf[subject.OU] = "2DC432GLL2"')
+
+
+def test_a_set_round_trips_and_refuses_overlap() -> None:
+    """A requirement set keeps its members, and one that points outside itself is refused."""
+    blob = requirement.designated_developer_id("io.darkbloom.provider", "SLDQ2GJ6TL")
+    parsed = requirement.parse_set(blob)
+    assert list(parsed) == [requirement.DESIGNATED]
+    assert requirement.encode_set(parsed) == blob
+    assert requirement.parse_set(requirement.encode_set({})) == {}
+    with pytest.raises(errors.FormatError):
+        requirement.parse_set(blob[:16] + b"\0\0\0\4" + blob[20:])
+    with pytest.raises(errors.FormatError):
+        requirement.parse_set(blob[:-4])
+
+
+def test_ad_hoc_code_is_its_own_code_directories() -> None:
+    """Ad-hoc code designates the digests of its directories, any of them."""
+    expression = requirement.designated_adhoc(CDHASH, OTHER)
+    assert requirement.to_text(expression) == (
+        f'cdhash H"{CDHASH.hex()}" or cdhash H"{OTHER.hex()}"'
+    )
+    context = requirement.Context(identifier="x", cdhashes=frozenset({OTHER}))
+    assert requirement.evaluate(expression, context)
+    assert not requirement.evaluate(requirement.designated_adhoc(CDHASH), context)
+    assert requirement.designated({}, [CDHASH]) == requirement.designated_adhoc(CDHASH)
+
+
+def test_missing_knowledge_never_becomes_consent() -> None:
+    """A condition that only a Mac can decide satisfies nothing, and neither does its negation."""
+    context = requirement.Context(identifier="x")
+    for text in ("notarized", "! notarized", "notarized and always", "anchor trusted"):
+        assert not requirement.evaluate(requirement.parse_text(text), context)
+    assert requirement.evaluate(requirement.parse_text("notarized or always"), context)
+    assert requirement.decide(requirement.parse_text("notarized and never"), context) is False
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('entitlement["com.apple.x"] exists', True),
+        ("entitlement[off] exists", False),
+        ("entitlement[off] absent", False),
+        ("entitlement[none] absent", True),
+        ("entitlement[groups] = two", True),
+        ("entitlement[groups] = three", False),
+        ("info[version] >= 1.9", True),
+        ("info[version] < 1.9", False),
+        ('info[version] = "1."*', True),
+        ('info[version] = *"10"', True),
+        ('info[version] ~ ".1"', True),
+        ("info[none] = x", False),
+        ("identifier a and ! identifier b", True),
+        ("identifier b or identifier a", True),
+        ("(identifier b or identifier a) and never", False),
+        ("identifier b or identifier a and never", False),
+        ("certificate leaf[subject.OU] exists", False),
+        ("certificate leaf[subject.OU] absent", False),
+        ("anchor apple generic", False),
+        ("platform = 0", True),
+    ],
+)
+def test_verdicts(text: str, expected: bool) -> None:
+    """Each kind of condition is judged as Apple's interpreter does; `and` binds before `or`."""
+    context = requirement.Context(
+        identifier="a",
+        info={"version": "1.10"},
+        entitlements={"com.apple.x": True, "off": False, "groups": ["one", "two"]},
+    )
+    assert requirement.evaluate(requirement.parse_text(text), context) is expected
+
+
+def test_unknown_opcodes_are_kept_when_they_can_be_passed() -> None:
+    """An unknown opcode that states its size is kept and undecided; any other is refused."""
+    unknown = 0x80000000 | 77
+    blob = requirement.encode(
+        Expression(operation=Operation.UNKNOWN_FALSE, number=unknown, data=b"abc")
+    )
+    parsed = requirement.parse(blob)
+    assert requirement.encode(parsed) == blob
+    negated = Expression(operation=Operation.NOT, operands=(parsed,))
+    context = requirement.Context(identifier="x")
+    assert not requirement.evaluate(parsed, context)
+    assert not requirement.evaluate(negated, context)
+    for opcode in (77, 0x80000002, 0xC0000077, 0x20000077):
+        bad = blob[:12] + opcode.to_bytes(4, "big") + blob[16:]
+        with pytest.raises(errors.FormatError):
+            requirement.parse(bad)
+
+
+def test_depth_is_capped() -> None:
+    """A requirement nested beyond the cap is refused in both forms, without a stack overflow."""
+    expression = Expression(operation=Operation.TRUE)
+    for _ in range(MAX_DEPTH + 1):
+        expression = Expression(operation=Operation.NOT, operands=(expression,))
+    with pytest.raises(errors.FormatError):
+        requirement.parse(requirement.encode(expression))
+    for text in ("! " * 5000 + "always", "(" * 5000, "always and " * 5000 + "always"):
+        with pytest.raises(errors.FormatError):
+            requirement.parse_text(text)
+
+
+@given(object_identifiers)
+def test_object_identifiers_round_trip(octets: bytes) -> None:
+    """An identifier's octets and its dotted form are one."""
+    assert oid_octets(oid_text(octets)) == octets
+
+
+@pytest.mark.parametrize("octets", [b"", b"\x80\x01", b"\x2a\x86", b"\xff" * 11 + b"\x00"])
+def test_malformed_object_identifiers_are_refused(octets: bytes) -> None:
+    """Empty, padded, unfinished and oversized identifiers are refused."""
+    with pytest.raises(errors.FormatError):
+        oid_text(octets)
