@@ -152,6 +152,24 @@ class Run:
             )
         return self._bring([name])
 
+    def coming(self, *, only: str | None, last: str) -> list[str]:
+        """The stages that a run would do now, for probes that ask ahead.
+
+        Raises:
+            UsageError, HostError: the run would be refused before its first stage.
+        """
+        names = [only] if only else [step.name for step in _up_to(self.steps, last)]
+        for name in names:
+            _find(self.steps, name)
+        self._standing = standings(self.steps, self.plan, self.ledger)
+        self._look_at_outputs(names)
+        self._refuse_repeats(names)
+        return [
+            stage.name
+            for stage in _stages(self.steps)
+            if stage.name in names and not self._standing[stage.name].counts
+        ]
+
     def _bring(self, names: Sequence[str]) -> dict[str, Value]:
         self._standing = standings(self.steps, self.plan, self.ledger)
         self._look_at_outputs(names)
