@@ -1,7 +1,7 @@
 """The code directory: the hashes of every page and special slot, and what they belong to.
 
-Source: xnu's `cs_blobs.h` and measured signatures. Every version is read; 0x20500 is written with
-hardened runtime and 0x20400 without, as Apple's codesign does.
+Source: xnu's `cs_blobs.h` and measured signatures. Every version is read; the
+layout is always Apple's: header, identifier, team, special slots, code slots.
 """
 
 from __future__ import annotations
@@ -31,22 +31,6 @@ FLAG_NAMES: Mapping[int, str] = MappingProxyType(
         0x2000: "library-validation",
         RUNTIME: "runtime",
         LINKER_SIGNED: "linker-signed",
-    }
-)
-
-EXEC_MAIN_BINARY = 0x1
-EXEC_ALLOW_UNSIGNED = 0x10
-# Entitlements that codesign mirrors in the exec segment's flags when they are true.
-_EXEC_FLAGS: Mapping[str, int] = MappingProxyType(
-    {
-        "get-task-allow": EXEC_ALLOW_UNSIGNED,
-        "com.apple.security.get-task-allow": EXEC_ALLOW_UNSIGNED,
-        "run-unsigned-code": EXEC_ALLOW_UNSIGNED,
-        "com.apple.private.cs.debugger": 0x20,
-        "dynamic-codesigning": 0x40,
-        "com.apple.private.skip-library-validation": 0x80,
-        "com.apple.private.amfi.can-load-cdhash": 0x100,
-        "com.apple.private.amfi.can-execute-cdhash": 0x200,
     }
 )
 
@@ -115,6 +99,11 @@ class CodeDirectory:
         return _ALGORITHMS[self.hash_type][0]
 
     @property
+    def hash_size(self) -> int:
+        """Bytes of each slot."""
+        return _ALGORITHMS[self.hash_type][1]
+
+    @property
     def page_size(self) -> int:
         """Bytes under one code hash."""
         return 1 << self.page_size_log2 if self.page_size_log2 else max(self.code_limit, 1)
@@ -150,7 +139,11 @@ def digest(data: bytes | memoryview, hash_type: int) -> bytes:
 
 
 def page_hashes(
-    data: bytes | memoryview, *, code_limit: int, page_size_log2: int, hash_type: int
+    data: bytes | bytearray | memoryview,
+    *,
+    code_limit: int,
+    page_size_log2: int,
+    hash_type: int,
 ) -> Iterator[bytes]:
     """Hash the code from its start to `code_limit`, page by page; the last page is short.
 
@@ -164,74 +157,6 @@ def page_hashes(
     name, size = _algorithm(hash_type)
     for start in range(0, code_limit, step):
         yield hashlib.new(name, view[start : start + step]).digest()[:size]
-
-
-def page_size_log2(arch: str) -> int:
-    """The page that codesign hashes: 16 KiB on arm64, 4 KiB elsewhere (measured, both verify)."""
-    return 14 if arch.startswith("arm64") else 12
-
-
-def exec_segment_flags(*, main_binary: bool, entitlements: Mapping[str, object]) -> int:
-    """The exec segment's flags for a main executable with these entitlements."""
-    if not main_binary:
-        return 0
-    flags = EXEC_MAIN_BINARY
-    for key, bit in _EXEC_FLAGS.items():
-        if entitlements.get(key) is True:
-            flags |= bit
-    return flags
-
-
-def build(
-    data: bytes | memoryview,
-    *,
-    code_limit: int,
-    arch: str,
-    identifier: str,
-    team_id: str | None,
-    flags: int,
-    special: Mapping[int, bytes],
-    exec_segment: tuple[int, int, int],
-    runtime: int,
-) -> bytes:
-    """Hash code and lay out its SHA-256 code directory as Apple's codesign does.
-
-    Args:
-        data: the slice with its final load commands.
-        code_limit: where the signature begins.
-        arch: decides the page size.
-        identifier: the code's signing identifier.
-        team_id: the team; None for an ad-hoc signature.
-        flags: `ADHOC`, `RUNTIME`.
-        special: digest by special slot; the highest decides how many places there are.
-        exec_segment: file offset and size of `__TEXT`, and its flags.
-        runtime: the SDK's packed version; written only with hardened runtime.
-
-    Returns:
-        The whole blob.
-    """
-    log2 = page_size_log2(arch)
-    hashes = page_hashes(data, code_limit=code_limit, page_size_log2=log2, hash_type=SHA256)
-    hardened = bool(flags & RUNTIME)
-    base, limit, exec_flags = exec_segment
-    return encode(
-        CodeDirectory(
-            version=VERSION_RUNTIME if hardened else VERSION_EXEC_SEGMENT,
-            flags=flags,
-            identifier=identifier,
-            team_id=team_id,
-            hash_type=SHA256,
-            page_size_log2=log2,
-            code_limit=code_limit,
-            special_slots=max(special, default=0),
-            special=special,
-            code_hashes=tuple(hashes),
-            exec_segment_base=base,
-            exec_segment_limit=limit,
-            exec_segment_flags=exec_flags,
-            runtime=runtime if hardened else 0,
-        )
-    )
 
 
 def encode(directory: CodeDirectory) -> bytes:

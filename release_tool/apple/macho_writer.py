@@ -1,0 +1,140 @@
+"""Make room for a signature in a Mach-O, and put universal files together again.
+
+The signature is the last thing of `__LINKEDIT`, which is the last segment; the load command that
+names it lies in the first page, so both are final before a page is hashed.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+
+from release_tool import errors
+from release_tool.apple import macho
+
+_SIGNATURE_ALIGNMENT = 16
+# Linkers and codesign round the segment's memory to 16 KiB on both architectures (measured).
+_PAGE = 0x4000
+_SIGNATURE_COMMAND = 16
+# Offsets in the segment command.
+_VM_SIZE_AT, _FILE_SIZE_AT = 32, 48
+
+
+def code_limit(code: macho.Slice) -> int:
+    """Where the signature begins: where the old one did, or behind the code, 16-byte aligned.
+
+    Raises:
+        FormatError: the signature cannot stand last, so no signer could write it.
+    """
+    linkedit = _linkedit(code)
+    if code.signature is None:
+        return _aligned(linkedit.end, _SIGNATURE_ALIGNMENT)
+    offset, size = code.signature
+    inside = linkedit.offset <= offset and code.commands_end <= offset
+    if offset % _SIGNATURE_ALIGNMENT or not inside or offset + size != linkedit.end:
+        raise _bad("its signature is not the aligned end of __LINKEDIT")
+    return offset
+
+
+def with_room(code: macho.Slice, signature_size: int) -> bytearray:
+    """Copy the code up to its limit, with load commands that name a signature behind it.
+
+    Args:
+        code: signed or unsigned code; an old signature is left out.
+        signature_size: the room to reserve, a multiple of 16.
+
+    Returns:
+        The code up to `code_limit`; append the signature, padded to `signature_size`.
+
+    Raises:
+        FormatError: no room for the load command, or `__LINKEDIT` is not last.
+    """
+    linkedit = _linkedit(code)
+    limit = code_limit(code)
+    if limit + signature_size > 0xFFFFFFFF:
+        raise _bad("a signature behind 4 GiB cannot be named")
+    kept = min(limit, linkedit.end)
+    image = bytearray(code.data[:kept])
+    image.extend(bytes(limit - kept))
+    _name_signature(image, code, limit, signature_size)
+    start = linkedit.command.offset
+    size = limit + signature_size - linkedit.offset
+    struct.pack_into("<Q", image, start + _VM_SIZE_AT, _aligned(size, _PAGE))
+    struct.pack_into("<Q", image, start + _FILE_SIZE_AT, size)
+    return image
+
+
+def _name_signature(image: bytearray, code: macho.Slice, limit: int, size: int) -> None:
+    for command in code.commands:
+        if command.command == macho.LC_CODE_SIGNATURE:
+            struct.pack_into("<II", image, command.offset + 8, limit, size)
+            return
+    end = code.commands_end
+    if end + _SIGNATURE_COMMAND > _first_content(code) or any(image[end : end + 16]):
+        raise _bad("there is no room for one more load command")
+    struct.pack_into("<IIII", image, end, macho.LC_CODE_SIGNATURE, _SIGNATURE_COMMAND, limit, size)
+    count = len(code.commands) + 1
+    commands_size = end + _SIGNATURE_COMMAND - macho.HEADER_SIZE
+    struct.pack_into("<II", image, 16, count, commands_size)
+
+
+def _first_content(code: macho.Slice) -> int:
+    """Where the first byte that is no load command lies."""
+    starts = [
+        section.offset
+        for segment in code.segments
+        for section in segment.sections
+        if section.size and not section.zero_fill
+    ]
+    starts += [segment.offset for segment in code.segments if segment.offset and segment.size]
+    return min(starts, default=code.size)
+
+
+def _linkedit(code: macho.Slice) -> macho.Segment:
+    found = code.linkedit
+    if found is None:
+        raise _bad("it has no __LINKEDIT, so it is no linked code")
+    if found.end != code.size or any(segment.end > found.end for segment in code.segments):
+        raise _bad("__LINKEDIT is not last")
+    if any(segment.end > found.offset for segment in code.segments if segment.name != "__LINKEDIT"):
+        raise _bad("a segment lies in __LINKEDIT")
+    return found
+
+
+def join(original: bytes | memoryview, parts: Sequence[tuple[macho.Slice, bytes]]) -> bytes:
+    """Put the new slices of a file together again.
+
+    Args:
+        original: the file that was parsed; decides between thin and universal.
+        parts: each slice of it, in its order, with its new bytes.
+
+    Returns:
+        The new bytes of a thin file as they are; a universal file with each slice at the next
+        offset of its alignment, zeros between.
+
+    Raises:
+        FormatError: the result does not fit a 32-bit universal header.
+    """
+    if not macho.is_universal(original):
+        return parts[0][1]
+    wide = int.from_bytes(original[:4], "big") == macho.FAT_MAGIC_64
+    layout = ">IIQQII" if wide else ">IIIII"
+    entries, bodies = b"", bytearray()
+    header_size = 8 + len(parts) * struct.calcsize(layout)
+    for code, content in parts:
+        offset = _aligned(header_size + len(bodies), 1 << code.alignment_log2)
+        bodies.extend(bytes(offset - header_size - len(bodies)))
+        bodies.extend(content)
+        fields = (code.cpu_type, code.cpu_subtype, offset, len(content), code.alignment_log2)
+        if not wide and offset + len(content) > 0xFFFFFFFF:
+            raise _bad("the universal file would pass 4 GiB")
+        entries += struct.pack(layout, *fields, *([0] if wide else []))
+    return bytes(original[:4]) + struct.pack(">I", len(parts)) + entries + bodies
+
+
+def _aligned(value: int, step: int) -> int:
+    return -(-value // step) * step
+
+
+def _bad(message: str) -> errors.FormatError:
+    return errors.FormatError(f"this code cannot be signed: {message}")
