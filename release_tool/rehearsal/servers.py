@@ -1,0 +1,121 @@
+"""A threaded WSGI server on loopback that keeps its port and says nothing."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+LOOPBACK = "127.0.0.1"
+# A peer that stops in the middle of a request must not hold its thread for ever.
+_SOCKET_SECONDS = 150
+# How long a stop may take to be noticed.
+_POLL_SECONDS = 0.05
+
+
+class QuietHandler(WSGIRequestHandler):
+    """Werkzeug's handler without its access log, and without `100 Continue`.
+
+    R2 never answers `Expect: 100-continue`, so neither does anything here: a client that waits
+    for it is seen waiting.
+    """
+
+    timeout = _SOCKET_SECONDS
+
+    def log(self, type: str, message: str, *args: object) -> None:  # noqa: A002
+        """Say nothing: the environment's own journals tell what happened."""
+
+    def handle_expect_100(self) -> bool:
+        del self.headers["Expect"]
+        return True
+
+
+class Server:
+    """One WSGI application on 127.0.0.1.
+
+    Args:
+        application: what answers.
+        port: the port that it had before; another one is taken where that is busy. 0 for any.
+        handler: werkzeug's request handler.
+        touched: called at each request, for the idle clock.
+    """
+
+    def __init__(
+        self,
+        application: WSGIApplication,
+        *,
+        port: int = 0,
+        handler: type[WSGIRequestHandler] = QuietHandler,
+        touched: Callable[[], None] = lambda: None,
+    ) -> None:
+        def tell(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+            touched()
+            return application(environ, start_response)
+
+        self._socket = _bind(port)
+        self.port: int = self._socket.getsockname()[1]
+        self._server = make_server(
+            LOOPBACK,
+            self.port,
+            tell,
+            threaded=True,
+            request_handler=handler,
+            fd=self._socket.fileno(),
+        )
+        self._thread = threading.Thread(
+            target=self._server.serve_forever,
+            args=(_POLL_SECONDS,),
+            name=f"port {self.port}",
+            daemon=True,
+        )
+
+    @property
+    def url(self) -> str:
+        """`http://127.0.0.1:PORT`, without a slash behind it."""
+        return f"http://{LOOPBACK}:{self.port}"
+
+    def start(self) -> None:
+        """Answer requests from now on, in threads of its own."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take no further request and free the port."""
+        if self._thread.is_alive():
+            self._server.shutdown()
+        self._server.server_close()
+        self._socket.close()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+def drop_connection(environ: dict[str, Any]) -> None:
+    """Cut the client off without an answer, as a dying server or network does."""
+    connection: socket.socket = environ["werkzeug.socket"]
+    connection.shutdown(socket.SHUT_RDWR)
+
+
+def _bind(port: int) -> socket.socket:
+    # Bound here and handed over, since werkzeug ends the process where a port is busy.
+    try:
+        return socket.create_server((LOOPBACK, port))
+    except OSError:
+        if port == 0:
+            raise
+        return socket.create_server((LOOPBACK, 0))
