@@ -2,40 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from release_tool import errors
 from release_tool.services.git import Git
-
-ENVIRON = {
-    "PATH": os.environ["PATH"],
-    "GIT_CONFIG_GLOBAL": os.devnull,
-    "GIT_CONFIG_SYSTEM": os.devnull,
-    "GIT_AUTHOR_NAME": "A",
-    "GIT_AUTHOR_EMAIL": "a@example.com",
-    "GIT_AUTHOR_DATE": "1700000000 +0000",
-    "GIT_COMMITTER_NAME": "A",
-    "GIT_COMMITTER_EMAIL": "a@example.com",
-    "GIT_COMMITTER_DATE": "1700000001 +0000",
-}
-
-
-def git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        ["git", *arguments], cwd=folder, env=ENVIRON, check=True, capture_output=True, text=True
-    )
-    return done.stdout.strip()
-
-
-def commit(folder: Path, name: str, text: str = "x") -> str:
-    (folder / name).write_text(text)
-    git(folder, "add", "--", name)
-    git(folder, "commit", "-q", "-m", f"Add {name}")
-    return git(folder, "rev-parse", "HEAD")
+from tests.git_trees import ENVIRON, commit, git
 
 
 @pytest.fixture
