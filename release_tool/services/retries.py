@@ -49,6 +49,7 @@ def call(
         TransientError: the last one, when all tries failed in passing.
     """
     told = reporter or Silent()
+    growing = pauses(policy.first_seconds, policy.largest_seconds)
 
     def tell(state: tenacity.RetryCallState) -> None:
         problem = state.outcome.exception() if state.outcome else None
@@ -57,9 +58,7 @@ def call(
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(errors.TransientError),
         stop=tenacity.stop_after_attempt(policy.attempts),
-        wait=tenacity.wait_exponential_jitter(
-            initial=policy.first_seconds, max=policy.largest_seconds, jitter=policy.first_seconds
-        ),
+        wait=lambda _: next(growing),
         sleep=policy.sleep,
         before_sleep=tell,
         reraise=True,
@@ -68,8 +67,8 @@ def call(
 
 
 def pauses(first_seconds: float, largest_seconds: float) -> Iterator[float]:
-    """Endless growing pauses with jitter, so that two pollers do not walk in step."""
+    """Endless growing pauses, each up to a half longer, so that two pollers do not walk in step."""
     pause = first_seconds
     while True:
-        yield pause * _RANDOM.uniform(0.75, 1.25)
+        yield pause * _RANDOM.uniform(1.0, 1.5)
         pause = min(pause * 1.5, largest_seconds)

@@ -33,7 +33,7 @@ def test_passing_faults_are_tried_again_with_growing_pauses() -> None:
     assert retries.call(action, _policy(slept)) == "done"
     assert action.calls == 3
     assert len(slept) == 2
-    assert 1.0 <= slept[0] < slept[1] + 1.0
+    assert 1.0 <= slept[0] <= 1.5 <= slept[1] <= 2.25
 
 
 def test_a_verdict_is_never_tried_again() -> None:
@@ -57,8 +57,8 @@ def test_the_tries_are_bounded() -> None:
 
 
 def test_pauses_grow_to_their_bound_with_jitter() -> None:
-    """Pauses never fall under three quarters of the first nor rise over the bound by a quarter."""
+    """Pauses never fall under the first nor rise over the bound by more than a half."""
     taken = list(itertools.islice(retries.pauses(1.0, 8.0), 40))
-    assert all(0.75 <= pause <= 10.0 for pause in taken)
+    assert all(1.0 <= pause <= 12.0 for pause in taken)
     assert max(taken) > 6.0
     assert len(set(taken)) > 30

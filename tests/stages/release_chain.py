@@ -5,10 +5,14 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter, Silent
+from release_tool.services import retries
+from release_tool.services.coordinator import Coordinator
+from release_tool.services.object_store import ObjectStore
 from release_tool.stages import promote, publish, register
 from release_tool.values import (
     Host,
@@ -19,17 +23,41 @@ from release_tool.values import (
     SmokeEvidence,
     SmokePrompt,
 )
-from tests.small_world import MemoryIntents, SmallWorld, make_archive
+from tests.small_world import MemoryIntents, make_archive
 
 METALLIB = "c" * 64
 NAME = "darkbloom-bundle-macos-arm64.tar.gz"
+
+
+class World(Protocol):
+    """Where a release is carried to: the small world, or the embedded environment's look-alikes."""
+
+    @property
+    def store_url(self) -> str: ...
+
+    @property
+    def public_url(self) -> str: ...
+
+    @property
+    def coordinator_url(self) -> str: ...
+
+    @property
+    def policy(self) -> retries.Policy: ...
+
+    def object_store(self) -> ObjectStore: ...
+
+    def coordinator(self) -> Coordinator: ...
+
+    def sleep(self, seconds: float) -> None: ...
+
+    def clock(self) -> float: ...
 
 
 @dataclass
 class Chain:
     """One machine's workspace and the records that it has so far."""
 
-    world: SmallWorld
+    world: World
     plan: ReleasePlan
     workspace: Workspace
     archive: ReleaseArchive
@@ -96,7 +124,7 @@ class Chain:
 
 
 def start(
-    world: SmallWorld,
+    world: World,
     plan: ReleasePlan,
     folder: Path,
     *,
@@ -116,7 +144,7 @@ def start(
     )
 
 
-def _plan(world: SmallWorld, plan: ReleasePlan, version: str) -> ReleasePlan:
+def _plan(world: World, plan: ReleasePlan, version: str) -> ReleasePlan:
     endpoints = plan.endpoints.model_copy(
         update={
             "r2_endpoint": world.store_url,

@@ -100,12 +100,12 @@ def test_a_build_suffix_makes_the_coordinators_address(
     assert chain.publish().url == f"{world.public_url}/releases/v0.5.0+b1/{NAME}"
 
 
-def _refused(chain: Chain, **changes: object) -> list[str]:
+def _refused(world: SmallWorld, chain: Chain, **changes: object) -> list[str]:
     evidence = chain.evidence.model_dump() | changes
     chain.evidence = SmokeEvidence.model_validate(evidence)
     with pytest.raises(errors.VerificationError) as caught:
         chain.publish()
-    assert chain.world.objects == {}
+    assert world.objects == {}
     return [detail.split(":")[0] for detail in caught.value.details]
 
 
@@ -121,24 +121,24 @@ def _refused(chain: Chain, **changes: object) -> list[str]:
     ],
 )  # fmt: skip
 def test_evidence_must_be_of_exactly_this_archive(
-    chain: Chain, changes: dict[str, object], names: list[str]
+    world: SmallWorld, chain: Chain, changes: dict[str, object], names: list[str]
 ) -> None:
     """Evidence of anything else sends nothing, and says each reason at once."""
-    assert _refused(chain, **changes) == names
+    assert _refused(world, chain, **changes) == names
 
 
-def test_a_prompt_that_disagrees_is_refused(chain: Chain) -> None:
+def test_a_prompt_that_disagrees_is_refused(world: SmallWorld, chain: Chain) -> None:
     """One of the prompts is enough."""
     prompt = chain.evidence.prompts[0]
     other = prompt.model_copy(update={"agrees": False})
-    assert _refused(chain, prompts=(prompt, other)) == ["prompts"]
+    assert _refused(world, chain, prompts=(prompt, other)) == ["prompts"]
 
 
-def test_a_stand_in_does_not_serve_a_real_environment(chain: Chain) -> None:
+def test_a_stand_in_does_not_serve_a_real_environment(world: SmallWorld, chain: Chain) -> None:
     """Dev and prod take the bundle's own executable on Apple Silicon, and nothing else."""
     real = chain.plan.environment.model_copy(update={"provider": "bundle"})
     chain.plan = chain.plan.model_copy(update={"environment": real})
-    assert _refused(chain) == ["kind", "host", "what ran", "--version"]
+    assert _refused(world, chain) == ["kind", "host", "what ran", "--version"]
     chain.evidence = chain.evidence.model_copy(
         update={
             "kind": "bundle",
@@ -151,7 +151,9 @@ def test_a_stand_in_does_not_serve_a_real_environment(chain: Chain) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"", b"longer", None])
-def test_an_archive_that_changed_is_never_sent(chain: Chain, damage: bytes | None) -> None:
+def test_an_archive_that_changed_is_never_sent(
+    world: SmallWorld, chain: Chain, damage: bytes | None
+) -> None:
     """The file is hashed again as it lies on disk now."""
     path = chain.workspace.path(NAME)
     if damage is None:
@@ -160,7 +162,7 @@ def test_an_archive_that_changed_is_never_sent(chain: Chain, damage: bytes | Non
         path.write_bytes(path.read_bytes() + b"x" if damage else b"")
     with pytest.raises(errors.VerificationError):
         chain.publish()
-    assert chain.world.objects == {}
+    assert world.objects == {}
 
 
 def test_a_public_address_of_another_bucket_is_noticed(world: SmallWorld, chain: Chain) -> None:

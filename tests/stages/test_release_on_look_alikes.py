@@ -1,0 +1,234 @@
+"""Publish, register and promote against the embedded environment's store and coordinator."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from release_tool import errors
+from release_tool.plan import ReleasePlan
+from release_tool.rehearsal import coordinator as look_alike_coordinator
+from release_tool.rehearsal import faults, object_store, public_bucket, servers, signature_v4
+from release_tool.rehearsal.object_index import ObjectIndex
+from release_tool.rehearsal.release_store import ReleaseStore
+from release_tool.services import retries
+from release_tool.services.coordinator import Coordinator
+from release_tool.services.object_store import ObjectStore
+from tests.stages import release_chain
+from tests.stages.release_chain import NAME, Chain
+
+KEY = "look-alike-release-key"
+CREDENTIALS = signature_v4.Credentials(
+    access_key_id="LOOKALIKE0001", secret_access_key="look-alike/secret+key"
+)
+# May's minute would make each test as long; the rule is the same.
+_CACHE_SECONDS = 0.8
+ALIASES = {f"releases/latest/{NAME}", "releases/latest/eigeninference-bundle-macos-arm64.tar.gz"}
+
+
+class LookAlikes:
+    """The look-alikes' servers, and clients of ours for them."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self.broken = faults.Faults()
+        self.index = ObjectIndex(folder / "objects")
+        self.rows = ReleaseStore(folder / "releases.sqlite")
+        stack.callback(self.index.close)
+        stack.callback(self.rows.close)
+        bucket = object_store.ObjectStore(
+            "releases", CREDENTIALS, index=self.index, broken=self.broken
+        )
+        self._store = stack.enter_context(servers.Server(bucket))
+        public = public_bucket.PublicBucket(self.index, broken=self.broken)
+        self._public = stack.enter_context(servers.Server(public))
+        settings = look_alike_coordinator.Settings(
+            release_key=KEY,
+            admin_key="admin",
+            cdn_url=self._public.url,
+            cache_seconds=_CACHE_SECONDS,
+        )
+        application = look_alike_coordinator.Coordinator(
+            self.rows, settings, scratch=folder, broken=self.broken
+        )
+        self._coordinator = stack.enter_context(servers.Server(application))
+
+    @property
+    def store_url(self) -> str:
+        return self._store.url
+
+    @property
+    def public_url(self) -> str:
+        return self._public.url
+
+    @property
+    def coordinator_url(self) -> str:
+        return self._coordinator.url
+
+    @property
+    def policy(self) -> retries.Policy:
+        return retries.Policy(attempts=4, first_seconds=0.3, largest_seconds=1.0)
+
+    def object_store(self, secret: str = CREDENTIALS.secret_access_key) -> ObjectStore:
+        return ObjectStore(
+            endpoint=self.store_url,
+            bucket="releases",
+            access_key_id=lambda: CREDENTIALS.access_key_id,
+            secret_access_key=lambda: secret,
+            policy=self.policy,
+        )
+
+    def coordinator(self, key: str = KEY) -> Coordinator:
+        return Coordinator(
+            base_url=self.coordinator_url, release_key=lambda: key, seconds=20, policy=self.policy
+        )
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def clock(self) -> float:
+        return time.monotonic()
+
+    def written(self) -> list[str]:
+        return [f"{write['operation']} {write['key']}" for write in self.index.writes()]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[LookAlikes]:
+    """A fresh store and coordinator."""
+    with ExitStack() as stack:
+        yield LookAlikes(tmp_path / "world", stack)
+
+
+def _start(world: LookAlikes, plan: ReleasePlan, folder: Path, **given: object) -> Chain:
+    limits = plan.limits.model_copy(update={"latest_poll_seconds": 3.0})
+    chain = release_chain.start(world, plan, folder, **given)  # type: ignore[arg-type]
+    chain.plan = chain.plan.model_copy(update={"limits": limits})
+    return chain
+
+
+def test_a_release_is_carried_through_and_repeated(
+    world: LookAlikes, plan: ReleasePlan, tmp_path: Path
+) -> None:
+    """One object, one registration, two aliases; a run without any record changes nothing."""
+    assert _start(world, plan, tmp_path / "a").resume().outcome == "promoted"
+    again = _start(world, plan, tmp_path / "b")
+    assert again.resume().outcome == "promoted"
+    assert again.published
+    assert not again.published.created
+    assert again.registered
+    assert again.registered.status == "already_registered"
+    assert len(world.rows.registrations()) == 1
+    assert sorted(world.written()) == sorted(
+        [f"PutObject releases/v0.5.0/{NAME}", *(f"CopyObject {alias}" for alias in ALIASES)]
+    )
+    assert {world.index.get(alias).sha256 for alias in ALIASES} == {again.archive.sha256}  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        faults.STORE_UNAVAILABLE,
+        faults.STORE_DROP_AFTER_WRITE,
+        faults.COORDINATOR_UNAVAILABLE,
+        faults.COORDINATOR_DROP_AFTER_ACCEPT,
+        faults.PUBLIC_UNAVAILABLE,
+    ],
+)
+def test_passing_faults_leave_no_second_release(
+    world: LookAlikes, plan: ReleasePlan, tmp_path: Path, fault: str
+) -> None:
+    """Unavailable for two requests, or an answer that is lost: one object, one registration."""
+    world.broken.set({fault: 1 if "drop" in fault else 2})
+    assert _start(world, plan, tmp_path / "a").resume().outcome == "promoted"
+    assert len(world.rows.registrations()) == 1
+    assert world.written().count(f"PutObject releases/v0.5.0/{NAME}") == 1
+
+
+def test_the_coordinators_own_download_trouble_is_retried(
+    world: LookAlikes, plan: ReleasePlan, tmp_path: Path
+) -> None:
+    """The public address fails just when the coordinator downloads."""
+    chain = _start(world, plan, tmp_path / "a")
+    chain.publish()
+    world.broken.set({faults.PUBLIC_UNAVAILABLE: 2})
+    assert chain.register().status == "release_registered"
+    assert len(world.rows.registrations()) == 1
+
+
+def test_an_older_release_is_superseded(
+    world: LookAlikes, plan: ReleasePlan, tmp_path: Path
+) -> None:
+    """0.5.0 after 0.5.1: registered, success, and the aliases stay with 0.5.1."""
+    newer = _start(world, plan, tmp_path / "a", version="0.5.1", binary=b"newer")
+    newer.resume()
+    time.sleep(_CACHE_SECONDS)
+    older = _start(world, plan, tmp_path / "b")
+    promoted = older.resume()
+    assert (promoted.outcome, promoted.latest_version) == ("superseded", "0.5.1")
+    assert {world.index.get(alias).sha256 for alias in ALIASES} == {newer.archive.sha256}  # type: ignore[union-attr]
+
+
+def test_a_prerelease_that_may_prefers_is_named(
+    world: LookAlikes, plan: ReleasePlan, tmp_path: Path
+) -> None:
+    """The look-alike ranks as May does, so 0.5.0 is never served behind 0.5.0-dev.1."""
+    _start(world, plan, tmp_path / "a", version="0.5.0-dev.1", binary=b"dev").resume()
+    final = _start(world, plan, tmp_path / "b")
+    with pytest.raises(errors.RemoteRefusedError, match="ranks"):
+        final.resume()
+    assert len(world.rows.registrations()) == 2
+
+
+def test_other_bytes_under_a_registered_version_are_refused_twice(
+    world: LookAlikes, plan: ReleasePlan, tmp_path: Path
+) -> None:
+    """At the store, and at the coordinator where the store was emptied behind its back."""
+    _start(world, plan, tmp_path / "a").resume()
+    other = _start(world, plan, tmp_path / "b", binary=b"other")
+    with pytest.raises(errors.RemoteRefusedError, match="already holds other bytes"):
+        other.publish()
+    world.object_store()._client.delete_object(Bucket="releases", Key=f"releases/v0.5.0/{NAME}")
+    other.publish()
+    with pytest.raises(errors.RemoteRefusedError, match="with other bytes"):
+        other.register()
+    assert len(world.rows.registrations()) == 1
+
+
+def test_of_two_publishers_exactly_one_wins(
+    world: LookAlikes, plan: ReleasePlan, tmp_path: Path
+) -> None:
+    """Other bytes for one version at the same time: one write, the other exit 7."""
+    chains = [_start(world, plan, tmp_path / name, binary=name.encode()) for name in ("a", "b")]
+    outcomes: list[object] = []
+
+    def publish(chain: Chain) -> None:
+        try:
+            outcomes.append(chain.publish())
+        except errors.ReleaseError as problem:
+            outcomes.append(problem)
+
+    threads = [threading.Thread(target=publish, args=(chain,)) for chain in chains]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == [
+        "PublishedRelease", "RemoteRefusedError",
+    ]  # fmt: skip
+    assert len(world.written()) == 1
+
+
+def test_wrong_credentials_are_exit_4(world: LookAlikes) -> None:
+    """A wrong secret and a wrong release key are told before any work."""
+    with pytest.raises(errors.CredentialError):
+        world.object_store(secret="wrong").check()
+    world.object_store().check()
+    with pytest.raises(errors.CredentialError):
+        world.coordinator(key="wrong").check_key()
+    world.coordinator().check_key()
+    assert world.rows.registrations() == []
