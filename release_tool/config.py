@@ -20,7 +20,8 @@ from release_tool.origin import Origin, Origins
 from release_tool.plan import Endpoints, Environment, ReleasePlan, Source
 from release_tool.release_file import ReleaseFile
 from release_tool.release_yaml import Document, Location
-from release_tool.settings import Settings, Settled, settle
+from release_tool.settings import Settings as Settings
+from release_tool.settings import Settled, settle
 
 # Variables by which a job hands on what its first job resolved.
 ENVIRONMENT_VARIABLE = "RELEASE_ENVIRONMENT"

@@ -64,7 +64,8 @@ def settle(
         elif found:
             settled.secrets[setting.name] = found
         if _origin_name(setting) not in settled.origins:
-            settled.origins[_origin_name(setting)] = _absent(setting, lookup, settled)
+            absent = _absent(setting, lookup, settled, embedded=environment.embedded)
+            settled.origins[_origin_name(setting)] = absent
         if not setting.secret:
             name = setting.name.lower()
             settled.origins[f"endpoints.{name}"] = settled.origins[_origin_name(setting)]
@@ -100,8 +101,9 @@ def _find(setting: Setting, lookup: Lookup | None, settled: Settled) -> Secret |
     return found.value
 
 
-def _absent(setting: Setting, lookup: Lookup | None, settled: Settled) -> Origin:
-    if lookup is None:
+def _absent(setting: Setting, lookup: Lookup | None, settled: Settled, *, embedded: bool) -> Origin:
+    # An embedded environment hands its identity and profile on as files of the run.
+    if lookup is None or (embedded and not setting.per_environment):
         return Origin(kind="made for the run")
     settled.missing.append(credentials.missing(setting, lookup))
     return Origin(kind="missing")
