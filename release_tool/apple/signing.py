@@ -69,6 +69,8 @@ class SignedCode:
 
     data: bytes = field(repr=False)
     slices: tuple[SignedSlice, ...]
+    team_id: str | None
+    """None for an ad-hoc signature."""
     requirement_text: str
     """The designated requirement in source form, as a bundle's seal names it."""
 
@@ -102,6 +104,7 @@ def sign(data: bytes, intent: Intent, authority: Authority | None) -> SignedCode
     return SignedCode(
         data=macho_writer.join(data, parts),
         slices=slices,
+        team_id=team_id,
         requirement_text=requirement.to_text(designated),
     )
 
