@@ -47,11 +47,34 @@ class _Counting(Silent):
         self.events.append(f"finish {task} {self.seen}")
 
 
-@pytest.fixture
-def server() -> Iterator[ScriptedServer]:
-    """A server on loopback."""
+@pytest.fixture(scope="module")
+def shared() -> Iterator[tuple[ScriptedServer, ObjectStore, list[float]]]:
+    """A server, a store and its pauses for the whole module: making a client takes long."""
+    pauses: list[float] = []
     with scripted_server.running() as made:
-        yield made
+        yield made, _new_store(made, pauses), pauses
+
+
+@pytest.fixture
+def server(shared: tuple[ScriptedServer, ObjectStore, list[float]]) -> ScriptedServer:
+    """A server on loopback that was asked nothing yet."""
+    shared[0].requests.clear()
+    return shared[0]
+
+
+@pytest.fixture
+def slept(shared: tuple[ScriptedServer, ObjectStore, list[float]]) -> list[float]:
+    """The pauses of the store."""
+    shared[2].clear()
+    return shared[2]
+
+
+@pytest.fixture
+def store(
+    server: ScriptedServer, shared: tuple[ScriptedServer, ObjectStore, list[float]]
+) -> ObjectStore:
+    """The store behind the server."""
+    return shared[1]
 
 
 @pytest.fixture
@@ -62,8 +85,7 @@ def source(tmp_path: Path) -> Path:
     return path
 
 
-def _store(server: ScriptedServer, slept: list[float] | None = None) -> ObjectStore:
-    pauses: list[float] = [] if slept is None else slept
+def _new_store(server: ScriptedServer, pauses: list[float]) -> ObjectStore:
     return ObjectStore(
         endpoint=server.url,
         bucket="releases",
@@ -89,10 +111,12 @@ def _stored(etag: str = STORED["ETag"]) -> StoredObject:
     )
 
 
-def test_a_put_is_plain_signed_conditional_and_whole(server: ScriptedServer, source: Path) -> None:
+def test_a_put_is_plain_signed_conditional_and_whole(
+    server: ScriptedServer, store: ObjectStore, source: Path
+) -> None:
     """The one call that R2 is known to take: no chunked trailer, no ACL, one SHA-256."""
     server.says(Reply(404), Reply(200, b"", {"ETag": '"e"'}))
-    assert _create(_store(server), source) is Outcome.WRITTEN
+    assert _create(store, source) is Outcome.WRITTEN
     sent = server.requests[1]
     assert (sent.method, sent.path) == (
         "PUT", "/releases/releases/v0.5.0%2Bb1/darkbloom-bundle-macos-arm64.tar.gz",
@@ -110,18 +134,22 @@ def test_a_put_is_plain_signed_conditional_and_whole(server: ScriptedServer, sou
     assert not any(name.startswith("x-amz-sdk-checksum") for name in sent.headers)
 
 
-def test_progress_counts_each_sent_byte_once(server: ScriptedServer, source: Path) -> None:
+def test_progress_counts_each_sent_byte_once(
+    server: ScriptedServer, store: ObjectStore, source: Path
+) -> None:
     """The library reads the file twice, to sign and to send; the reader sees the sending."""
     server.says(Reply(404), Reply(200, b"", {"ETag": '"e"'}))
     reporter = _Counting()
-    _create(_store(server), source, reporter)
+    _create(store, source, reporter)
     assert reporter.events == [f"start upload {len(CONTENT)}", f"finish upload {len(CONTENT)}"]
 
 
-def test_what_stands_is_never_sent_over(server: ScriptedServer, source: Path) -> None:
+def test_what_stands_is_never_sent_over(
+    server: ScriptedServer, store: ObjectStore, source: Path
+) -> None:
     """A key that is taken costs one question and no upload."""
     server.says(Reply(200, b"", STORED))
-    assert _create(_store(server), source) is Outcome.KEPT
+    assert _create(store, source) is Outcome.KEPT
     assert [request.method for request in server.requests] == ["HEAD"]
 
 
@@ -133,10 +161,12 @@ def test_what_stands_is_never_sent_over(server: ScriptedServer, source: Path) ->
         _refusal(403, "ObjectLockedByBucketPolicy"),
     ],
 )
-def test_a_lost_race_is_an_outcome(server: ScriptedServer, source: Path, reply: Reply) -> None:
+def test_a_lost_race_is_an_outcome(
+    server: ScriptedServer, store: ObjectStore, source: Path, reply: Reply
+) -> None:
     """Whoever was quicker keeps the key, by the condition or by a bucket lock."""
     server.says(Reply(404), reply)
-    assert _create(_store(server), source) is Outcome.KEPT
+    assert _create(store, source) is Outcome.KEPT
 
 
 @pytest.mark.parametrize(
@@ -145,21 +175,27 @@ def test_a_lost_race_is_an_outcome(server: ScriptedServer, source: Path, reply: 
      (409, "ConditionalRequestConflict"), (400, "BadDigest"), (503, "SlowDown")],
 )  # fmt: skip
 def test_passing_refusals_are_tried_again_a_second_later(
-    server: ScriptedServer, source: Path, status: int, code: str
+    server: ScriptedServer,
+    store: ObjectStore,
+    slept: list[float],
+    source: Path,
+    status: int,
+    code: str,
 ) -> None:
     """R2 takes one write a second for each key; the key is looked at before each try."""
-    slept: list[float] = []
     server.says(Reply(404), _refusal(status, code), Reply(404), Reply(200, b"", {"ETag": '"e"'}))
-    assert _create(_store(server, slept), source) is Outcome.WRITTEN
+    assert _create(store, source) is Outcome.WRITTEN
     assert [request.method for request in server.requests] == ["HEAD", "PUT", "HEAD", "PUT"]
     assert len(slept) == 1
     assert slept[0] >= 1.0
 
 
-def test_a_try_that_did_arrive_is_found_again(server: ScriptedServer, source: Path) -> None:
+def test_a_try_that_did_arrive_is_found_again(
+    server: ScriptedServer, store: ObjectStore, source: Path
+) -> None:
     """After an answer that was lost the object stands, and nothing is sent twice."""
     server.says(Reply(404), _refusal(500, "InternalError"), Reply(200, b"", STORED))
-    assert _create(_store(server), source) is Outcome.KEPT
+    assert _create(store, source) is Outcome.KEPT
     assert [request.method for request in server.requests] == ["HEAD", "PUT", "HEAD"]
 
 
@@ -180,6 +216,7 @@ def test_a_try_that_did_arrive_is_found_again(server: ScriptedServer, source: Pa
 )
 def test_each_refusal_has_its_remedy(
     server: ScriptedServer,
+    store: ObjectStore,
     source: Path,
     status: int,
     code: str,
@@ -192,7 +229,7 @@ def test_each_refusal_has_its_remedy(
 
     server.says(answer)
     with pytest.raises(expected) as caught:
-        _create(_store(server), source)
+        _create(store, source)
     assert type(caught.value) is expected
     assert caught.value.observed == f"{status} {code}: of {code}"
     shown = "\n".join(caught.value.lines())
@@ -202,11 +239,11 @@ def test_each_refusal_has_its_remedy(
 
 def test_a_copy_names_the_state_of_its_destination_under_the_signature(
     server: ScriptedServer,
+    store: ObjectStore,
 ) -> None:
     """R2 judges the destination by its own headers only, and they are signed."""
     copied = b"<CopyObjectResult><ETag>&quot;e&quot;</ETag></CopyObjectResult>"
     server.says(Reply(200, copied, {"Content-Type": "application/xml"}))
-    store = _store(server)
     alias = "releases/latest/darkbloom-bundle-macos-arm64.tar.gz"
     for over in (_stored('"seen"'), None):
         outcome = store.copy(_stored(), alias, over=over, sha256=SHA256, version="0.5.0")
@@ -226,17 +263,18 @@ def test_a_copy_names_the_state_of_its_destination_under_the_signature(
         assert "x-amz-acl" not in headers
 
 
-def test_a_copy_over_a_moved_alias_is_an_outcome(server: ScriptedServer) -> None:
+def test_a_copy_over_a_moved_alias_is_an_outcome(
+    server: ScriptedServer, store: ObjectStore
+) -> None:
     """412 tells that the destination is not what was seen."""
     server.says(_refusal(412, "PreconditionFailed"))
-    outcome = _store(server).copy(_stored(), "x", over=_stored(), sha256=SHA256, version="1")
+    outcome = store.copy(_stored(), "x", over=_stored(), sha256=SHA256, version="1")
     assert outcome is Outcome.KEPT
 
 
-def test_an_object_is_described_and_hashed(server: ScriptedServer) -> None:
+def test_an_object_is_described_and_hashed(server: ScriptedServer, store: ObjectStore) -> None:
     """Size, ETag, time and notes from HEAD; the digest from the bytes of exactly that state."""
     server.says(Reply(200, CONTENT, STORED))
-    store = _store(server)
     stored = store.head(KEY)
     assert stored is not None
     assert (stored.sha256, stored.version, stored.size) == (SHA256, "0.5.0", len(CONTENT))
@@ -247,44 +285,49 @@ def test_an_object_is_described_and_hashed(server: ScriptedServer) -> None:
     assert reporter.events[-1] == f"finish read back {len(CONTENT)}"
 
 
-def test_a_download_that_ends_early_is_a_passing_fault(server: ScriptedServer) -> None:
+def test_a_download_that_ends_early_is_a_passing_fault(
+    server: ScriptedServer, store: ObjectStore
+) -> None:
     """Half an object has no digest."""
     server.says(Reply(200, CONTENT[:100], STORED, declared=len(CONTENT)))
     with pytest.raises(errors.TransientError):
-        _store(server).digest(_stored(), reporter=Silent())
+        store.digest(_stored(), reporter=Silent())
 
 
 def test_an_object_that_changes_under_the_reader_is_a_passing_fault(
     server: ScriptedServer,
+    store: ObjectStore,
 ) -> None:
     """The digest is of the described state or of none."""
     server.says(_refusal(412, "PreconditionFailed"))
     with pytest.raises(errors.TransientError):
-        _store(server).digest(_stored(), reporter=Silent())
+        store.digest(_stored(), reporter=Silent())
 
 
-def test_the_bucket_can_be_checked_without_writing(server: ScriptedServer) -> None:
+def test_the_bucket_can_be_checked_without_writing(
+    server: ScriptedServer, store: ObjectStore
+) -> None:
     """The probe is one HEAD of the bucket."""
     server.says(Reply(200))
-    _store(server).check()
+    store.check()
     assert [(request.method, request.path) for request in server.requests] == [
         ("HEAD", "/releases")
     ]
     server.says(Reply(403))
     with pytest.raises(errors.CredentialError):
-        _store(server).check()
+        store.check()
 
 
 def test_nobody_listening_is_a_passing_fault(source: Path) -> None:
     """A store that is down is exit 5."""
     with scripted_server.running() as gone:
-        store = _store(gone)
+        store = _new_store(gone, [])
     with pytest.raises(errors.TransientError):
         _create(store, source)
 
 
 def test_the_users_own_configuration_does_not_steer(
-    server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: ScriptedServer, store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Profile, region, endpoint, checksums and proxies of this host's user are not ours."""
     broken = tmp_path / "config"
@@ -299,7 +342,7 @@ def test_the_users_own_configuration_does_not_steer(
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     server.says(Reply(200, b"", STORED))
-    assert _store(server).head(KEY) is not None
+    assert _new_store(server, []).head(KEY) is not None
     headers = server.requests[0].headers
     assert "/auto/s3/aws4_request" in headers["authorization"]
     assert "x-amz-security-token" not in headers
@@ -325,12 +368,12 @@ def test_secrets_stay_inside() -> None:
 
 
 def test_a_file_over_one_request_is_refused(
-    server: ScriptedServer, source: Path, monkeypatch: pytest.MonkeyPatch
+    server: ScriptedServer, store: ObjectStore, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a single PUT cannot carry is never begun."""
     monkeypatch.setattr(object_store, "_SINGLE_PUT_BYTES", len(CONTENT) - 1)
     with pytest.raises(errors.UsageError):
-        _create(_store(server), source)
+        _create(store, source)
     assert server.requests == []
 
 

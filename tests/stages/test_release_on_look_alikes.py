@@ -71,7 +71,7 @@ class LookAlikes:
 
     @property
     def policy(self) -> retries.Policy:
-        return retries.Policy(attempts=4, first_seconds=0.3, largest_seconds=1.0)
+        return retries.Policy(attempts=4, first_seconds=0.1, largest_seconds=0.5)
 
     def object_store(self, secret: str = CREDENTIALS.secret_access_key) -> ObjectStore:
         return ObjectStore(
