@@ -1,0 +1,216 @@
+"""The release archive: a tar.gz that follows from its content and one date, packed in one pass."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from release_tool import errors
+from release_tool.apple.tree import TreeEntry
+from release_tool.files import atomic, members, tar_header
+from release_tool.files.gzip_blocks import BLOCK_BYTES, GzipBlocks
+from release_tool.files.members import Member
+from release_tool.files.tree import DiskTree
+from release_tool.progress import Reporter, Silent, task
+
+PATH_BYTES = 4096
+COMPONENT_BYTES = 255
+"""What the installer takes (`test-release-archive-safety.sh`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packed:
+    """An archive and every digest that one pass gives."""
+
+    sha256: str
+    size: int
+    tar_sha256: str
+    tar_size: int
+    members: tuple[Member, ...]
+
+
+class Digest(Protocol):
+    """What hashlib gives."""
+
+    def update(self, data: bytes, /) -> None: ...
+
+    def digest(self) -> bytes: ...
+
+
+class ArchiveWriter:
+    """Writes members in the order given; the same members and date give the same bytes."""
+
+    def __init__(self, sink: Callable[[bytes], None], *, date: int) -> None:
+        self._date = date
+        self._gzip = GzipBlocks(sink)
+        self._tar_digest = hashlib.sha256()
+        self._hasher = ThreadPoolExecutor(1, thread_name_prefix="tar digest")
+        self._hashing = self._hasher.submit(self._tar_digest.update, b"")
+        self.tar_size = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        problem: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._gzip.__exit__(kind, problem, trace)
+        self._hasher.shutdown(wait=True)
+
+    @property
+    def tar_sha256(self) -> str:
+        """Of the tar stream so far."""
+        self._hashing.result()
+        return self._tar_digest.hexdigest()
+
+    def add(self, member: Member, content: Iterable[bytes] = ()) -> Member:
+        """Append a member.
+
+        Args:
+            member: what it is; of a file, `size` bytes of content must come.
+            content: chunks of a file.
+
+        Returns:
+            The member as it stands in the archive, with its digest.
+
+        Raises:
+            VerificationError: the content is shorter or longer than `size`.
+        """
+        self._write(tar_header.encode(member, self._date))
+        digest = hashlib.sha256(member.target.encode())
+        if member.kind == "file":
+            self._content(member, content, digest)
+            self._write(bytes(tar_header.padding(member.size)))
+        return replace(
+            member,
+            mode=tar_header.fixed_mode(member.kind, member.mode),
+            date=self._date,
+            sha256="" if member.kind == "directory" else digest.hexdigest(),
+        )
+
+    def close(self) -> None:
+        """Write the end of the archive."""
+        end = 2 * tar_header.BLOCK_BYTES
+        self._write(bytes(end + -(self.tar_size + end) % tar_header.RECORD_BYTES))
+        self._gzip.close()
+
+    def _content(self, member: Member, content: Iterable[bytes], digest: Digest) -> None:
+        """Write a file's content, a large one in blocks of its own."""
+        large = member.size >= BLOCK_BYTES
+        if large:
+            self._gzip.cut()
+        for block in _blocks(member, content):
+            digest.update(block)
+            if large and len(block) == BLOCK_BYTES:
+                self._hash(block)
+                self._gzip.write_block(block, digest.digest())
+            else:
+                self._write(block)
+
+    def _write(self, data: bytes) -> None:
+        self._hash(data)
+        self._gzip.write(data)
+
+    def _hash(self, data: bytes) -> None:
+        """Digest the tar stream beside everything else, one piece behind."""
+        self.tar_size += len(data)
+        self._hashing.result()
+        self._hashing = self._hasher.submit(self._tar_digest.update, data)
+
+
+def pack(root: Path, destination: Path, *, date: int, reporter: Reporter | None = None) -> Packed:
+    """Pack everything below a folder; the archive appears whole or not at all.
+
+    Args:
+        root: the folder; it gets no member of its own.
+        destination: the archive to write.
+        date: Unix time of every member.
+        reporter: sees the task `pack` over the bytes of the files.
+
+    Raises:
+        VerificationError: a name that installers refuse, a file that changes meanwhile,
+            something that is neither file, folder nor link.
+        HostError: the system refuses.
+    """
+    shown = reporter or Silent()
+    tree = DiskTree(root)
+    found = [_member(entry) for entry in tree.entries()]
+    _judge_names(found)
+    whole = hashlib.sha256()
+    size = 0
+    total = sum(member.size for member in found)
+    with task(shown, "pack", total), atomic.new_file(destination) as target:
+
+        def sink(data: bytes) -> None:
+            nonlocal size
+            whole.update(data)
+            size += len(data)
+            target.write(data)
+
+        with ArchiveWriter(sink, date=date) as writer:
+            packed = tuple(_add(writer, tree, member, shown) for member in found)
+            writer.close()
+    return Packed(
+        sha256=whole.hexdigest(),
+        size=size,
+        tar_sha256=writer.tar_sha256,
+        tar_size=writer.tar_size,
+        members=packed,
+    )
+
+
+def _member(entry: TreeEntry) -> Member:
+    size = entry.size if entry.kind == "file" else 0
+    return Member(path=entry.path, kind=entry.kind, mode=entry.mode, size=size, target=entry.target)
+
+
+def _judge_names(found: Iterable[Member]) -> None:
+    names = members.Names()
+    for member in found:
+        members.checked_path(member.path, path_bytes=PATH_BYTES, component_bytes=COMPONENT_BYTES)
+        if member.kind == "symlink":
+            members.checked_target(member.path, member.target, path_bytes=PATH_BYTES)
+        names.take(member.path, directory=member.kind == "directory")
+
+
+def _add(writer: ArchiveWriter, tree: DiskTree, member: Member, reporter: Reporter) -> Member:
+    if member.kind != "file":
+        return writer.add(member)
+    return writer.add(member, _chunks(tree, member.path, reporter))
+
+
+def _chunks(tree: DiskTree, path: str, reporter: Reporter) -> Iterator[bytes]:
+    with tree.open(path) as source:
+        while chunk := source.read(BLOCK_BYTES):
+            yield chunk
+            reporter.advance("pack", len(chunk))
+
+
+def _blocks(member: Member, content: Iterable[bytes]) -> Iterator[bytes]:
+    """Cut a content into whole blocks and a rest; it must have the stated size."""
+    left = member.size
+    buffer = bytearray()
+    for chunk in content:
+        left -= len(chunk)
+        if left < 0:
+            break
+        if not buffer and len(chunk) == BLOCK_BYTES:
+            yield chunk
+            continue
+        buffer += chunk
+        while len(buffer) >= BLOCK_BYTES:
+            yield bytes(buffer[:BLOCK_BYTES])
+            del buffer[:BLOCK_BYTES]
+    if left:
+        raise errors.VerificationError(
+            "changed while it was read", subject=member.path, expected=f"{member.size} bytes"
+        )
+    yield bytes(buffer)
