@@ -214,16 +214,16 @@ def build_chain(
     if len(pool) > MAX_POOL:
         raise errors.FormatError(f"{len(pool)} certificates, more than {MAX_POOL}")
     search = _Search(pool=pool, trust=trust, at=at)
-    search.judge_leaf(leaf, required_leaf_marker, required_purpose)
-    for chain in search.chains((leaf,)) if not search.reasons else ():
+    fits = search.judge_leaf(leaf, required_leaf_marker, required_purpose)
+    for chain in search.chains((leaf,)):
         reason = _unfit(chain, required_issuer_marker, required_root)
-        if not reason:
+        if not reason and fits:
             return chain
         search.refuse(reason)
     raise errors.VerificationError(
         f"no chain to a trusted root ({trust.name})",
         subject=display_name(leaf),
-        details=tuple(dict.fromkeys(search.reasons)) or ("its issuer is unknown",),
+        details=tuple(dict.fromkeys(search.reasons)),
     )
 
 
@@ -246,9 +246,10 @@ class _Search:
         self._signatures = 0
 
     def refuse(self, reason: str) -> None:
-        self.reasons.append(printable(reason, 300))
+        if reason:
+            self.reasons.append(printable(reason, 300))
 
-    def judge_leaf(self, leaf: Certificate, marker: str | None, purpose: str | None) -> None:
+    def judge_leaf(self, leaf: Certificate, marker: str | None, purpose: str | None) -> bool:
         self._judge(leaf)
         usage = key_usage(leaf)
         if usage is not None and _DIGITAL_SIGNATURE not in usage:
@@ -257,6 +258,7 @@ class _Search:
             self.refuse(f"{display_name(leaf)} lacks the marker {marker}")
         if purpose and purpose not in extended_key_usage(leaf):
             self.refuse(f"{display_name(leaf)} lacks the extended key usage {purpose}")
+        return not self.reasons
 
     def chains(self, chain: tuple[Certificate, ...]) -> Iterator[tuple[Certificate, ...]]:
         last = chain[-1]
