@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from pydantic import JsonValue, ValidationError
+from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from release_tool import errors
 from release_tool.ledger import Ledger, Record
@@ -432,11 +432,7 @@ def _first_output(record: Record) -> str:
 
 
 def _failure(problem: errors.ReleaseError) -> JsonValue:
-    return {
-        "error": type(problem).__name__,
-        "exit_code": problem.exit_code,
-        "lines": list(problem.lines()),
-    }
+    return TypeAdapter(JsonValue).validate_python(problem.as_json())
 
 
 def _unfilled(slot: Slot) -> errors.HostError:

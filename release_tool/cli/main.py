@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ import release_tool
 from release_tool import errors
 from release_tool.cli.session import Session
 
+# People compare twelve digits; programs get them whole with --json.
+_WHOLE_DIGEST = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 _COMMANDS = {
     "plan": "Print the resolved plan and where each value came from.",
     "run": "Carry a release through its stages; run again to resume.",
@@ -109,7 +112,7 @@ def _usage(problem: click.ClickException, argv: Sequence[str], session: Session)
 def _failed(problem: errors.ReleaseError, argv: Sequence[str], session: Session) -> int:
     if "--json" in argv:
         print(json.dumps(problem.as_json(), ensure_ascii=False), file=session.out)
-    lines = problem.lines()
+    lines = [_WHOLE_DIGEST.sub(r"\1", line) for line in problem.lines()]
     for number, line in enumerate(lines):
         print(f"release-tool: {line}" if number == 0 else line, file=session.err)
     trailer = [f"exit {problem.exit_code}", session.state]

@@ -127,8 +127,7 @@ def _row(stage: str, kind: type[values.Value], ledger: Ledger) -> Row:
 
 def _failure(record: Record) -> str:
     found = record.value
-    lines = found.get("lines") if isinstance(found, dict) else None
-    return str(lines[0]) if isinstance(lines, list) and lines else "failed"
+    return str(found.get("message", "failed")) if isinstance(found, dict) else "failed"
 
 
 def _cell(text: str) -> str:

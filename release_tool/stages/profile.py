@@ -100,7 +100,7 @@ def judge(
 
 
 def _json(value: object) -> JsonValue:
-    """A property list's value as JSON; dates and data, which no entitlement of ours has, as text."""
+    """A property list's value as JSON; a date or data as text."""
     if isinstance(value, dict):
         return {str(key): _json(inner) for key, inner in value.items()}
     if isinstance(value, list):

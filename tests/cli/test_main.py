@@ -80,6 +80,15 @@ def test_every_error_of_the_tree_is_listed_here() -> None:
     assert ours - {errors.ReleaseError} == {kind for kind, _ in ALL_ERRORS}
 
 
+def test_people_see_twelve_digits_of_a_digest(failing: list[BaseException]) -> None:
+    """Digests are cut for people and whole for programs."""
+    failing.append(errors.VerificationError("it failed", observed="0123456789ab" + "f" * 52))
+    code, out, err = invoke("status", "--json")
+    assert code == 6
+    assert "observed  0123456789ab\n" in err
+    assert json.loads(out)["observed"] == "0123456789ab" + "f" * 52
+
+
 def test_json_asks_for_json_errors(failing: list[BaseException]) -> None:
     """With --json a failure is one JSON document on standard output."""
     failing.append(errors.VerificationError("it failed", subject="a.plist"))
