@@ -1,0 +1,210 @@
+"""What is known about signed code once it was read, for people, records and comparisons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from release_tool.apple import certificates, code_directory, requirement
+from release_tool.apple.checks import Check
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodeFacts:
+    """One slice of one Mach-O."""
+
+    path: str
+    arch: str
+    identifier: str
+    team_id: str | None
+    """As the code directory says it; None for ad-hoc code."""
+    cdhash: str
+    """40 hex digits, of the SHA-256 code directory where there are several."""
+    cdhashes: tuple[str, ...]
+    """Of every code directory, in order."""
+    full_digest: str
+    """The code directory's whole digest."""
+    flags: int
+    version: int
+    page_size: int
+    code_limit: int
+    sealed_slots: tuple[int, ...]
+    """Special slots that the code directory hashes."""
+    entitlements: Mapping[str, object] | None
+    """None for code that carries none."""
+    requirement_text: str
+    """The designated requirement in source form."""
+    signed_at: datetime | None
+    """Time of the timestamp; None without a valid one."""
+    signing_time: datetime | None
+    """What the signer claims."""
+    certificates: tuple[certificates.Certificate, ...] = field(repr=False)
+    """Leaf first, root last; the leaf alone where no chain holds; empty for ad-hoc code."""
+    trusted: bool
+    """Whether that chain ends in a trusted root."""
+    minos: str | None
+    sdk: str | None
+    is_executable: bool
+    linked_libraries: tuple[str, ...] = field(repr=False)
+    info: Mapping[str, object] = field(repr=False)
+    """The `Info.plist` that belongs to it; empty without one."""
+
+    @property
+    def is_adhoc(self) -> bool:
+        return bool(self.flags & code_directory.ADHOC)
+
+    @property
+    def is_hardened(self) -> bool:
+        """Whether the hardened runtime is on."""
+        return bool(self.flags & code_directory.RUNTIME)
+
+    @property
+    def flag_names(self) -> tuple[str, ...]:
+        return flag_names(self.flags)
+
+    @property
+    def certificate_sha256(self) -> str:
+        """Of the signing certificate; empty for ad-hoc code."""
+        return certificates.fingerprint(self.certificates[0]) if self.certificates else ""
+
+    @property
+    def certificate_name(self) -> str:
+        """The signing certificate's common name; empty for ad-hoc code."""
+        return certificates.display_name(self.certificates[0]) if self.certificates else ""
+
+    @property
+    def context(self) -> requirement.Context:
+        """This code as a requirement sees it."""
+        return requirement.Context(
+            identifier=self.identifier,
+            cdhashes=frozenset(map(bytes.fromhex, self.cdhashes)),
+            certificates=self.certificates,
+            apple_root=self.trusted,
+            info=self.info,
+            entitlements=self.entitlements or {},
+        )
+
+    def as_json(self) -> dict[str, object]:
+        """All facts under the names that `--json` shows."""
+        return {
+            "path": self.path,
+            "arch": self.arch,
+            "identifier": self.identifier,
+            "team_id": self.team_id,
+            "cdhash": self.cdhash,
+            "cdhashes": list(self.cdhashes),
+            "code_directory_digest": self.full_digest,
+            "code_directory_version": f"{self.version:#x}",
+            "flags": self.flags,
+            "flag_names": list(self.flag_names),
+            "page_size": self.page_size,
+            "code_limit": self.code_limit,
+            "sealed_slots": list(self.sealed_slots),
+            "entitlements": plain(self.entitlements),
+            "requirement": self.requirement_text,
+            "signed_at": _iso(self.signed_at),
+            "signing_time": _iso(self.signing_time),
+            "certificates": [certificate_json(item) for item in self.certificates],
+            "minos": self.minos,
+            "sdk": self.sdk,
+            "executable": self.is_executable,
+            "linked_libraries": list(self.linked_libraries),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodeReport:
+    """The judgement of one Mach-O file."""
+
+    checks: tuple[Check, ...]
+    slices: tuple[CodeFacts, ...]
+    """Facts of every slice whose signature could be read."""
+
+    @property
+    def primary(self) -> CodeFacts | None:
+        """The arm64 slice where there is one, else the first."""
+        arm = (item for item in self.slices if item.arch.startswith("arm64"))
+        return next(arm, self.slices[0] if self.slices else None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleFacts:
+    """One app, and the code inside it."""
+
+    path: str
+    bundle_id: str
+    version: str
+    minimum_macos: str
+    main_executable: str
+    """Path relative to the app."""
+    code: Mapping[str, CodeReport]
+    """Every code object by its path relative to the app, the main executable first."""
+    sealed: int
+    """Entries of the app's own seal."""
+    data_in_code_places: tuple[str, ...]
+    profile: bytes | None = field(repr=False)
+    """The embedded provisioning profile as it stands."""
+    ticket: bytes | None = field(repr=False)
+    """The stapled notarization ticket as it stands."""
+
+    @property
+    def main(self) -> CodeFacts | None:
+        """The facts of the main executable's arm64 slice."""
+        report = self.code.get(self.main_executable)
+        return report.primary if report else None
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            "path": self.path,
+            "bundle_id": self.bundle_id,
+            "version": self.version,
+            "minimum_macos": self.minimum_macos,
+            "main_executable": self.main_executable,
+            "sealed_entries": self.sealed,
+            "data_in_code_places": list(self.data_in_code_places),
+            "profile": self.profile is not None,
+            "ticket": self.ticket is not None,
+            "code": [item.as_json() for report in self.code.values() for item in report.slices],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleReport:
+    """The judgement of one app."""
+
+    checks: tuple[Check, ...]
+    facts: BundleFacts | None
+    """None where the app could not be read at all."""
+
+
+def flag_names(flags: int) -> tuple[str, ...]:
+    """The set flags by name, an unnamed bit as its number."""
+    bits = [1 << bit for bit in range(32) if flags >> bit & 1]
+    return tuple(code_directory.FLAG_NAMES.get(bit, f"{bit:#x}") for bit in bits)
+
+
+def certificate_json(certificate: certificates.Certificate) -> dict[str, object]:
+    """One certificate for `--json`."""
+    return {
+        "name": certificates.display_name(certificate),
+        "team_id": certificates.organizational_unit(certificate),
+        "sha256": certificates.fingerprint(certificate),
+        "valid_from": certificate.not_before.isoformat(),
+        "valid_to": certificate.not_after.isoformat(),
+    }
+
+
+def plain(value: object) -> object:
+    """A property list's value as JSON can say it: data in hexadecimal, dates in ISO 8601."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, bytes):
+        return value.hex()
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()

@@ -1,0 +1,253 @@
+"""Judge the CMS of a code signature: who signed these code directories, and when.
+
+In order: the signature over the raw attributes, Apple's two attributes against every code
+directory, the timestamp over the signature, the chain at that time with Apple's markers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from release_tool import errors
+from release_tool.apple import (
+    certificates,
+    checks,
+    cms,
+    cms_normal_form,
+    code_directory,
+    der,
+    property_list,
+    signatures,
+    timestamp_token,
+)
+from release_tool.apple.checks import Check
+from release_tool.apple.timestamp_token import TimestampProof
+
+# The digest over the attributes; SHA-1 is allowed inside tokens and for code directories only.
+_DIGESTS = frozenset(("sha256", "sha384", "sha512"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signature:
+    """What a CMS proved."""
+
+    checks: tuple[Check, ...]
+    certificates: tuple[certificates.Certificate, ...] = ()
+    """The chain, leaf first; the leaf alone where none holds."""
+    trusted: bool = False
+    signing_time: datetime | None = None
+    signed_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judge:
+    """By whom and when to judge."""
+
+    trust: certificates.Trust
+    now: datetime
+    """For signatures without a timestamp, whose chain must hold today."""
+    strict: bool
+    """Whether what no signature covers must be exactly what our writer writes."""
+
+    @property
+    def pool(self) -> tuple[certificates.Certificate, ...]:
+        """Known authorities, for signatures that carry only their leaf."""
+        return certificates.intermediates() if self.trust.is_apple else ()
+
+
+def verify(
+    content: bytes, directories: Sequence[bytes], *, judge: Judge, subject: str
+) -> Signature:
+    """Judge one CMS.
+
+    Args:
+        content: the content of the CMS slot.
+        directories: the code directory, then its alternates, each as it stands.
+        judge: trust, time and strictness.
+        subject: what the checks are about.
+    """
+    try:
+        signed = cms.parse(content)
+        proof = cms.verify(signed, content=directories[0], allowed_digests=_DIGESTS)
+    except errors.VerificationError as problem:
+        return Signature(checks=(_failed("signature", problem, subject),))
+    found = [checks.passed("signature", "covers the code directory", subject=subject)]
+    found += _guarded(
+        "cdhashes in the signature", subject, lambda: _directories(proof, directories, subject)
+    )
+    stamp, stamp_check = _timestamp(proof, judge, subject)
+    found.append(stamp_check)
+    chain, chain_check = _chain(proof, judge, stamp, subject)
+    found.append(chain_check)
+    if chain:
+        found += _guarded(
+            "signature as written",
+            subject,
+            lambda: _freedom(content, signed, chain, stamp, judge=judge, subject=subject),
+        )
+    return Signature(
+        checks=tuple(found),
+        certificates=chain or (proof.certificate,),
+        trusted=bool(chain),
+        signing_time=proof.signer.signing_time,
+        signed_at=stamp.gen_time if stamp else None,
+    )
+
+
+def _failed(name: str, problem: errors.VerificationError, subject: str) -> Check:
+    observed = [str(problem), problem.observed and f"observed {problem.observed}"]
+    return checks.failed(
+        name,
+        subject=subject,
+        expected=problem.expected,
+        observed=": ".join([*filter(None, observed), *problem.details]),
+        hint=problem.hint,
+    )
+
+
+def _directories(proof: cms.SignerProof, directories: Sequence[bytes], subject: str) -> list[Check]:
+    """Apple's 9.2 and 9.1 name every code directory; without them only the first is signed."""
+    attributes = proof.signer.attributes
+    present = [oid for oid in (cms.APPLE_CDHASHES, cms.APPLE_CDHASHES_PLIST) if oid in attributes]
+    name = "cdhashes in the signature"
+    if not present:
+        if len(directories) == 1:
+            return [checks.passed(name, "one directory, signed itself", subject=subject)]
+        return [checks.failed(name, subject=subject, expected="every directory", observed="none")]
+    wanted = [code_directory.cdhash(raw).hex() for raw in directories]
+    found = []
+    if cms.APPLE_CDHASHES_PLIST in attributes:
+        named = _plist_cdhashes(attributes[cms.APPLE_CDHASHES_PLIST])
+        found.append(_same(name, wanted, named, subject))
+    if cms.APPLE_CDHASHES in attributes:
+        digests = [_named_digest(value) for value in attributes[cms.APPLE_CDHASHES]]
+        full = [
+            (code_directory.parse(raw).algorithm, code_directory.full_digest(raw).hex())
+            for raw in directories
+        ]
+        found.append(_same(name, sorted(map(" ".join, full)), sorted(digests), subject))
+    if len(present) == 1 and len(directories) > 1 and checks.all_hold(found):
+        return [checks.passed(name, "one of Apple's two attributes", subject=subject)]
+    return _merged(found)
+
+
+def _merged(found: list[Check]) -> list[Check]:
+    failures = [check for check in found if check.outcome == "failed"]
+    return failures or found[:1]
+
+
+def _same(name: str, wanted: Sequence[str], named: Sequence[str], subject: str) -> Check:
+    return checks.compare(
+        name, expected=", ".join(wanted), observed=", ".join(named), subject=subject
+    )
+
+
+def _plist_cdhashes(values: tuple[der.Node, ...]) -> list[str]:
+    if len(values) != 1:
+        raise errors.FormatError("the attribute 9.1 has not one value")
+    listed = property_list.parse(der.as_octets(values[0])).get("cdhashes")
+    if not isinstance(listed, list) or not all(isinstance(item, bytes) for item in listed):
+        raise errors.FormatError("the attribute 9.1 lists no cdhashes")
+    return [item.hex() for item in listed]
+
+
+def _named_digest(value: der.Node) -> str:
+    parts = der.as_sequence(value)
+    if len(parts) != 2:
+        raise errors.FormatError("the attribute 9.2 is malformed")
+    name = signatures.DIGEST_OIDS.get(der.as_oid(parts[0]), "unknown")
+    return f"{name} {der.as_octets(parts[1]).hex()}"
+
+
+def _timestamp(
+    proof: cms.SignerProof, judge: Judge, subject: str
+) -> tuple[TimestampProof | None, Check]:
+    try:
+        token = cms.single(proof.signer.unsigned, cms.TIMESTAMP_TOKEN)
+        if token is None:
+            return None, checks.unprotected(
+                "timestamp", "none: the signature ends with its certificate", subject=subject
+            )
+        stamp = timestamp_token.verify(
+            token.raw, signed_octets=proof.signer.signature, trust=judge.trust, pool=judge.pool
+        )
+    except errors.VerificationError as problem:
+        return None, _failed("timestamp", problem, subject)
+    signer = certificates.display_name(stamp.chain[0])
+    moment = f"{stamp.gen_time:%Y-%m-%d %H:%M:%S} UTC by {signer}"
+    return stamp, checks.passed("timestamp", moment, subject=subject)
+
+
+def _chain(
+    proof: cms.SignerProof, judge: Judge, stamp: TimestampProof | None, subject: str
+) -> tuple[tuple[certificates.Certificate, ...], Check]:
+    at = stamp.gen_time if stamp else judge.now
+    try:
+        chain = certificates.build_chain(
+            proof.certificate,
+            (*proof.pool, *judge.pool),
+            trust=judge.trust,
+            at=at,
+            required_leaf_marker=certificates.DEVELOPER_ID_APPLICATION,
+            required_issuer_marker=certificates.DEVELOPER_ID_CA,
+            required_purpose=certificates.CODE_SIGNING,
+        )
+    except errors.VerificationError as problem:
+        return (), _failed("certificate chain", problem, subject)
+    names = " < ".join(map(certificates.display_name, chain))
+    observed = f"{judge.trust.name}: {names}, at {at:%Y-%m-%d}"
+    return chain, checks.passed("certificate chain", observed, subject=subject)
+
+
+def _freedom(
+    content: bytes,
+    signed: cms.SignedData,
+    chain: tuple[certificates.Certificate, ...],
+    stamp: TimestampProof | None,
+    *,
+    judge: Judge,
+    subject: str,
+) -> list[Check]:
+    """What the signature leaves open: refused in our own code, listed in others'."""
+    if not judge.strict:
+        return _open_parts(signed, chain, subject)
+    same = cms_normal_form.code_signature(signed, chain) == content
+    if same and stamp is not None:
+        token = signed.signers[0].unsigned[cms.TIMESTAMP_TOKEN][0].raw
+        same = cms_normal_form.timestamp_token(cms.parse(token), stamp.chain) == token
+    if same:
+        return [checks.passed("signature as written", "no byte left open", subject=subject)]
+    return [
+        checks.failed(
+            "signature as written",
+            subject=subject,
+            expected="what our writer writes around what is signed",
+            observed="other bytes in parts that no signature covers",
+        )
+    ]
+
+
+def _open_parts(
+    signed: cms.SignedData, chain: tuple[certificates.Certificate, ...], subject: str
+) -> list[Check]:
+    found = []
+    known = {item.der for item in chain}
+    surplus = [item for item in signed.certificates if item not in known]
+    if surplus or len(set(signed.certificates)) != len(signed.certificates):
+        observed = f"{len(signed.certificates)} certificates, {len(chain)} in the chain"
+        found.append(checks.unprotected("surplus certificates", observed, subject=subject))
+    others = [oid for oid in signed.signers[0].unsigned if oid != cms.TIMESTAMP_TOKEN]
+    if others:
+        observed = ", ".join(others)
+        found.append(checks.unprotected("unsigned attributes", observed, subject=subject))
+    return found
+
+
+def _guarded(name: str, subject: str, judge: Callable[[], list[Check]]) -> list[Check]:
+    """Turn an error of the format into a failed check of this name."""
+    try:
+        return judge()
+    except errors.VerificationError as problem:
+        return [_failed(name, problem, subject)]
