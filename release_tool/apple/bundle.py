@@ -1,0 +1,297 @@
+"""Judge an app: its own signature, its seal both ways, and all code inside it.
+
+Rule and source: Apple's published static validation. Nested code is judged by its own signature,
+by the requirement that the seal names, and by the sealed cdhash, where any slice's will do (real
+seals name the signing host's).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from release_tool import errors
+from release_tool.apple import (
+    checks,
+    code_resources,
+    property_list,
+    requirement,
+    verification,
+)
+from release_tool.apple.checks import Check
+from release_tool.apple.code_resources import NestedCode, SealReport
+from release_tool.apple.facts import BundleFacts, BundleReport, CodeFacts, CodeReport
+from release_tool.apple.tree import BundleTree, Subtree, TreeEntry
+from release_tool.apple.verification import BundleFiles, Judge
+
+PROFILE = "embedded.provisionprofile"
+
+# Real apps nest three levels: an app, a framework, a helper in it.
+MAX_NESTING = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Layout:
+    """Where a bundle of this kind keeps its parts, relative to its root."""
+
+    contents: str
+    """What the seal's paths are relative to."""
+    info: str
+    executables: str
+    """Folder of the main executable, relative to `contents`; empty for itself."""
+
+    def at(self, path: str) -> str:
+        """A path below `contents`, relative to the bundle's root."""
+        return f"{self.contents}/{path}" if self.contents else path
+
+
+def verify(tree: BundleTree, *, judge: Judge, path: str = "", nesting: int = 0) -> BundleReport:
+    """Judge a bundle with everything in it.
+
+    Args:
+        tree: the bundle's root, the folder that holds `Contents`.
+        judge: trust, time, and whether to judge as our own writer's work.
+        path: how checks name the bundle; files are named below it.
+        nesting: how deep this bundle lies in others.
+    """
+    try:
+        opened = _open(tree, path, nesting)
+    except errors.VerificationError as problem:
+        return BundleReport(checks=(_refused("bundle", problem, path),), facts=None)
+    return _judge(opened, judge, nesting)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Bundle:
+    """A bundle whose parts were found."""
+
+    tree: BundleTree
+    path: str
+    layout: _Layout
+    entries: Mapping[str, TreeEntry]
+    info: Mapping[str, object]
+    info_bytes: bytes
+    main: str
+    """The main executable, relative to the bundle's root."""
+
+    def named(self, path: str) -> str:
+        """How checks name a file of the bundle."""
+        return f"{self.path}/{path}" if self.path else path
+
+    def maybe(self, path: str) -> bytes | None:
+        """A file's content, or None where there is no regular file."""
+        entry = self.entries.get(path)
+        return self.tree.read(path) if entry is not None and entry.kind == "file" else None
+
+    def text(self, key: str) -> str:
+        value = self.info.get(key)
+        return value if isinstance(value, str) else ""
+
+
+def _open(tree: BundleTree, path: str, nesting: int) -> _Bundle:
+    if nesting > MAX_NESTING:
+        raise errors.VerificationError("bundles are nested too deeply")
+    entries = {entry.path: entry for entry in tree.entries()}
+    layout = _layout(entries)
+    info_bytes = tree.read(layout.info)
+    info = property_list.parse_any(info_bytes)
+    name = info.get("CFBundleExecutable")
+    if not isinstance(name, str) or not name or "/" in name or name in (".", ".."):
+        raise errors.VerificationError(
+            "names no main executable", subject=layout.info, expected="CFBundleExecutable"
+        )
+    inner = f"{layout.executables}/{name}" if layout.executables else name
+    return _Bundle(
+        tree=tree,
+        path=path,
+        layout=layout,
+        entries=entries,
+        info=info,
+        info_bytes=info_bytes,
+        main=layout.at(inner),
+    )
+
+
+def _layout(entries: Mapping[str, TreeEntry]) -> _Layout:
+    if "Contents/Info.plist" in entries:
+        return _Layout(contents="Contents", info="Contents/Info.plist", executables="MacOS")
+    current = entries.get("Versions/Current")
+    if current is not None and current.kind == "symlink" and "/" not in current.target:
+        root = f"Versions/{current.target}"
+        return _Layout(contents=root, info=f"{root}/Resources/Info.plist", executables="")
+    if "Info.plist" in entries:
+        return _Layout(contents="", info="Info.plist", executables="")
+    raise errors.VerificationError("is not a bundle", expected="Contents/Info.plist")
+
+
+def _refused(name: str, problem: errors.VerificationError, subject: str) -> Check:
+    where = f"{problem.subject}: " if problem.subject else ""
+    observed = f"{where}{problem.message} {problem.observed}".strip()
+    return checks.failed(name, subject=subject, expected=problem.expected, observed=observed)
+
+
+def _judge(bundle: _Bundle, judge: Judge, nesting: int) -> BundleReport:
+    seal_path = bundle.layout.at(code_resources.PATH)
+    seal_bytes = bundle.maybe(seal_path)
+    found = list(_root(bundle, judge))
+    main = _main(bundle, seal_bytes, judge)
+    found += main.checks
+    code: dict[str, CodeReport] = {bundle.main: main}
+    seal = None
+    if seal_bytes is None:
+        found.append(
+            checks.failed(
+                "resource seal", subject=bundle.named(seal_path), expected="one", observed="none"
+            )
+        )
+    else:
+        seal, seal_checks = _seal(bundle, seal_bytes, judge)
+        found += seal_checks
+    if seal is not None:
+        nested, nested_checks = _nested(bundle, seal, judge, nesting)
+        code |= nested
+        found += nested_checks
+    found += _ticket(bundle, judge)
+    return BundleReport(checks=tuple(found), facts=_facts(bundle, code, seal))
+
+
+def _main(bundle: _Bundle, seal: bytes | None, judge: Judge) -> CodeReport:
+    subject = bundle.named(bundle.main)
+    content = bundle.maybe(bundle.main)
+    if content is None:
+        missing = checks.failed(
+            "main executable", subject=subject, expected="a regular file", observed="none"
+        )
+        return CodeReport(checks=(missing,), slices=())
+    files = BundleFiles(info_plist=bundle.info_bytes, code_resources=seal)
+    return verification.verify(content, judge=judge, path=subject, bundle=files)
+
+
+def _root(bundle: _Bundle, judge: Judge) -> Iterator[Check]:
+    """Nothing stands beside `Contents`, where no seal reaches; no folder is empty in our own."""
+    if bundle.layout.contents == "Contents":
+        for top in sorted({path.split("/", 1)[0] for path in bundle.entries} - {"Contents"}):
+            yield checks.failed(
+                "bundle root", subject=bundle.named(top), expected="Contents only", observed=top
+            )
+    if not judge.strict:
+        return
+    parents = {path.rpartition("/")[0] for path in bundle.entries}
+    for path, entry in bundle.entries.items():
+        if entry.kind == "directory" and path not in parents:
+            yield checks.failed(
+                "empty folder", subject=bundle.named(path), expected="none", observed="one"
+            )
+
+
+def _seal(bundle: _Bundle, seal: bytes, judge: Judge) -> tuple[SealReport | None, list[Check]]:
+    contents = bundle.layout.contents
+    inner = Subtree(tree=bundle.tree, prefix=contents)
+    main = bundle.main.removeprefix(f"{contents}/") if contents else bundle.main
+    try:
+        report = code_resources.verify(seal, inner, main_executable=main, strict=judge.strict)
+    except errors.VerificationError as problem:
+        subject = bundle.named(bundle.layout.at(code_resources.PATH))
+        return None, [_refused("resource seal", problem, subject)]
+    named = [_placed(check, bundle, bundle.layout.at(check.subject)) for check in report.checks]
+    return report, named
+
+
+def _placed(check: Check, bundle: _Bundle, path: str) -> Check:
+    """A check of the seal with the path of its file; the seal's own where it names none."""
+    own = bundle.layout.at(code_resources.PATH)
+    return replace(check, subject=bundle.named(path if check.subject else own))
+
+
+def _nested(
+    bundle: _Bundle, seal: SealReport, judge: Judge, nesting: int
+) -> tuple[dict[str, CodeReport], list[Check]]:
+    code: dict[str, CodeReport] = {}
+    found: list[Check] = []
+    for inner, sealed in seal.nested.items():
+        path = bundle.layout.at(inner)
+        entry = bundle.entries.get(path)
+        if entry is None:
+            continue
+        subject = bundle.named(path)
+        if entry.kind == "directory":
+            subtree = Subtree(tree=bundle.tree, prefix=path)
+            report = verify(subtree, judge=judge, path=subject, nesting=nesting + 1)
+            found += report.checks
+            inside = report.facts.code if report.facts else {}
+            code |= {f"{path}/{name}": item for name, item in inside.items()}
+            main = inside.get(report.facts.main_executable) if report.facts else None
+        else:
+            main = _nested_file(bundle, path, judge)
+            found += main.checks
+            code[path] = main
+        found += _as_sealed(main.slices if main else (), sealed, subject)
+    return code, found
+
+
+def _nested_file(bundle: _Bundle, path: str, judge: Judge) -> CodeReport:
+    content = bundle.maybe(path)
+    if content is None:
+        observed = checks.failed(
+            "nested code", subject=bundle.named(path), expected="a file", observed="a link"
+        )
+        return CodeReport(checks=(observed,), slices=())
+    return verification.verify(content, judge=judge, path=bundle.named(path))
+
+
+def _as_sealed(slices: tuple[CodeFacts, ...], sealed: NestedCode, subject: str) -> Iterator[Check]:
+    """Nested code is the code that the seal names: by cdhash and by requirement."""
+    wanted = sealed.cdhash.hex()
+    match = next((item for item in slices if wanted in item.cdhashes), None)
+    if match is not None:
+        observed = f"{wanted} ({match.arch})"
+        yield checks.passed("nested cdhash", observed, subject=subject)
+    else:
+        listed = ", ".join(item.cdhash for item in slices) or "none"
+        yield checks.failed("nested cdhash", subject=subject, expected=wanted, observed=listed)
+    yield _satisfies(slices, sealed.requirement_text, subject)
+
+
+def _satisfies(slices: tuple[CodeFacts, ...], text: str, subject: str) -> Check:
+    name = "nested requirement"
+    try:
+        expression = requirement.parse_text(text)
+        verdicts = [requirement.decide(expression, item.context) for item in slices]
+    except errors.FormatError as problem:
+        return _refused(name, problem, subject)
+    if not verdicts or False in verdicts:
+        observed = "the code does not satisfy it"
+        return checks.failed(name, subject=subject, expected=text, observed=observed)
+    if None in verdicts:
+        return checks.not_checked(name, "only a Mac can decide it", subject=subject)
+    return checks.passed(name, text, subject=subject)
+
+
+def _ticket(bundle: _Bundle, judge: Judge) -> Iterator[Check]:
+    path = bundle.layout.at(code_resources.TICKET)
+    if path not in bundle.entries:
+        return
+    subject = bundle.named(path)
+    if judge.strict:
+        yield checks.failed(
+            "ticket", subject=subject, expected="none: it was not stapled", observed="a file"
+        )
+    else:
+        hint = "stapler validate on a Mac; its own signature protects it, no seal does"
+        yield checks.not_checked("ticket", hint, subject=subject)
+
+
+def _facts(bundle: _Bundle, code: Mapping[str, CodeReport], seal: SealReport | None) -> BundleFacts:
+    places = seal.data_in_code_places if seal else ()
+    return BundleFacts(
+        path=bundle.path,
+        bundle_id=bundle.text("CFBundleIdentifier"),
+        version=bundle.text("CFBundleShortVersionString"),
+        minimum_macos=bundle.text("LSMinimumSystemVersion"),
+        main_executable=bundle.main,
+        code=code,
+        sealed=seal.sealed if seal else 0,
+        data_in_code_places=tuple(bundle.layout.at(path) for path in places),
+        profile=bundle.maybe(bundle.layout.at(PROFILE)),
+        ticket=bundle.maybe(bundle.layout.at(code_resources.TICKET)),
+    )
