@@ -14,7 +14,7 @@ MAX_BYTES = 8 * 1024 * 1024
 """A profile with thousands of devices stays under one megabyte."""
 
 _SEQUENCE = b"\x30"
-_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\s(.*?)-----END \1-----", re.DOTALL)
+_BLOCK = rb"-----BEGIN ([A-Z0-9 ]+)-----\s(.*?)-----END \1-----"
 
 
 def unwrap(data: bytes, what: str) -> bytes:
@@ -54,7 +54,7 @@ def unwrap_all(data: bytes, what: str, *, label: str = "") -> tuple[bytes, ...]:
     if b"-----BEGIN " in text:
         blocks = tuple(
             _base64(match[2], what)
-            for match in _BLOCK.finditer(text)
+            for match in re.finditer(_BLOCK, text, re.DOTALL)
             if label.encode() in (b"", match[1])
         )
         if not blocks:

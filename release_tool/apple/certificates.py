@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from typing import NamedTuple
 
 from release_tool import errors
 from release_tool.apple import signatures
@@ -91,8 +92,7 @@ MAX_SIGNATURES = 64
 _DIGITAL_SIGNATURE, _CERTIFICATE_SIGN = 0, 5
 
 
-@dataclass(frozen=True, slots=True)
-class _Pin:
+class _Pin(NamedTuple):
     file: str
     sha256: str
     expires: str
@@ -144,7 +144,7 @@ _SHA1_AUTHORITIES = frozenset((_WWDR_CA, IPHONE_CA))
 _SHA1_LEAF = "Apple iPhone OS Provisioning Profile Signing"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Trust:
     """The roots that a chain may end in: Apple's, or those that stand in for them, never both."""
 
@@ -197,7 +197,8 @@ def build_chain(
 
     Args:
         leaf: the signer's certificate.
-        pool: what may stand between, in any order; surplus certificates do no harm.
+        pool: what may stand between, in any order; surplus certificates do no harm. Apple's
+            known authorities stand in for what a signature left out.
         trust: where the chain must end.
         at: the moment to judge: of signing, of a token, of a ticket.
         required_leaf_marker: an extension that the leaf must carry.
@@ -242,6 +243,7 @@ class _Search:
         self.reasons: list[str] = []
         self._candidates = tuple(dict.fromkeys((*trust.roots, *pool)))
         self._roots = trust.roots
+        self._apple = trust.is_apple
         self._at = at
         self._signatures = 0
 
@@ -269,6 +271,8 @@ class _Search:
             self.refuse(f"the chain is longer than {MAX_CHAIN} certificates")
             return
         issuers = [item for item in self._candidates if item.subject == last.issuer]
+        if not issuers and self._apple:
+            issuers = [item for item in intermediates() if item.subject == last.issuer]
         if not issuers:
             self.refuse(f"no certificate for the issuer {issuer_name(last)!r} is at hand")
         for issuer in issuers:

@@ -55,7 +55,7 @@ MAX_CERTIFICATES = 64
 """Real signatures carry at most five."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Signer:
     """One SignerInfo."""
 
@@ -76,7 +76,7 @@ class Signer:
     """What the signer claims."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SignedData:
     """A parsed SignedData."""
 
@@ -91,7 +91,7 @@ class SignedData:
     raw: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SignerProof:
     """Who signed, once the signature held. The chain is still to be judged."""
 

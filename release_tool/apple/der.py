@@ -124,7 +124,7 @@ _TEXT_CODECS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Node:
     """One element as it stood in the input."""
 

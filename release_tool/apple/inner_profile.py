@@ -60,7 +60,7 @@ def read(
         raise errors.VerificationError("the inner profile's signature names no time")
     chain = certificates.build_chain(
         proof.certificate,
-        (*proof.pool, *(certificates.intermediates() if trust.is_apple else ())),
+        proof.pool,
         trust=trust,
         at=proof.signer.signing_time,
         required_leaf_marker=certificates.INNER_PROFILE_SIGNER,

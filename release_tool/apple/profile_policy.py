@@ -18,7 +18,7 @@ _SECONDS_PER_DAY = 86_400
 _PORTAL = "make a profile of this kind on the developer portal"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Wanted:
     """What a caller asks of a profile; what is left empty is not checked."""
 

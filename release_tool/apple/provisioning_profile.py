@@ -46,7 +46,7 @@ _OUTER_DIGESTS = frozenset(("sha1", "sha256", "sha384", "sha512"))
 _WHAT = "a provisioning profile"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Profile:
     """What a profile says, with the checks of who said it."""
 
@@ -230,14 +230,14 @@ def _outer_chain(
     if not certificates.has_marker(leaf, certificates.IPHONE_PROFILE_SIGNER):
         return certificates.build_chain(
             leaf,
-            (*proof.pool, *_shipped(trust)),
+            proof.pool,
             trust=trust,
             at=at,
             required_leaf_marker=certificates.PROFILE_SIGNER,
             required_issuer_marker=certificates.DEVELOPER_RELATIONS_CA,
         )
     # Apple signs profiles of its other platforms under an older authority without markers.
-    chain = certificates.build_chain(leaf, (*proof.pool, *_shipped(trust)), trust=trust, at=at)
+    chain = certificates.build_chain(leaf, proof.pool, trust=trust, at=at)
     if certificates.fingerprint(chain[1]) != certificates.IPHONE_CA or _names_macos(platforms):
         raise errors.VerificationError(
             "the signer signs profiles of other platforms", subject=certificates.display_name(leaf)
@@ -247,10 +247,6 @@ def _outer_chain(
 
 def _names_macos(platforms: object) -> bool:
     return not isinstance(platforms, list) or MACOS in platforms
-
-
-def _shipped(trust: certificates.Trust) -> Sequence[certificates.Certificate]:
-    return certificates.intermediates() if trust.is_apple else ()
 
 
 def _judge_inner(

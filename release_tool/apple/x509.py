@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from typing import NamedTuple
 
 from release_tool import errors
 from release_tool.apple import der, signatures
@@ -50,9 +51,8 @@ _UNDERSTOOD = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Extension:
-    """One extension."""
+class Extension(NamedTuple):
+    """One extension. A tuple: a dataclass would add to what `verify-profile` waits for."""
 
     oid: str
     critical: bool
