@@ -1,0 +1,252 @@
+"""Start, find and stop the embedded environment.
+
+It is one process beside the tool, so it survives the tool's death and the rerun finds it again,
+with the same addresses, keys and stores.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import http.client
+import json
+import subprocess
+import sys
+import time
+import urllib.parse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import release_tool
+from release_tool import errors
+from release_tool.rehearsal import control, counts, places
+
+IDLE_SECONDS = 600.0
+# A rehearsal would otherwise wait out May's 60 s cache at promotion.
+CACHE_SECONDS = 2.0
+_READY_SECONDS = 60.0
+_PROBE_SECONDS = 5.0
+_STOP_SECONDS = 15.0
+_STEP_SECONDS = 0.05
+_LOG_BYTES = 2000
+_FIELDS = (
+    "instance",
+    "bucket",
+    "coordinator_url",
+    "r2_endpoint",
+    "r2_public_url",
+    "timestamp_url",
+    "control_url",
+)
+# Kept so that a child that still serves is not reported as forgotten when its handle goes.
+_CHILDREN: list[subprocess.Popen[bytes]] = []
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """A living embedded environment."""
+
+    state: Path
+    pid: int
+    instance: str
+    bucket: str
+    coordinator_url: str
+    r2_endpoint: str
+    r2_public_url: str
+    timestamp_url: str
+    control_url: str
+
+    @property
+    def trust(self) -> Path:
+        """PEM of both roots."""
+        return places.trust(self.state)
+
+    @property
+    def profile(self) -> Path:
+        """The provisioning profile."""
+        return places.profile(self.state)
+
+    @property
+    def identity(self) -> Path:
+        """The signing identity, PKCS#12 with its intermediate."""
+        return places.identity(self.state)
+
+    def secret(self, name: str) -> str:
+        """Read one of `places.SECRETS`."""
+        return places.secret(self.state, name).read_text(encoding="ascii")
+
+    def counts(self) -> counts.Counts:
+        """What coordinator and store counted."""
+        return counts.read(self.state)
+
+    def set_faults(self, wanted: Mapping[str, int]) -> None:
+        """Let the next so many requests go wrong, see `faults`.
+
+        Raises:
+            UsageError: no such fault.
+            HostError: the environment does not answer.
+        """
+        status, text = self._ask("POST", "/faults", json.dumps(dict(wanted)).encode())
+        if status != 204:
+            raise errors.UsageError(text or "the fault was not set")
+
+    def is_alive(self) -> bool:
+        """Whether exactly this process still answers."""
+        try:
+            status, text = self._ask("GET", "/alive")
+            return status == 200 and json.loads(text)["instance"] == self.instance
+        except (errors.HostError, ValueError, KeyError, TypeError):
+            return False
+
+    def stop(self) -> None:
+        """End it, and return once its ports and files are free.
+
+        Raises:
+            HostError: it does not end.
+        """
+        if self.is_alive():
+            self._ask("POST", "/stop")
+        deadline = time.monotonic() + _STOP_SECONDS
+        while is_served(self.state):
+            if time.monotonic() > deadline:
+                raise errors.HostError(
+                    "the embedded environment does not end",
+                    subject=str(self.state),
+                    hint=f"end process {self.pid}",
+                )
+            time.sleep(_STEP_SECONDS)
+        for child in _CHILDREN:
+            if child.pid == self.pid:
+                child.wait(_STOP_SECONDS)
+        _reap()
+
+    def _ask(self, method: str, path: str, body: bytes = b"") -> tuple[int, str]:
+        address = urllib.parse.urlsplit(self.control_url)
+        connection = http.client.HTTPConnection(address.netloc, timeout=_PROBE_SECONDS)
+        try:
+            token = self.secret(places.CONTROL_TOKEN)
+            connection.request(method, path, body, {control.HEADER: token})
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        except (OSError, http.client.HTTPException) as problem:
+            raise errors.HostError(
+                "the embedded environment does not answer", subject=self.control_url
+            ) from problem
+        finally:
+            connection.close()
+
+
+def attach(state: Path) -> Environment | None:
+    """Find the environment that serves a state folder; None where none answers."""
+    try:
+        found = json.loads(places.description(state).read_bytes())
+        environment = Environment(
+            state=state.resolve(),
+            pid=int(found["pid"]),
+            **{name: str(found[name]) for name in _FIELDS},
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return environment if environment.is_alive() else None
+
+
+def start(
+    state: Path,
+    *,
+    team_id: str,
+    bundle_id: str,
+    organization: str = "Look-alike",
+    idle_seconds: float = IDLE_SECONDS,
+    cache_seconds: float = CACHE_SECONDS,
+) -> Environment:
+    """Attach to the environment of a state folder, or start it and wait until it is ready.
+
+    Args:
+        state: its folder; made where absent. What it holds comes back as it was.
+        team_id: whose identity and profile are made.
+        bundle_id: what the profile is for.
+        organization: the name in the identity.
+        idle_seconds: after how long without a request it ends itself.
+        cache_seconds: the coordinator's cache; 60 in the original.
+
+    Raises:
+        HostError: it cannot be started.
+    """
+    if (living := attach(state)) is not None:
+        return living
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    command = [
+        *(sys.executable, "-m", "release_tool.rehearsal.serve", str(state.resolve())),
+        *("--team-id", team_id),
+        *("--bundle-id", bundle_id),
+        *("--organization", organization),
+        *("--idle-seconds", str(idle_seconds)),
+        *("--cache-seconds", str(cache_seconds)),
+    ]
+    child = _spawn(state.resolve(), command)
+    deadline = time.monotonic() + _READY_SECONDS
+    while time.monotonic() < deadline:
+        if (living := attach(state)) is not None:
+            return living
+        # A second one that was started at the same moment ends at once; the first will answer.
+        if child.poll() is not None and not is_served(state):
+            break
+        time.sleep(_STEP_SECONDS)
+    raise errors.HostError(
+        "the embedded environment did not start",
+        subject=str(state),
+        details=_log_tail(state),
+        hint="install the extra `rehearsal`" if _lacks_moto(state) else "",
+    )
+
+
+def is_served(state: Path) -> bool:
+    """Whether a process holds the folder, answering or not."""
+    try:
+        with places.lock(state).open("r") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def _spawn(state: Path, command: list[str]) -> subprocess.Popen[bytes]:
+    """Start it detached, with nothing of the caller's environment: no credential, no setting."""
+    _reap()
+    scrubbed = {
+        "PATH": "/usr/bin:/bin",
+        "LANG": "C.UTF-8",
+        "HOME": str(state),
+        "TMPDIR": str(places.scratch(state)),
+        "PYTHONPATH": str(Path(release_tool.__file__).resolve().parent.parent),
+    }
+    with places.log(state).open("ab") as log:
+        child = subprocess.Popen(
+            command,
+            env=scrubbed,
+            cwd=state,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    _CHILDREN.append(child)
+    return child
+
+
+def _reap() -> None:
+    _CHILDREN[:] = [child for child in _CHILDREN if child.poll() is None]
+
+
+def _log_tail(state: Path) -> list[str]:
+    try:
+        text = places.log(state).read_bytes()[-_LOG_BYTES:]
+    except OSError:
+        return []
+    return text.decode(errors="replace").splitlines()[-5:]
+
+
+def _lacks_moto(state: Path) -> bool:
+    return any("ModuleNotFoundError" in line for line in _log_tail(state))

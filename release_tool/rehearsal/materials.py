@@ -1,0 +1,70 @@
+"""What the embedded environment hands out, made once for a state folder: trust, identity, keys."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from release_tool.files import atomic
+from release_tool.rehearsal import places, profiles
+from release_tool.rehearsal.authority import Authority
+
+_PRIVATE = 0o600
+_SECRET_BYTES = 24
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """For what the profile and the identity are made."""
+
+    team_id: str
+    bundle_id: str
+    organization: str = "Look-alike"
+
+
+def prepare(state: Path, subject: Subject) -> Authority:
+    """Make what is missing in a state folder and load what is there.
+
+    A folder half made by a killed process is completed; what stands is never replaced, since a
+    rehearsal may already be signed with it.
+
+    Raises:
+        FormatError: the folder holds another team's authority.
+    """
+    (state / "secrets").mkdir(mode=0o700, parents=True, exist_ok=True)
+    for name in places.SECRETS:
+        path = places.secret(state, name)
+        if not path.exists():
+            _write(path, secrets.token_urlsafe(_SECRET_BYTES).encode(), private=True)
+    authority = _authority(state, subject)
+    if not places.trust(state).exists():
+        _write(places.trust(state), authority.trust_pem())
+    if not places.identity(state).exists():
+        password = read_secret(state, places.IDENTITY_PASSWORD)
+        p12 = authority.identity_p12(password, with_chain=True)
+        _write(places.identity(state), p12, private=True)
+    if not places.profile(state).exists():
+        wish = profiles.Wish(team_id=subject.team_id, bundle_id=subject.bundle_id)
+        _write(places.profile(state), profiles.make(authority, wish))
+    return authority
+
+
+def read_secret(state: Path, name: str) -> str:
+    """One of `places.SECRETS`."""
+    return places.secret(state, name).read_text(encoding="ascii")
+
+
+def _authority(state: Path, subject: Subject) -> Authority:
+    folder = places.authority(state)
+    complete = folder / "complete"
+    if complete.exists():
+        return Authority.load(folder, subject.team_id, organization=subject.organization)
+    made = Authority.create(subject.team_id, organization=subject.organization)
+    made.save(folder)
+    _write(complete, b"")
+    return made
+
+
+def _write(path: Path, data: bytes, *, private: bool = False) -> None:
+    atomic.write_atomically(path, data, mode=_PRIVATE if private else 0o644)

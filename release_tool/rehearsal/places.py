@@ -1,0 +1,83 @@
+"""Where the embedded environment keeps what, below its state folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+ACCESS_KEY_ID: Final = "access-key-id"
+SECRET_ACCESS_KEY: Final = "secret-access-key"  # noqa: S105 the name of a file
+RELEASE_KEY: Final = "release-key"
+ADMIN_KEY: Final = "admin-key"
+CONTROL_TOKEN: Final = "control-token"  # noqa: S105 the name of a file
+IDENTITY_PASSWORD: Final = "identity-password"  # noqa: S105 the name of a file
+
+SECRETS: Final = (
+    ACCESS_KEY_ID,
+    SECRET_ACCESS_KEY,
+    RELEASE_KEY,
+    ADMIN_KEY,
+    CONTROL_TOKEN,
+    IDENTITY_PASSWORD,
+)
+"""Files of their own, readable by the owner only."""
+
+
+def description(state: Path) -> Path:
+    """Written when everything answers, gone when it ends."""
+    return state / "environment.json"
+
+
+def lock(state: Path) -> Path:
+    """Held by the serving process for as long as it lives."""
+    return state / "serve.lock"
+
+
+def log(state: Path) -> Path:
+    """What the serving process says, which is nothing unless it fails."""
+    return state / "serve.log"
+
+
+def ports(state: Path) -> Path:
+    """The ports of last time: addresses are part of a release's plan, so they stay."""
+    return state / "ports.json"
+
+
+def authority(state: Path) -> Path:
+    """Keys and certificates of the look-alike authority."""
+    return state / "authority"
+
+
+def trust(state: Path) -> Path:
+    """The roots, as PEM: the RSA one and the EC one."""
+    return state / "trust.pem"
+
+
+def profile(state: Path) -> Path:
+    """The provisioning profile."""
+    return state / "profile.provisionprofile"
+
+
+def identity(state: Path) -> Path:
+    """The signing identity as PKCS#12."""
+    return state / "secrets" / "identity.p12"
+
+
+def secret(state: Path, name: str) -> Path:
+    """The file of one secret."""
+    return state / "secrets" / name
+
+
+def releases(state: Path) -> Path:
+    """The coordinator's database."""
+    return state / "coordinator.sqlite"
+
+
+def objects(state: Path) -> Path:
+    """The bucket."""
+    return state / "objects"
+
+
+def scratch(state: Path) -> Path:
+    """Temporary files of the serving process; emptied when it begins."""
+    return state / "scratch"

@@ -1,0 +1,209 @@
+"""The serving process of the embedded environment: `python -m release_tool.rehearsal.serve DIR`.
+
+Every server on a port of 127.0.0.1, in threads of one process, with all state in one folder. It
+outlives whoever started it and ends on SIGTERM, on request, when nobody asked anything for a
+while, or when its folder goes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from release_tool import errors
+from release_tool.files import atomic
+from release_tool.rehearsal import (
+    control,
+    coordinator,
+    faults,
+    materials,
+    places,
+    public_bucket,
+    signature_v4,
+    timestamp_server,
+)
+from release_tool.rehearsal.object_index import ObjectIndex
+from release_tool.rehearsal.object_store import ObjectStore
+from release_tool.rehearsal.release_store import ReleaseStore
+from release_tool.rehearsal.servers import Server
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+IDLE_SECONDS = 600.0
+BUCKET = "darkbloom-rehearsal"
+EXIT_ALREADY_SERVED = 3
+_WATCH_SECONDS = 0.25
+
+
+class Clock:
+    """When somebody last asked anything."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def touch(self) -> None:
+        """Somebody asks."""
+        self._last = time.monotonic()
+
+    def idle_seconds(self) -> float:
+        """How long nobody asked."""
+        return time.monotonic() - self._last
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve until it is over; the exit code of the process."""
+    options = _parser().parse_args(arguments)
+    state: Path = options.state.resolve()
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with places.lock(state).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return EXIT_ALREADY_SERVED
+        with serving(state, options) as (ended, clock, described):
+            _watch(state, options.idle_seconds, ended, clock)
+            # Only our own: the folder may already be another's.
+            if _is(described, state):
+                places.description(state).unlink(missing_ok=True)
+    return 0
+
+
+@contextmanager
+def serving(
+    state: Path, options: argparse.Namespace
+) -> Iterator[tuple[threading.Event, Clock, str]]:
+    """Open the stores, start every server and describe them, until the block ends."""
+    ended, clock, broken = threading.Event(), Clock(), faults.Faults()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    _empty(places.scratch(state))
+    authority = materials.prepare(
+        state,
+        materials.Subject(
+            team_id=options.team_id,
+            bundle_id=options.bundle_id,
+            organization=options.organization,
+        ),
+    )
+    instance = secrets.token_hex(16)
+    with ExitStack() as stack:
+        index = ObjectIndex(places.objects(state))
+        stack.callback(index.close)
+        releases = ReleaseStore(places.releases(state))
+        stack.callback(releases.close)
+        known = _known_ports(state)
+        started: dict[str, Server] = {}
+
+        def start(name: str, application: WSGIApplication) -> Server:
+            server = Server(application, port=known.get(name, 0), touched=clock.touch)
+            started[name] = stack.enter_context(server)
+            return server
+
+        public = start("public", public_bucket.PublicBucket(index, broken=broken))
+        start("store", _store(state, options.bucket, index, broken))
+        settings = coordinator.Settings(
+            release_key=materials.read_secret(state, places.RELEASE_KEY),
+            admin_key=materials.read_secret(state, places.ADMIN_KEY),
+            cdn_url=public.url,
+            cache_seconds=options.cache_seconds,
+        )
+        scratch = places.scratch(state)
+        start(
+            "coordinator",
+            coordinator.Coordinator(releases, settings, scratch=scratch, broken=broken),
+        )
+        start("timestamp", timestamp_server.TimestampServer(authority, broken=broken))
+        token = materials.read_secret(state, places.CONTROL_TOKEN)
+        start(
+            "control", control.Control(token=token, instance=instance, broken=broken, ended=ended)
+        )
+        _write_json(places.ports(state), {name: server.port for name, server in started.items()})
+        _describe(state, options.bucket, instance, started)
+        yield ended, clock, instance
+
+
+def _store(state: Path, bucket: str, index: ObjectIndex, broken: faults.Faults) -> ObjectStore:
+    credentials = signature_v4.Credentials(
+        access_key_id=materials.read_secret(state, places.ACCESS_KEY_ID),
+        secret_access_key=materials.read_secret(state, places.SECRET_ACCESS_KEY),
+    )
+    return ObjectStore(bucket, credentials, index=index, broken=broken)
+
+
+def _describe(state: Path, bucket: str, instance: str, started: dict[str, Server]) -> None:
+    """Tell where everything is; no secret stands in here."""
+    described = {
+        "instance": instance,
+        "pid": os.getpid(),
+        "bucket": bucket,
+        "coordinator_url": started["coordinator"].url,
+        "r2_endpoint": started["store"].url,
+        "r2_public_url": started["public"].url,
+        "timestamp_url": f"{started['timestamp'].url}{timestamp_server.PATH}",
+        "control_url": started["control"].url,
+    }
+    _write_json(places.description(state), described)
+
+
+def _watch(state: Path, idle_seconds: float, ended: threading.Event, clock: Clock) -> None:
+    while not ended.wait(_WATCH_SECONDS):
+        if clock.idle_seconds() > idle_seconds or not places.description(state).exists():
+            return
+
+
+def _is(instance: str, state: Path) -> bool:
+    try:
+        found = json.loads(places.description(state).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return bool(found["instance"] == instance)
+
+
+def _known_ports(state: Path) -> dict[str, int]:
+    try:
+        found = json.loads(places.ports(state).read_bytes())
+        return {str(name): int(port) for name, port in found.items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
+def _write_json(path: Path, value: object) -> None:
+    atomic.write_atomically(path, json.dumps(value, indent=2).encode())
+
+
+def _empty(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="release_tool.rehearsal.serve", description=__doc__)
+    parser.add_argument("state", type=Path, help="folder of all its state")
+    parser.add_argument("--team-id", default="SLDQ2GJ6TL")
+    parser.add_argument("--bundle-id", default="io.darkbloom.provider")
+    parser.add_argument("--organization", default="Look-alike")
+    parser.add_argument("--bucket", default=BUCKET)
+    parser.add_argument("--idle-seconds", type=float, default=IDLE_SECONDS)
+    parser.add_argument("--cache-seconds", type=float, default=coordinator.CACHE_SECONDS)
+    return parser
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except errors.ReleaseError as problem:
+        sys.stderr.write("\n".join(problem.lines()) + "\n")
+        sys.exit(problem.exit_code)
