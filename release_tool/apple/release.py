@@ -1,0 +1,184 @@
+"""Judge an unpacked release: the app from the seal down, and the flat copies against it.
+
+A release folder holds one app and `bin/` with regular copies of some of the app's executables.
+A flat copy is bound to the app by its signature (it hashes the app's Info.plist and seal), so it
+proves nothing alone: here it must equal the app's own file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from release_tool import errors
+from release_tool.apple import (
+    bundle,
+    certificates,
+    checks,
+    policy,
+    profile_policy,
+    provisioning_profile,
+)
+from release_tool.apple.checks import Check
+from release_tool.apple.facts import BundleFacts, BundleReport
+from release_tool.apple.policy import Grants
+from release_tool.apple.tree import BundleTree, Subtree, TreeEntry
+from release_tool.apple.verification import Judge
+
+FLAT = "bin"
+_EXECUTABLES = "Contents/MacOS"
+_APP_SUFFIX = ".app"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseReport:
+    """The judgement of an unpacked release."""
+
+    checks: tuple[Check, ...]
+    facts: BundleFacts | None
+    """Of the app; None where it could not be read at all."""
+    flat_copies: Mapping[str, str]
+    """SHA-256 of each file under `bin/`, by name."""
+
+
+def app_name(entries: Sequence[TreeEntry]) -> str | None:
+    """The one app of a release folder; None where the folder is not laid out as a release."""
+    tops = {entry.path.split("/", 1)[0] for entry in entries}
+    apps = [top for top in tops if top.endswith(_APP_SUFFIX)]
+    return apps[0] if len(apps) == 1 and FLAT in tops else None
+
+
+def verify(
+    tree: BundleTree, *, judge: Judge, flat_copies: Sequence[str] | None = None
+) -> ReleaseReport:
+    """Judge a release folder.
+
+    Args:
+        tree: the folder that holds the app and `bin/`.
+        judge: trust, time, and whether to judge as our own writer's work.
+        flat_copies: the names that `bin/` must hold; None where any will do.
+    """
+    entries = tree.entries()
+    name = app_name(entries)
+    if name is None:
+        failure = checks.failed(
+            "layout", expected="one app and its flat copies under bin/", observed=_tops(entries)
+        )
+        return ReleaseReport(checks=(failure,), facts=None, flat_copies={})
+    report = verify_app(Subtree(tree=tree, prefix=name), judge=judge, path=name)
+    found = [*report.checks, *_strangers(entries, name)]
+    copies, copy_checks = _flat(tree, entries, name)
+    found += copy_checks
+    found.append(_complete(copies, flat_copies, report.facts))
+    return ReleaseReport(checks=tuple(found), facts=report.facts, flat_copies=copies)
+
+
+def verify_app(tree: BundleTree, *, judge: Judge, path: str) -> BundleReport:
+    """Judge an app, its embedded profile, and what macOS would say when it starts.
+
+    Args:
+        tree: the app's root.
+        judge: trust, time, and whether to judge as our own writer's work.
+        path: how checks name the app.
+    """
+    report = bundle.verify(tree, judge=judge, path=path)
+    if report.facts is None:
+        return report
+    grants, profile_checks = read_profile(report.facts, judge=judge)
+    found = (*report.checks, *profile_checks, *policy.launch(report.facts, grants))
+    return replace(report, checks=found)
+
+
+def read_profile(facts: BundleFacts, *, judge: Judge) -> tuple[Grants | None, list[Check]]:
+    """What the embedded profile grants, and whether it is authentic, of our kind and unexpired.
+
+    Returns:
+        The grants, None without a profile or with one that cannot be read; and the checks.
+    """
+    if facts.profile is None:
+        return None, []
+    subject = f"{facts.path}/Contents/{bundle.PROFILE}".removeprefix("/")
+    try:
+        profile = provisioning_profile.read(facts.profile, trust=judge.trust)
+    except errors.VerificationError as problem:
+        return None, [checks.failed("embedded profile", subject=subject, observed=str(problem))]
+    wanted = profile_policy.Wanted(minimum_days=0)
+    judged = profile_policy.judge(profile, wanted, now=judge.now)
+    found = [
+        replace(check, name=f"profile {check.name}", subject=subject)
+        for check in judged
+        if check.outcome != "not_checked"
+    ]
+    grants = Grants(
+        team_ids=profile.team_ids,
+        entitlements=profile.entitlements,
+        certificates=tuple(certificates.fingerprint(item) for item in profile.certificates),
+    )
+    return grants, found
+
+
+def _tops(entries: Sequence[TreeEntry]) -> str:
+    tops = sorted({entry.path.split("/", 1)[0] for entry in entries})
+    return ", ".join(tops[:10]) or "an empty folder"
+
+
+def _strangers(entries: Sequence[TreeEntry], name: str) -> Iterator[Check]:
+    """Nothing else lies in a release: what no signature covers has no place in it."""
+    for top in sorted({entry.path.split("/", 1)[0] for entry in entries} - {name, FLAT}):
+        yield checks.failed(
+            "layout", subject=top, expected=f"{name} and {FLAT} only", observed="something else"
+        )
+
+
+def _flat(
+    tree: BundleTree, entries: Sequence[TreeEntry], name: str
+) -> tuple[dict[str, str], list[Check]]:
+    by_path = {entry.path: entry for entry in entries}
+    copies: dict[str, str] = {}
+    found: list[Check] = []
+    for entry in entries:
+        if not entry.path.startswith(f"{FLAT}/"):
+            continue
+        own = entry.path.removeprefix(f"{FLAT}/")
+        original = by_path.get(f"{name}/{_EXECUTABLES}/{own}")
+        if entry.kind != "file" or original is None or original.kind != "file":
+            found.append(_no_copy(entry, f"{name}/{_EXECUTABLES}/{own}"))
+            continue
+        copies[own] = tree.digest(entry.path, "sha256").hex()
+        found.append(_compare_copy(tree, entry, original, copies[own]))
+    return copies, found
+
+
+def _complete(
+    copies: Mapping[str, str], wanted: Sequence[str] | None, facts: BundleFacts | None
+) -> Check:
+    """The copies that were asked for; else at least the main executable's, which users start."""
+    main = facts.main_executable.rpartition("/")[2] if facts else ""
+    if wanted is None and main in copies:
+        return checks.passed("flat copies", ", ".join(sorted(copies)), subject=FLAT)
+    return checks.compare(
+        "flat copies",
+        expected=", ".join(sorted(wanted or (main,))),
+        observed=", ".join(sorted(copies)) or "none",
+        subject=FLAT,
+    )
+
+
+def _no_copy(entry: TreeEntry, original: str) -> Check:
+    return checks.failed(
+        "flat copy",
+        subject=entry.path,
+        expected=f"a regular file equal to {original}",
+        observed=f"a {entry.kind}" if entry.kind != "file" else "a file that the app lacks",
+    )
+
+
+def _compare_copy(tree: BundleTree, entry: TreeEntry, original: TreeEntry, digest: str) -> Check:
+    wanted = tree.digest(original.path, "sha256").hex()
+    same_mode = entry.mode & 0o111 == original.mode & 0o111
+    return checks.compare(
+        "flat copy",
+        expected=f"{original.path} {wanted}",
+        observed=f"{original.path} {digest}" if same_mode else f"another mode, {digest}",
+        subject=entry.path,
+    )
