@@ -47,6 +47,7 @@ class Authority:
     developer_id: Issued
     leaf: Issued
     elliptic_leaf: Issued
+    timestamp_ca: Issued
     timestamp: Issued
 
     @property
@@ -106,7 +107,7 @@ class Authority:
             detached=False,
             digest="sha256",
             signer_certificate=self.timestamp.der,
-            certificates=[self.timestamp.der, self.root.der],
+            certificates=[self.timestamp.der, self.timestamp_ca.der, self.root.der],
             sign=lambda octets: key.sign(octets, ec.ECDSA(hashes.SHA256())),
             attributes=[
                 cms.attribute("1.2.840.113549.1.9.16.2.12", _signing_certificate(certificate_id))
@@ -147,17 +148,22 @@ def authority() -> Authority:
         )
         for key in (_rsa(), ec.generate_private_key(ec.SECP256R1()))
     ]
+    stamp_ca_key = ec.generate_private_key(ec.SECP256R1())
+    stamp_ca = Issued(
+        _certificate("Throwaway Timestamp CA", stamp_ca_key, root, ca=True, marker="6.2.9"),
+        stamp_ca_key,
+    )
     stamp_key = ec.generate_private_key(ec.SECP256R1())
     stamp = Issued(
         _certificate(
             "Throwaway Timestamp Signer",
             stamp_key,
-            root,
+            stamp_ca,
             purpose=ExtendedKeyUsageOID.TIME_STAMPING,
         ),
         stamp_key,
     )
-    return Authority(root, developer, leaves[0], leaves[1], stamp)
+    return Authority(root, developer, leaves[0], leaves[1], stamp_ca, stamp)
 
 
 def _rsa() -> rsa.RSAPrivateKey:

@@ -1,0 +1,308 @@
+"""Code signed in memory: judged by our verifier, by LIEF and by openssl."""
+
+from __future__ import annotations
+
+import plistlib
+import shutil
+import subprocess
+from datetime import timedelta
+from pathlib import Path
+
+import lief
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from release_tool import errors
+from release_tool.apple import (
+    checks,
+    code_directory,
+    identity,
+    macho,
+    requirement,
+    signing,
+    superblob,
+    verification,
+)
+from release_tool.apple.facts import CodeReport
+from tests import macho_samples, signing_identity
+from tests.signing_identity import NOW, TEAM
+
+AUTHORITY = signing_identity.authority()
+SIGNER = signing.Authority(
+    identity=AUTHORITY.identity(), signing_time=NOW, timestamp=AUTHORITY.token
+)
+JUDGE = verification.Judge(trust=AUTHORITY.trust, now=NOW, strict=True)
+# Strictness refuses universal files, which no release of ours holds.
+LENIENT = verification.Judge(trust=AUTHORITY.trust, now=NOW, strict=False)
+CLAIMS: dict[str, object] = {
+    "com.apple.security.network.client": True,
+    "keychain-access-groups": [f"{TEAM}.io.example"],
+}
+FILES = {
+    "arm64": macho_samples.thin(),
+    "x86_64": macho_samples.thin(macho_samples.INTEL),
+    "unsigned arm64": macho_samples.unsigned(),
+    "universal": macho_samples.universal(),
+    "universal, 64-bit header": macho_samples.universal(wide=True),
+}
+IDENTIFIERS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9.-]{0,60}", fullmatch=True)
+VALUES = st.recursive(
+    st.booleans() | st.integers(-(2**31), 2**31) | st.text(max_size=12).filter(str.isprintable),
+    lambda inner: st.lists(inner, max_size=3),
+    max_leaves=4,
+)
+ENTITLEMENTS = st.none() | st.dictionaries(
+    st.from_regex(r"[a-z][a-z.-]{0,30}", fullmatch=True), VALUES, max_size=4
+)
+
+
+def _sign(
+    data: bytes,
+    authority: signing.Authority | None = SIGNER,
+    *,
+    identifier: str = "io.example.tool",
+    claims: dict[str, object] | None = CLAIMS,
+    hardened: bool = True,
+) -> signing.SignedCode:
+    intent = signing.Intent(
+        identifier=identifier,
+        hardened_runtime=hardened,
+        entitlements=None if claims is None else plistlib.dumps(claims),
+    )
+    return signing.sign(data, intent, authority)
+
+
+def _failed(report: CodeReport) -> list[str]:
+    return [
+        f"{check.name}: {check.observed}" for check in report.checks if check.outcome == "failed"
+    ]
+
+
+def _judge(name: str) -> verification.Judge:
+    return LENIENT if "universal" in name else JUDGE
+
+
+def _signature(data: bytes) -> superblob.SuperBlob:
+    room = macho.parse(data)[-1].signature_bytes
+    assert room is not None
+    return superblob.parse(room)
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_signed_code_verifies_and_says_what_was_meant(name: str) -> None:
+    """Every kind of file, strictly: facts read back equal the intent."""
+    signed = _sign(FILES[name])
+    report = verification.verify(signed.data, judge=_judge(name))
+    assert _failed(report) == []
+    assert len(report.slices) == len(signed.slices)
+    for facts, made in zip(report.slices, signed.slices, strict=True):
+        assert facts.identifier == "io.example.tool"
+        assert facts.team_id == TEAM
+        assert facts.flags == code_directory.RUNTIME
+        assert facts.version == 0x20500
+        assert facts.page_size == (16384 if facts.arch == "arm64" else 4096)
+        assert facts.entitlements == CLAIMS
+        assert facts.signed_at == NOW
+        assert facts.signing_time == NOW
+        assert facts.cdhash == made.cdhash.hex()
+        assert facts.full_digest == made.code_directory_digest.hex()
+        assert facts.requirement_text == signed.requirement_text
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_ad_hoc_code_verifies(name: str) -> None:
+    """Without an identity: no team, no certificate, the cdhash is the requirement."""
+    signed = _sign(FILES[name], None)
+    report = verification.verify(signed.data, judge=_judge(name))
+    assert _failed(report) == []
+    for facts in report.slices:
+        assert facts.is_adhoc
+        assert facts.is_hardened
+        assert facts.team_id is None
+    assert signed.cdhash.hex() in signed.requirement_text
+
+
+@given(st.sampled_from(sorted(FILES)), IDENTIFIERS, ENTITLEMENTS, st.booleans(), st.booleans())
+@settings(max_examples=25)
+def test_whatever_is_signed_verifies(
+    name: str, identifier: str, claims: dict[str, object] | None, hardened: bool, adhoc: bool
+) -> None:
+    """Any identifier and entitlements, hardened or not, signed or ad-hoc."""
+    authority = None if adhoc else SIGNER
+    signed = _sign(FILES[name], authority, identifier=identifier, claims=claims, hardened=hardened)
+    report = verification.verify(signed.data, judge=_judge(name))
+    assert _failed(report) == []
+    for facts in report.slices:
+        assert facts.identifier == identifier
+        assert facts.is_hardened == hardened
+        assert facts.entitlements == claims
+        assert facts.version == (0x20500 if hardened else 0x20400)
+
+
+@given(st.sampled_from(["arm64", "x86_64"]), st.booleans(), st.data())
+@settings(max_examples=120)
+def test_any_changed_byte_is_caught(name: str, adhoc: bool, data: st.DataObject) -> None:
+    """In a page, a slot, the code directory, the CMS or the padding: nothing is left open."""
+    signed = SIGNED[name, adhoc]
+    position = data.draw(
+        st.integers(0, len(signed) - 1) | st.integers(SPANS[name, adhoc], len(signed) - 1)
+    )
+    changed = bytearray(signed)
+    changed[position] ^= data.draw(st.integers(1, 255))
+    report = verification.verify(bytes(changed), judge=JUDGE)
+    assert not checks.all_hold(report.checks), f"byte {position} of {len(signed)}"
+
+
+SIGNED = {
+    (name, adhoc): _sign(FILES[name], None if adhoc else SIGNER).data
+    for name in ("arm64", "x86_64")
+    for adhoc in (False, True)
+}
+SPANS = {key: (macho.parse(data)[0].signature or (0, 0))[0] for key, data in SIGNED.items()}
+
+
+@given(st.sampled_from(sorted(SIGNED)), st.data())
+@settings(max_examples=60)
+def test_truncated_signed_code_is_a_format_error(
+    key: tuple[str, bool], data: st.DataObject
+) -> None:
+    """Cut anywhere, reader and signer refuse it with our error."""
+    signed = SIGNED[key]
+    end = data.draw(st.integers(0, len(signed) - 1))
+    with pytest.raises(errors.FormatError):
+        _sign(signed[:end], None)
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_signing_again_replaces_the_signature(name: str) -> None:
+    """The same intent gives the same bytes that are hashed, whatever was signed before."""
+    first = _sign(FILES[name])
+    longer = _sign(first.data, identifier="io.example." + "long" * 20)
+    again = _sign(longer.data)
+    assert [one.cdhash for one in again.slices] == [one.cdhash for one in first.slices]
+    assert len(again.data) == len(first.data)
+    assert _sign(FILES[name], None).data == _sign(first.data, None).data
+
+
+def test_an_elliptic_identity_signs_too() -> None:
+    """The signature octets are made once, so the timestamp covers those that are written."""
+    authority = signing.Authority(
+        identity=AUTHORITY.identity(elliptic=True), signing_time=NOW, timestamp=AUTHORITY.token
+    )
+    report = verification.verify(_sign(FILES["arm64"], authority).data, judge=JUDGE)
+    assert _failed(report) == []
+    assert report.slices[0].signed_at == NOW
+
+
+def test_without_a_timestamp_the_certificate_decides() -> None:
+    """It verifies today and no longer once the certificate has expired."""
+    bare = signing.Authority(identity=AUTHORITY.identity(), signing_time=NOW)
+    data = _sign(FILES["arm64"], bare).data
+    assert _failed(verification.verify(data, judge=JUDGE)) == []
+    later = verification.Judge(trust=AUTHORITY.trust, now=NOW + timedelta(days=500), strict=True)
+    assert _failed(verification.verify(data, judge=later))
+    stamped = _sign(FILES["arm64"]).data
+    assert _failed(verification.verify(stamped, judge=later)) == []
+
+
+def test_blobs_stand_as_codesign_writes_them() -> None:
+    """Order, places of special slots, and 18,000 bytes of room for the CMS."""
+    data = _sign(FILES["arm64"]).data
+    found = _signature(data)
+    assert found.slots == (0, 2, 5, 7, 0x10000)
+    directory = code_directory.parse(found.get(0) or b"")
+    assert directory.special_slots == 7
+    others = sum(len(blob) for slot, blob in found.blobs if slot != superblob.SLOT_CMS)
+    (code,) = macho.parse(data)
+    assert code.signature is not None
+    assert code.signature[1] == -(-(12 + 5 * 8 + others + 18_000) // 16) * 16
+    assert not any(data[code.signature[0] + found.length :])
+    assert directory.runtime == code.sdk_packed
+    assert code.text_segment is not None
+    assert directory.exec_segment_limit == code.text_segment.size
+
+
+def test_a_bare_tool_has_two_places_and_ad_hoc_an_empty_set() -> None:
+    """Without entitlements only the requirements have a slot; ad-hoc has none inside."""
+    plain = _signature(_sign(FILES["arm64"], claims=None).data)
+    assert plain.slots == (0, 2, 0x10000)
+    assert code_directory.parse(plain.get(0) or b"").special_slots == 2
+    adhoc = _signature(_sign(FILES["arm64"], None, claims=None).data)
+    assert requirement.parse_set(adhoc.get(2) or b"") == {}
+    assert adhoc.get(superblob.SLOT_CMS) == superblob.wrap(superblob.MAGIC_WRAPPER, b"")
+
+
+def test_a_larger_cms_gets_more_room() -> None:
+    """A signature that outgrows the usual room is made again with enough."""
+    huge = signing.Authority(
+        identity=AUTHORITY.identity(),
+        signing_time=NOW,
+        timestamp=lambda octets: AUTHORITY.token(octets) + b"\x04\x82\x50\x00" + bytes(0x5000),
+    )
+    data = _sign(FILES["arm64"], huge).data
+    assert _signature(data).length > 20_000
+    directory = code_directory.parse(_signature(data).get(0) or b"")
+    (code,) = macho.parse(data)
+    pages = code_directory.page_hashes(
+        code.data, code_limit=directory.code_limit, page_size_log2=14, hash_type=2
+    )
+    assert tuple(pages) == directory.code_hashes
+
+
+def test_lief_accepts_the_layout(tmp_path: Path) -> None:
+    """An independent parser finds signature and segments in order, in every slice."""
+    lief.logging.disable()
+    path = tmp_path / "code"
+    path.write_bytes(_sign(FILES["universal"]).data)
+    found = lief.MachO.parse(path)
+    assert found is not None
+    assert found.size == 2
+    for number in range(2):
+        code = found.at(number)
+        assert code is not None
+        assert code.has_code_signature
+        assert lief.MachO.check_layout(code) == (True, "")
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl judges the CMS")
+@pytest.mark.parametrize("elliptic", [False, True])
+def test_openssl_accepts_the_cms(elliptic: bool, tmp_path: Path) -> None:
+    """Signature over the code directory and chain hold; another directory is refused."""
+    authority = signing.Authority(
+        identity=AUTHORITY.identity(elliptic=elliptic),
+        signing_time=NOW,
+        timestamp=AUTHORITY.token,
+    )
+    found = _signature(_sign(FILES["arm64"], authority).data)
+    directory = found.get(0) or b""
+    (tmp_path / "cms").write_bytes((found.get(superblob.SLOT_CMS) or b"")[8:])
+    (tmp_path / "root").write_bytes(AUTHORITY.root.pem)
+    command = "openssl cms -verify -inform DER -in cms -content directory -binary -CAfile root"
+    # Developer ID leafs mark Apple's 6.1.13 critical, which openssl does not know.
+    command += f" -purpose any -ignore_critical -attime {int(NOW.timestamp())} -out out"
+    verdicts = []
+    for content in (directory, directory[:-1] + bytes([directory[-1] ^ 1])):
+        (tmp_path / "directory").write_bytes(content)
+        done = subprocess.run(command.split(), cwd=tmp_path, capture_output=True, check=False)
+        verdicts.append(done.returncode)
+    assert verdicts[0] == 0
+    assert verdicts[1] != 0
+
+
+def test_a_library_takes_no_entitlements() -> None:
+    """Apple's tools give them to main executables only."""
+    data = bytearray(FILES["unsigned arm64"])
+    data[12:16] = (6).to_bytes(4, "little")
+    with pytest.raises(errors.FormatError, match="main executable"):
+        _sign(bytes(data))
+    report = verification.verify(_sign(bytes(data), claims=None).data, judge=JUDGE)
+    assert _failed(report) == []
+
+
+def test_an_unknown_chain_is_refused() -> None:
+    """A signature that carries only its leaf would verify nowhere."""
+    lone = signing_identity.authority().p12(b"", whole_chain=False)
+    authority = signing.Authority(identity=identity.load(lone), signing_time=NOW)
+    with pytest.raises(errors.CredentialError, match="chain"):
+        _sign(FILES["arm64"], authority)
