@@ -87,7 +87,9 @@ class Identity:
             )
 
 
-def load(data: bytes, password: str | None = None) -> Identity:
+def load(
+    data: bytes, password: str | None = None, *, known: Sequence[Certificate] = ()
+) -> Identity:
     """Read an identity from PKCS#12 or PEM.
 
     The chain that a file lacks (exports from Keychain Access often hold the leaf alone) comes
@@ -96,6 +98,7 @@ def load(data: bytes, password: str | None = None) -> Identity:
     Args:
         data: the file: PKCS#12, or PEM with a private key and certificates in any order.
         password: of the file or of its key; None or empty for none.
+        known: further authorities that may stand above, such as the roots of a look-alike.
 
     Raises:
         CredentialError: wrong password, an algorithm that cannot be read, no key, no certificate
@@ -111,7 +114,7 @@ def load(data: bytes, password: str | None = None) -> Identity:
             observed="no private key" if key is None else type(key).__name__,
         )
     leaf = _leaf_of(key, found)
-    return Identity(leaf=leaf, chain=tuple(_chain(leaf, found)), _key=key)
+    return Identity(leaf=leaf, chain=tuple(_chain(leaf, [*found, *known])), _key=key)
 
 
 def _leaf_of(key: _PrivateKey, found: Sequence[Certificate]) -> Certificate:

@@ -1,0 +1,321 @@
+"""Sign: a copy of the assembled app, inside out, then everything read back from disk.
+
+What is read back is compared with what was meant before the output gets its name: an app that
+would be refused later never becomes a signed one.
+"""
+
+from __future__ import annotations
+
+import plistlib
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from release_tool import errors
+from release_tool.apple import certificates, checks, policy, release
+from release_tool.apple.checks import Check
+from release_tool.apple.facts import BundleFacts, CodeFacts
+from release_tool.apple.identity import Identity
+from release_tool.apple.signing import Authority
+from release_tool.apple.tree import Subtree
+from release_tool.apple.verification import Judge
+from release_tool.files import atomic
+from release_tool.files.tree import DiskTree
+from release_tool.files.workspace import Workspace
+from release_tool.plan import Executable, ReleasePlan
+from release_tool.progress import Reporter
+from release_tool.services import codesign, portable_signer
+from release_tool.services.timestamp import TimestampService
+from release_tool.stages import findings, listing
+from release_tool.values import AssembledBundle, CodeObject, SealedFile, SignedBundle
+
+# The timestamp service's address is left out on purpose: another address of the same service is
+# no reason to sign again.
+READS = (
+    "product.team_id",
+    "product.bundle_id",
+    "product.signing_identity",
+    "product.architecture",
+    "bundle.main_executable",
+    "bundle.executables",
+    "bundle.helpers",
+    "environment.signer",
+)
+OUTPUT = "signed"
+_MAIN_FOLDER, _HELPERS_FOLDER = "Contents/MacOS", "Contents/Helpers"
+_SEAL = "Contents/_CodeSignature/CodeResources"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Code:
+    """One executable: where it stands, and what it is signed as."""
+
+    path: str
+    """Relative to the app."""
+    executable: Executable
+    entitlements: Mapping[str, JsonValue] | None
+
+    @property
+    def property_list(self) -> bytes | None:
+        return None if self.entitlements is None else plistlib.dumps(dict(self.entitlements))
+
+
+def run(
+    plan: ReleasePlan,
+    assembled: AssembledBundle,
+    *,
+    workspace: Workspace,
+    reporter: Reporter,
+    identity: Identity | None,
+    trust: certificates.Trust,
+    timestamp_url: str,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> SignedBundle:
+    """Sign the assembled app and read it back.
+
+    Args:
+        plan: the release plan.
+        assembled: the unsigned app; its files are left as they are.
+        workspace: holds the app, gets the signed one.
+        reporter: is told what was signed.
+        identity: of the portable signer; codesign takes its own from the keychain.
+        trust: whom the signature and its timestamp must lead to.
+        timestamp_url: the RFC 3161 service, for the portable signer.
+        clock: the time of signing.
+
+    Raises:
+        CredentialError: no identity, an unusable one, or one of another team.
+        HostError: the environment asks for codesign and this host has none.
+        TransientError, RemoteRefusedError: the timestamp service.
+        VerificationError: what was read back is not what was meant; every reason at once.
+    """
+    now = clock().astimezone(UTC).replace(microsecond=0)
+    code = _code(plan, assembled)
+    with workspace.scratch("sign") as folder:
+        made = folder / OUTPUT
+        _copy(workspace.path(assembled.root), made)
+        app = made / assembled.app
+        if plan.environment.signer == "codesign":
+            certificate = ""
+            _sign_with_codesign(app, code, folder, plan.product.signing_identity)
+        else:
+            signer = _authority(plan, identity, trust, timestamp_url, now, reporter)
+            certificate = signer.identity.fingerprint
+            _sign_portably(app, code, signer)
+        _renew_flat_copies(made, assembled)
+        # Judged at this moment and not at that of signing: the timestamps lie between.
+        judge = Judge(trust=trust, now=clock(), strict=plan.environment.signer == "portable")
+        value = _read_back(plan, assembled, made, code, judge=judge, certificate=certificate)
+        workspace.place(made, OUTPUT)
+    reporter.note(_told(value))
+    return value
+
+
+def _code(plan: ReleasePlan, assembled: AssembledBundle) -> list[_Code]:
+    """All executables, the main one last: it carries the seal over the others."""
+    found = [
+        _Code(
+            path=f"{folder}/{executable.name}",
+            executable=executable,
+            entitlements=assembled.entitlements.get(executable.name),
+        )
+        for folder, executables in (
+            (_MAIN_FOLDER, plan.bundle.executables),
+            (_HELPERS_FOLDER, plan.bundle.helpers),
+        )
+        for executable in executables
+    ]
+    main = f"{_MAIN_FOLDER}/{plan.bundle.main_executable}"
+    return sorted(found, key=lambda one: (one.path == main, one.path))
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy contents and modes; extended attributes have no place in a release."""
+    with atomic.naming(target, "copy to"):
+        shutil.copytree(source, target, symlinks=True, copy_function=shutil.copy)
+
+
+def _authority(
+    plan: ReleasePlan,
+    identity: Identity | None,
+    trust: certificates.Trust,
+    timestamp_url: str,
+    now: datetime,
+    reporter: Reporter,
+) -> Authority:
+    if identity is None:
+        raise errors.CredentialError(
+            "no signing identity", hint="name one with --identity, or set APPLE_CERTIFICATE_P12"
+        )
+    if identity.team_id != plan.product.team_id:
+        raise errors.CredentialError(
+            "the signing certificate is another team's",
+            subject=identity.name,
+            expected=plan.product.team_id,
+            observed=identity.team_id or "none",
+        )
+    service = TimestampService(url=timestamp_url, trust=trust, reporter=reporter)
+    return Authority(identity=identity, signing_time=now, timestamp=service.stamp)
+
+
+def _sign_portably(app: Path, code: list[_Code], authority: Authority) -> None:
+    executables = [
+        portable_signer.Executable(
+            path=one.path, identifier=one.executable.identifier, entitlements=one.property_list
+        )
+        for one in code
+    ]
+    portable_signer.sign_app(
+        app, main=executables[-1], nested=executables[:-1], authority=authority
+    )
+
+
+def _sign_with_codesign(app: Path, code: list[_Code], folder: Path, identity: str) -> None:
+    codesign.require()
+    for one in code:
+        entitlements = None
+        if one.property_list is not None:
+            entitlements = folder / f"{one.executable.name}.entitlements"
+            atomic.write_atomically(entitlements, one.property_list)
+        codesign.sign(
+            app if one is code[-1] else app / one.path,
+            identity=identity,
+            identifier=one.executable.identifier,
+            entitlements=entitlements,
+        )
+    codesign.verify(app)
+
+
+def _renew_flat_copies(made: Path, assembled: AssembledBundle) -> None:
+    """Copies outside the app of what is signed now follow it."""
+    inside = f"{assembled.app}/"
+    by_digest = {one.sha256: one.path for one in assembled.files if one.path.startswith(inside)}
+    for copy in assembled.files:
+        original = by_digest.get(copy.sha256)
+        if copy.path.startswith(inside) or copy.link or original is None:
+            continue
+        with atomic.naming(made / copy.path, "renew"):
+            (made / copy.path).unlink()
+            shutil.copy(made / original, made / copy.path)
+
+
+def _read_back(
+    plan: ReleasePlan,
+    assembled: AssembledBundle,
+    made: Path,
+    code: list[_Code],
+    *,
+    judge: Judge,
+    certificate: str,
+) -> SignedBundle:
+    tree = Subtree(tree=DiskTree(made), prefix=assembled.app)
+    report = release.verify_app(tree, judge=judge, path=assembled.app)
+    files = listing.sealed_files(made)
+    found = [*report.checks, *_untouched(assembled, files, code)]
+    if report.facts is not None:
+        found += policy.compare(report.facts, _meant(plan, code, certificate))
+    findings.require(
+        found, "the signed app is not what was meant", hint="sign again; nothing was kept"
+    )
+    if report.facts is None or report.facts.main is None:
+        raise errors.VerificationError("the signed app cannot be read", subject=assembled.app)
+    return SignedBundle(
+        root=OUTPUT,
+        app=assembled.app,
+        files=files,
+        code=tuple(_objects(report.facts, assembled.app)),
+        signer=plan.environment.signer,
+        certificate_sha256=report.facts.main.certificate_sha256,
+        certificate_name=report.facts.main.certificate_name,
+        sealed_files=report.facts.sealed,
+    )
+
+
+def _meant(plan: ReleasePlan, code: list[_Code], certificate: str) -> policy.Meant:
+    return policy.Meant(
+        team_id=plan.product.team_id,
+        code={
+            one.path: policy.MeantCode(
+                identifier=one.executable.identifier, entitlements=one.entitlements
+            )
+            for one in code
+        },
+        certificate_sha256=certificate,
+        arch=plan.product.architecture,
+    )
+
+
+def _untouched(
+    assembled: AssembledBundle, files: tuple[SealedFile, ...], code: list[_Code]
+) -> Iterator[Check]:
+    """Signing changes the executables, their copies and the seal, and nothing else."""
+    signed = {f"{assembled.app}/{one.path}" for one in code}
+    changing = {one.sha256 for one in assembled.files if one.path in signed}
+    before = {one.path: one for one in assembled.files}
+    after = {one.path: one for one in files if one.path != f"{assembled.app}/{_SEAL}"}
+    for path in sorted(before.keys() | after.keys()):
+        old, new = before.get(path), after.get(path)
+        if old is None or new is None:
+            yield checks.failed(
+                "files beside the signatures",
+                subject=path,
+                expected="as assembled",
+                observed="missing" if new is None else "added",
+            )
+        elif old.sha256 in changing:
+            yield checks.compare(
+                "mode", expected=f"{old.mode:o}", observed=f"{new.mode:o}", subject=path
+            )
+        elif old != new:
+            yield checks.failed(
+                "files beside the signatures",
+                subject=path,
+                expected=f"{old.sha256} {old.mode:o}",
+                observed=f"{new.sha256} {new.mode:o}",
+            )
+
+
+def _objects(facts: BundleFacts, app: str) -> Iterator[CodeObject]:
+    for path, report in facts.code.items():
+        if report.primary is not None:
+            place = app if path == facts.main_executable else f"{app}/{path}"
+            yield _object(report.primary, place)
+
+
+def _object(facts: CodeFacts, path: str) -> CodeObject:
+    return CodeObject(
+        path=path,
+        identifier=facts.identifier,
+        team_id=facts.team_id or "",
+        cdhash=facts.cdhash,
+        code_directory_sha256=facts.full_digest,
+        flags=facts.flags,
+        entitlements=None if facts.entitlements is None else _json(facts.entitlements),
+        requirement=facts.requirement_text,
+        signed_at=facts.signed_at.isoformat() if facts.signed_at else "",
+    )
+
+
+def _json(values: Mapping[str, object]) -> dict[str, JsonValue]:
+    return {key: _json_value(value) for key, value in values.items()}
+
+
+def _json_value(value: object) -> JsonValue:
+    if isinstance(value, Mapping):
+        return _json(value)
+    if isinstance(value, list | tuple):
+        return [_json_value(inner) for inner in value]
+    return value if isinstance(value, str | bool | int | float) else str(value)
+
+
+def _told(value: SignedBundle) -> str:
+    main = next(one for one in value.code if one.path == value.app)
+    stamped = "timestamped" if all(one.signed_at for one in value.code) else "not timestamped"
+    return (
+        f"{len(value.code)} code objects, cdhash {main.cdhash[:12]}, {stamped},"
+        f" sealed {value.sealed_files} files"
+    )
