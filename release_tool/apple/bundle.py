@@ -16,6 +16,7 @@ from release_tool.apple import (
     code_resources,
     property_list,
     requirement,
+    superblob,
     verification,
 )
 from release_tool.apple.checks import Check
@@ -94,7 +95,11 @@ def _open(tree: BundleTree, path: str, nesting: int) -> _Bundle:
     entries = {entry.path: entry for entry in tree.entries()}
     layout = _layout(entries)
     info_bytes = tree.read(layout.info)
-    info = property_list.parse_any(info_bytes)
+    try:
+        info = property_list.parse_any(info_bytes)
+    except errors.FormatError as problem:
+        problem.subject = layout.info
+        raise
     name = info.get("CFBundleExecutable")
     if not isinstance(name, str) or not name or "/" in name or name in (".", ".."):
         raise errors.VerificationError(
@@ -125,9 +130,9 @@ def _layout(entries: Mapping[str, TreeEntry]) -> _Layout:
 
 
 def _refused(name: str, problem: errors.VerificationError, subject: str) -> Check:
-    where = f"{problem.subject}: " if problem.subject else ""
-    observed = f"{where}{problem.message} {problem.observed}".strip()
-    return checks.failed(name, subject=subject, expected=problem.expected, observed=observed)
+    where = "/".join(part for part in (subject, problem.subject) if part)
+    observed = f"{problem.message} {problem.observed}".strip()
+    return checks.failed(name, subject=where, expected=problem.expected, observed=observed)
 
 
 def _judge(bundle: _Bundle, judge: Judge, nesting: int) -> BundleReport:
@@ -160,10 +165,20 @@ def _main(bundle: _Bundle, seal: bytes | None, judge: Judge) -> CodeReport:
     content = bundle.maybe(bundle.main)
     if content is None:
         missing = checks.failed(
-            "main executable", subject=subject, expected="a regular file", observed="none"
+            "main executable",
+            subject=bundle.named(bundle.layout.info),
+            expected=f"{subject}, a regular file",
+            observed="there is none",
         )
         return CodeReport(checks=(missing,), slices=())
-    files = BundleFiles(info_plist=bundle.info_bytes, code_resources=seal)
+    files = BundleFiles(
+        info_plist=bundle.info_bytes,
+        code_resources=seal,
+        paths={
+            superblob.SLOT_INFO_PLIST: bundle.named(bundle.layout.info),
+            superblob.SLOT_CODE_RESOURCES: bundle.named(bundle.layout.at(code_resources.PATH)),
+        },
+    )
     return verification.verify(content, judge=judge, path=subject, bundle=files)
 
 

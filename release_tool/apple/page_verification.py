@@ -49,6 +49,8 @@ class BundleFiles:
 
     info_plist: bytes | None = field(repr=False)
     code_resources: bytes | None = field(repr=False)
+    paths: Mapping[int, str] = field(default_factory=dict)
+    """How checks name them, by special slot."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,26 +168,27 @@ def _slots(case: Case) -> Iterator[Check]:
 def _slot(case: Case, directory: CodeDirectory, slot: int) -> Iterator[Check]:
     name = _SLOT_NAMES.get(slot, f"special slot {slot}")
     sealed, content = directory.special.get(slot), case.content(slot)
+    subject = case.subject if case.bundle is None else case.bundle.paths.get(slot, case.subject)
     if sealed is None:
         # A section in __TEXT is covered by its pages, whether or not the slot names it.
         in_pages = slot == superblob.SLOT_INFO_PLIST and case.bundle is None
         if content is not None and not in_pages:
             yield checks.failed(
-                name, subject=case.subject, expected="a hash", observed="it is not sealed"
+                name, subject=subject, expected="a hash", observed="it is not sealed"
             )
         return
     if content is None:
         if slot in _BUNDLE_SLOTS and case.bundle is None:
-            yield checks.not_checked(name, _BOUND, subject=case.subject)
+            yield checks.not_checked(name, _BOUND, subject=subject)
             return
         observed = "there is nothing to hash"
-        yield checks.failed(name, subject=case.subject, expected=sealed.hex(), observed=observed)
+        yield checks.failed(name, subject=subject, expected=sealed.hex(), observed=observed)
         return
     found = code_directory.digest(content, directory.hash_type)
     if hmac.compare_digest(found, sealed):
-        yield checks.passed(name, found.hex()[:12], subject=case.subject)
+        yield checks.passed(name, found.hex()[:12], subject=subject)
     else:
-        yield checks.failed(name, subject=case.subject, expected=sealed.hex(), observed=found.hex())
+        yield checks.failed(name, subject=subject, expected=sealed.hex(), observed=found.hex())
 
 
 def _room(case: Case) -> Iterator[Check]:

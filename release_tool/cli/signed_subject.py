@@ -1,0 +1,306 @@
+"""What `verify` and `inspect` are pointed at: told by its bytes, opened, and judged."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from release_tool import errors
+from release_tool.apple import (
+    armor,
+    certificates,
+    checks,
+    code_resources,
+    facts,
+    macho,
+    profile_policy,
+    provisioning_profile,
+    release,
+    verification,
+)
+from release_tool.apple.checks import Check
+from release_tool.apple.facts import BundleFacts, CodeFacts
+from release_tool.apple.verification import Judge
+from release_tool.files import archive_proof, archive_reader
+from release_tool.files.archive_reader import Unpacked
+from release_tool.files.tree import READ_LIMIT_BYTES, DiskTree
+
+Kind = Literal["macho", "app", "profile", "archive", "release"]
+
+KIND_NAMES: Mapping[Kind, str] = {
+    "macho": "Mach-O",
+    "app": "app",
+    "profile": "provisioning profile",
+    "archive": "release archive",
+    "release": "unpacked release",
+}
+_GZIP = b"\x1f\x8b"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is asked about a subject."""
+
+    trust: certificates.Trust
+    team_id: str = ""
+    ours: bool | None = None
+    """Whether every byte must be what our writer writes; None: where it is laid out as ours."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """A subject with everything that was found."""
+
+    name: str
+    kind: Kind
+    ours: bool
+    """Whether it was judged as our own work."""
+    checks: tuple[Check, ...]
+    code: tuple[CodeFacts, ...] = ()
+    app: BundleFacts | None = None
+    profile: provisioning_profile.Profile | None = field(default=None, repr=False)
+    unpacked: Unpacked | None = field(default=None, repr=False)
+    flat_copies: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def holds(self) -> bool:
+        return checks.all_hold(self.checks)
+
+
+def trusting(paths: tuple[Path, ...]) -> certificates.Trust:
+    """Apple's roots, or the given ones in their place.
+
+    Raises:
+        UsageError: a file cannot be read.
+        FormatError: it holds no certificate.
+    """
+    if not paths:
+        return certificates.apple_trust()
+    roots: list[certificates.Certificate] = []
+    for path in paths:
+        try:
+            blocks = armor.unwrap_all(_read(path), "a certificate", label="CERTIFICATE")
+            roots += map(certificates.load, blocks)
+        except errors.FormatError as problem:
+            problem.subject = problem.subject or str(path)
+            raise
+    return certificates.Trust(name="the given roots", roots=tuple(dict.fromkeys(roots)))
+
+
+def judge(path: Path, question: Question) -> Judged:
+    """Tell what a path is, and judge it.
+
+    Raises:
+        UsageError: there is nothing to read.
+        FormatError: it is none of the kinds that are known here.
+    """
+    judged = _folder(path, question) if path.is_dir() else _file(path, question)
+    if not question.team_id:
+        hint = "name it with --team-id"
+        return _with(judged, [checks.not_checked("team", hint)])
+    return _with(judged, _teams(judged, question.team_id))
+
+
+def _with(judged: Judged, more: list[Check]) -> Judged:
+    return replace(judged, checks=(*judged.checks, *more))
+
+
+def _teams(judged: Judged, team_id: str) -> list[Check]:
+    found = [
+        checks.compare("team", expected=team_id, observed=item.team_id or "none", subject=item.path)
+        for item in judged.code
+    ]
+    if judged.profile is not None:
+        observed = ", ".join(judged.profile.team_ids) or "none"
+        found.append(checks.compare("team", expected=team_id, observed=observed))
+    return found or [checks.failed("team", expected=team_id, observed="no signed code")]
+
+
+def _judge(question: Question, *, ours: bool) -> Judge:
+    return Judge(trust=question.trust, now=datetime.now(UTC), strict=ours)
+
+
+def _folder(path: Path, question: Question) -> Judged:
+    tree = DiskTree(path)
+    entries = tree.entries()
+    if release.app_name(entries) is not None:
+        return _release(path.resolve().name, tree, question)
+    report = release.verify_app(
+        tree, judge=_judge(question, ours=question.ours is True), path=path.resolve().name
+    )
+    if report.facts is None and not any(item.path.endswith("Info.plist") for item in entries):
+        raise errors.FormatError(
+            "is neither an app nor an unpacked release",
+            subject=str(path),
+            expected="Contents/Info.plist, or an app and bin/",
+        )
+    return Judged(
+        name=path.resolve().name,
+        kind="app",
+        ours=question.ours is True,
+        checks=report.checks,
+        code=_code(report.facts),
+        app=report.facts,
+    )
+
+
+def _code(found: BundleFacts | None) -> tuple[CodeFacts, ...]:
+    reports = found.code.values() if found else ()
+    return tuple(item for report in reports for item in report.slices)
+
+
+def _release(name: str, tree: DiskTree, question: Question) -> Judged:
+    ours = question.ours is not False
+    report = release.verify(tree, judge=_judge(question, ours=ours))
+    return Judged(
+        name=name,
+        kind="release",
+        ours=ours,
+        checks=report.checks,
+        code=_code(report.facts),
+        app=report.facts,
+        flat_copies=report.flat_copies,
+    )
+
+
+def _file(path: Path, question: Question) -> Judged:
+    head = _read(path, 8)
+    if head.startswith(_GZIP):
+        return _archive(path, question)
+    if macho.is_macho(head) or code_resources.is_code(head):
+        return _code_file(path, question)
+    return _profile(path, question)
+
+
+def _read(path: Path, limit: int = READ_LIMIT_BYTES) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(limit)
+    except (OSError, ValueError) as problem:
+        reason = getattr(problem, "strerror", None) or str(problem)
+        raise errors.UsageError(f"cannot be read: {reason}", subject=str(path)) from problem
+
+
+def _code_file(path: Path, question: Question) -> Judged:
+    ours = question.ours is True
+    report = verification.verify(_read(path), judge=_judge(question, ours=ours), path=path.name)
+    return Judged(name=path.name, kind="macho", ours=ours, checks=report.checks, code=report.slices)
+
+
+def _profile(path: Path, question: Question) -> Judged:
+    try:
+        profile = provisioning_profile.read(_read(path, armor.MAX_BYTES + 1), trust=question.trust)
+    except errors.FormatError as problem:
+        raise errors.FormatError(
+            "is neither a Mach-O, an app, a profile nor a release archive",
+            subject=str(path),
+            observed=problem.message,
+        ) from problem
+    wanted = profile_policy.Wanted(team_id=question.team_id, minimum_days=0)
+    found = profile_policy.judge(profile, wanted, now=datetime.now(UTC))
+    asked = [check for check in found if check.outcome != "not_checked" and check.name != "team"]
+    asked.append(checks.not_checked("what it allows", "ask release-tool verify-profile"))
+    return Judged(name=path.name, kind="profile", ours=False, checks=tuple(asked), profile=profile)
+
+
+def _archive(path: Path, question: Question) -> Judged:
+    with tempfile.TemporaryDirectory(prefix="release-tool-") as scratch:
+        folder = Path(scratch)
+        try:
+            unpacked = archive_reader.unpack(path, folder, links=True)
+        except errors.FormatError as problem:
+            failure = checks.failed(
+                "archive",
+                subject=problem.subject,
+                expected=problem.expected or "a release archive",
+                observed=f"{problem.message} {problem.observed}".strip(),
+            )
+            return Judged(name=path.name, kind="archive", ours=False, checks=(failure,))
+        inner = _release(path.name, DiskTree(folder), question)
+    around = _canonical(path, unpacked) if inner.ours else _open_archive(unpacked)
+    return Judged(
+        name=path.name,
+        kind="archive",
+        ours=inner.ours,
+        checks=(around, *inner.checks),
+        code=inner.code,
+        app=inner.app,
+        unpacked=unpacked,
+        flat_copies=inner.flat_copies,
+    )
+
+
+def _canonical(path: Path, unpacked: Unpacked) -> Check:
+    """Whether the archive is byte for byte what our writer makes of its content."""
+    try:
+        archive_proof.require_canonical(path)
+    except errors.VerificationError as problem:
+        return checks.failed(
+            "archive",
+            subject=problem.subject,
+            expected="byte for byte what this tool writes for the content",
+            observed=problem.message,
+            hint="an archive that another tool made is judged with --foreign",
+        )
+    count = len(unpacked.members)
+    observed = f"{unpacked.sha256}, {count} members, byte for byte what this tool writes"
+    return checks.passed("archive", observed)
+
+
+def _open_archive(unpacked: Unpacked) -> Check:
+    observed = f"{unpacked.sha256}: gzip and tar headers, owners and times are signed by nobody"
+    return checks.unprotected("archive", observed)
+
+
+def document(judged: Judged) -> dict[str, object]:
+    """Everything that is known about a subject, for `--json`."""
+    found: dict[str, object] = {"kind": judged.kind, "name": judged.name}
+    if judged.unpacked is not None:
+        found["archive"] = _archive_document(judged.unpacked)
+    if judged.app is not None:
+        found["app"] = judged.app.as_json()
+    elif judged.code:
+        found["code"] = [item.as_json() for item in judged.code]
+    if judged.flat_copies:
+        found["flat_copies"] = dict(judged.flat_copies)
+    if judged.profile is not None:
+        found["profile"] = profile_document(judged.profile)
+    return found
+
+
+def _archive_document(unpacked: Unpacked) -> dict[str, object]:
+    return {
+        "sha256": unpacked.sha256,
+        "size": unpacked.size,
+        "tar_sha256": unpacked.tar_sha256,
+        "members": [
+            {
+                "path": member.path,
+                "kind": member.kind,
+                "mode": f"{member.mode:o}",
+                "size": member.size,
+                "sha256": member.sha256,
+            }
+            for member in unpacked.members
+        ],
+    }
+
+
+def profile_document(profile: provisioning_profile.Profile) -> dict[str, object]:
+    """A profile for `--json`."""
+    return {
+        "name": profile.name,
+        "uuid": profile.uuid,
+        "kind": profile.kind,
+        "team_ids": list(profile.team_ids),
+        "platforms": list(profile.platforms),
+        "created": profile.created.isoformat() if profile.created else None,
+        "expires": profile.expires.isoformat() if profile.expires else None,
+        "entitlements": facts.plain(profile.entitlements),
+        "certificates": [facts.certificate_json(item) for item in profile.certificates],
+        "sha256": profile.sha256,
+    }
