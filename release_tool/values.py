@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 UNKNOWN: Literal["unknown"] = "unknown"
+VersionProof = Literal["ran", "found", "unknown"]
 
 
 class Value(BaseModel):
@@ -93,8 +94,9 @@ class BuiltBinary(Value):
     name: str
     sha256: str
     version: str
-    version_proof: Literal["ran", "found"]
-    """`ran`: the host executed it. `found`: it stands in the Mach-O; the smoke run proves it."""
+    version_proof: VersionProof
+    """`ran`: the host executed it. `found`: it stands in the Mach-O; the smoke run proves it.
+    `unknown`: a helper that need not tell."""
     minos: str
     sdk: str
 

@@ -1,0 +1,314 @@
+"""Assemble: the unsigned app, complete, out of binaries, profile and Metal library.
+
+Only contents are copied, so nothing that a volume or a download attached to a file reaches the
+app. The flat copies under `bin/` are made of signed files, by the archive stage.
+"""
+
+from __future__ import annotations
+
+import plistlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from release_tool import errors, values
+from release_tool.apple import checks, macho
+from release_tool.apple.checks import Check
+from release_tool.files import atomic, copying
+from release_tool.files.tree import DiskTree
+from release_tool.files.workspace import Workspace
+from release_tool.plan import Executable, ReleasePlan
+from release_tool.progress import Reporter, task
+from release_tool.services import executable_version, wheels
+from release_tool.stages import build_output, findings, role_entitlements
+from release_tool.values import AssembledBundle, BuiltBinary, SealedFile, VerifiedProfile
+
+READS = (
+    "version",
+    "source.commit",
+    "product",
+    "bundle",
+    "environment.require_known_source",
+)
+ROOT = "assembled"
+EXECUTABLE_MODE = 0o755
+DATA_MODE = 0o644
+_MARKERS = "Contents/Resources/darkbloom-runtime-capabilities"
+_MARKER = b"1"
+_METALLIB_MAGIC = b"MTLB"
+
+
+def run(
+    plan: ReleasePlan,
+    profile: VerifiedProfile,
+    *,
+    workspace: Workspace,
+    reporter: Reporter,
+    binaries: Path,
+    entitlements: Path,
+    metallib: Path | None,
+    cache: Path,
+    environ: Mapping[str, str],
+) -> AssembledBundle:
+    """Lay out the app under `assembled/` and prove its parts.
+
+    Args:
+        plan: the release plan.
+        profile: the verified profile; its file goes into the app.
+        workspace: gets the app.
+        reporter: sees copying and downloading, and what is unknown about the build.
+        binaries: what the build produced.
+        entitlements: the folder of entitlements files.
+        metallib: a Metal library instead of the pinned wheel's.
+        cache: where files out of wheels are kept (see `wheels.cache_folder`).
+        environ: the environment for pip.
+
+    Raises:
+        VerificationError: every part that does not fit, at once.
+        HostError: the Metal library cannot be fetched, or the disk refuses.
+        UsageError: there is no folder of binaries.
+    """
+    copying.require_folder(binaries, "the binaries' place")
+    manifest = build_output.read_manifest(binaries)
+    claimed, judged = role_entitlements.resolve(plan, entitlements, profile.entitlements)
+    for doubt in build_output.doubts(plan, manifest):
+        reporter.warn(doubt)
+    with workspace.scratch("assemble") as scratch:
+        layout = _Layout(plan, scratch / "home", scratch / ROOT / f"{plan.product.name}.app")
+        layout.checks += judged + build_output.judge_manifest(plan, manifest)
+        layout.build(binaries, manifest)
+        layout.profile(workspace.path(profile.path), profile.sha256)
+        if metallib is not None:
+            layout.metallib(metallib, reporter)
+        layout.require()
+        if metallib is None:
+            layout.metallib(_fetch(plan, cache, environ, reporter), reporter)
+            layout.require()
+        files = _sealed(scratch / ROOT)
+        workspace.place(scratch / ROOT, ROOT)
+    reporter.note(_summary(plan, files))
+    return AssembledBundle(
+        root=ROOT,
+        app=layout.app.name,
+        files=files,
+        source_commit=manifest.source_commit,
+        test_outcome=manifest.test_outcome,
+        binaries=tuple(layout.binaries),
+        metallib_sha256=layout.metallib_sha256,
+        metallib_origin=_origin(plan, layout.metallib_sha256),
+        entitlements={name: _json(value) for name, value in claimed.items()},
+    )
+
+
+class _Layout:
+    """The app in the making: each part is copied, digested and judged."""
+
+    def __init__(self, plan: ReleasePlan, home: Path, app: Path) -> None:
+        self._plan = plan
+        self._home = home
+        self.app = app
+        self.checks: list[Check] = []
+        self.binaries: list[BuiltBinary] = []
+        self.metallib_sha256 = ""
+        self._main = b""
+        home.mkdir(parents=True)
+        (app / "Contents" / "MacOS").mkdir(parents=True)
+
+    def build(self, folder: Path, manifest: build_output.BuildManifest) -> None:
+        """Copy everything that the build produced, and write what follows from the plan."""
+        self.checks += build_output.judge_folder(self._plan, folder)
+        for executable in self._plan.bundle.executables:
+            self._executable(executable, "MacOS", folder, manifest)
+        for executable in self._plan.bundle.helpers:
+            self._executable(executable, "Helpers", folder, manifest)
+        for resource in self._plan.bundle.resources:
+            self._resources(folder / resource.source, resource.destination)
+        self._markers()
+        data = plistlib.dumps(info(self._plan), sort_keys=True)
+        atomic.write_atomically(self.app / "Contents" / "Info.plist", data, mode=DATA_MODE)
+
+    def require(self) -> None:
+        """Go on only while every check so far held."""
+        findings.require(self.checks, "the parts of this release do not fit together")
+
+    def _executable(
+        self,
+        executable: Executable,
+        place: str,
+        folder: Path,
+        manifest: build_output.BuildManifest,
+    ) -> None:
+        name = executable.name
+        if (folder / name).is_symlink() or not (folder / name).is_file():
+            return  # judged with the whole folder
+        target = self.app / "Contents" / place / name
+        sha256 = copying.copy_file(folder / name, target, mode=EXECUTABLE_MODE)
+        code = DiskTree(target.parent).read(name)
+        self.checks.append(build_output.judge_digest(self._plan, manifest, name, sha256))
+        found, part = build_output.judge_code(self._plan, name, code)
+        self.checks += found
+        if name == self._plan.bundle.main_executable:
+            self._main = code
+        if part is None:
+            return
+        version, proof = self._version(executable, target, code, part)
+        self.binaries.append(
+            BuiltBinary(
+                name=name,
+                sha256=sha256,
+                version=version,
+                version_proof=proof,
+                minos=part.minos or "",
+                sdk=part.sdk or "",
+            )
+        )
+
+    def _version(
+        self, executable: Executable, target: Path, code: bytes, part: macho.Slice
+    ) -> tuple[str, values.VersionProof]:
+        """The version inside; only the main executable answers `--version` by contract."""
+        version = self._plan.version
+        is_main = executable.name == self._plan.bundle.main_executable
+        if is_main and executable_version.can_run(part.arch):
+            try:
+                version = executable_version.ask(target, home=self._home)
+            except errors.VerificationError as problem:
+                version = f"{problem.message}: {problem.observed}"
+            self._compare_version(executable.name, version)
+            return version, "ran"
+        if build_output.holds_version(code, version):
+            return version, "found"
+        if is_main:
+            self._compare_version(executable.name, "nowhere in it")
+        return values.UNKNOWN, "unknown"
+
+    def _compare_version(self, name: str, observed: str) -> None:
+        self.checks.append(
+            checks.compare(
+                "version inside",
+                expected=self._plan.version,
+                observed=observed,
+                subject=name,
+                hint="build it with this version; where it cannot run, its bytes are searched",
+            )
+        )
+
+    def _resources(self, source: Path, destination: str) -> None:
+        """Copy a file or a resource bundle into `Contents/Resources`; none may be code."""
+        target = self.app / "Contents" / "Resources" / destination
+        if source.is_dir():
+            for entry in DiskTree(source).entries():
+                self._resource(source / entry.path, target / entry.path)
+        else:
+            self._resource(source, target)
+
+    def _resource(self, source: Path, target: Path) -> None:
+        if source.is_symlink() or not source.is_file():
+            return  # a folder comes with its files; the rest was judged with the whole folder
+        copying.copy_file(source, target, mode=DATA_MODE)
+        name = target.relative_to(self.app).as_posix()
+        self.checks.append(build_output.judge_attributes(source, name))
+        if macho.is_macho(DiskTree(target.parent).head(target.name, 8)):
+            self.checks.append(
+                checks.failed("resource", expected="no code", observed="a Mach-O", subject=name)
+            )
+
+    def _markers(self) -> None:
+        """A marker stands if and only if its code is in the main executable."""
+        for marker in self._plan.bundle.capability_markers:
+            if marker.code_string.encode() in self._main:
+                target = self.app / _MARKERS / marker.name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                atomic.write_atomically(target, _MARKER, mode=DATA_MODE)
+
+    def metallib(self, source: Path, reporter: Reporter) -> None:
+        """Copy the Metal library beside the executables, where the runtime looks for it."""
+        name = self._plan.bundle.metallib.name
+        target = self.app / "Contents" / "MacOS" / name
+        with task(reporter, "copy", source.stat().st_size if source.is_file() else None):
+            self.metallib_sha256 = copying.copy_file(
+                source, target, mode=DATA_MODE, reporter=reporter
+            )
+        head = DiskTree(target.parent).head(name, len(_METALLIB_MAGIC))
+        self.checks += [
+            build_output.judge_attributes(source, name),
+            checks.compare(
+                "kind",
+                expected="a Metal library",
+                observed="a Metal library" if head == _METALLIB_MAGIC else "something else",
+                subject=name,
+            ),
+        ]
+
+    def profile(self, source: Path, sha256: str) -> None:
+        """Embed the provisioning profile as it was verified."""
+        target = self.app / "Contents" / "embedded.provisionprofile"
+        observed = copying.copy_file(source, target, mode=DATA_MODE)
+        self.checks.append(
+            checks.compare("profile", expected=sha256, observed=observed, subject=target.name)
+        )
+
+
+def info(plan: ReleasePlan) -> dict[str, str]:
+    """What `Info.plist` says."""
+    return {
+        "CFBundleExecutable": plan.bundle.main_executable,
+        "CFBundleIdentifier": plan.product.bundle_id,
+        "CFBundleName": plan.product.name,
+        "CFBundlePackageType": "APPL",
+        "CFBundleShortVersionString": plan.version,
+        "CFBundleVersion": plan.version,
+        "LSMinimumSystemVersion": plan.product.minimum_macos,
+    }
+
+
+def _fetch(plan: ReleasePlan, cache: Path, environ: Mapping[str, str], reporter: Reporter) -> Path:
+    pin = plan.bundle.metallib
+    wanted = wheels.WheelFile(
+        package=pin.package,
+        version=pin.version,
+        platform=pin.wheel_platform,
+        wheel_sha256=pin.wheel_sha256,
+        member=pin.member,
+        sha256=pin.sha256,
+    )
+    return wheels.fetch(wanted, cache=cache, environ=environ, reporter=reporter)
+
+
+def _origin(plan: ReleasePlan, sha256: str) -> str:
+    pin = plan.bundle.metallib
+    return f"{pin.package} {pin.version}" if sha256 == pin.sha256 else "a given file"
+
+
+def _sealed(root: Path) -> tuple[SealedFile, ...]:
+    tree = DiskTree(root)
+    return tuple(
+        SealedFile(
+            path=entry.path,
+            mode=entry.mode,
+            size=entry.size,
+            sha256=tree.digest(entry.path, "sha256").hex(),
+        )
+        for entry in tree.entries()
+        if entry.kind == "file"
+    )
+
+
+def _summary(plan: ReleasePlan, files: tuple[SealedFile, ...]) -> str:
+    size = sum(file.size for file in files) / 1e6
+    return f"{plan.product.name}.app, {size:.1f} MB, minos at most {plan.product.minimum_macos}"
+
+
+def _json(value: dict[str, object] | None) -> dict[str, JsonValue] | None:
+    return None if value is None else {key: _json_value(inner) for key, inner in value.items()}
+
+
+def _json_value(value: object) -> JsonValue:
+    if isinstance(value, dict):
+        return {str(key): _json_value(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json_value(inner) for inner in value]
+    if isinstance(value, str | bool | int):
+        return value
+    raise errors.FormatError("an entitlement is no text, number or list", observed=str(value)[:80])
