@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -126,13 +126,21 @@ class ArchiveWriter:
         self._hashing = self._hasher.submit(self._tar_digest.update, data)
 
 
-def pack(root: Path, destination: Path, *, date: int, reporter: Reporter | None = None) -> Packed:
+def pack(
+    root: Path,
+    destination: Path,
+    *,
+    date: int,
+    copies: Mapping[str, str] | None = None,
+    reporter: Reporter | None = None,
+) -> Packed:
     """Pack everything below a folder; the archive appears whole or not at all.
 
     Args:
         root: the folder; it gets no member of its own.
         destination: the archive to write.
         date: Unix time of every member.
+        copies: further members that hold what a file of the folder holds: path to its path.
         reporter: sees the task `pack` over the bytes of the files.
 
     Raises:
@@ -142,11 +150,11 @@ def pack(root: Path, destination: Path, *, date: int, reporter: Reporter | None 
     """
     shown = reporter or Silent()
     tree = DiskTree(root)
-    found = [_member(entry) for entry in tree.entries()]
-    _judge_names(found)
+    found = _planned(tree, copies or {})
+    _judge_names(member for member, _ in found)
     whole = hashlib.sha256()
     size = 0
-    total = sum(member.size for member in found)
+    total = sum(member.size for member, _ in found)
     with task(shown, "pack", total), atomic.new_file(destination) as target:
 
         def sink(data: bytes) -> None:
@@ -156,7 +164,7 @@ def pack(root: Path, destination: Path, *, date: int, reporter: Reporter | None 
             target.write(data)
 
         with ArchiveWriter(sink, date=date) as writer:
-            packed = tuple(_add(writer, tree, member, shown) for member in found)
+            packed = tuple(_add(writer, tree, member, source, shown) for member, source in found)
             writer.close()
     return Packed(
         sha256=whole.hexdigest(),
@@ -165,6 +173,24 @@ def pack(root: Path, destination: Path, *, date: int, reporter: Reporter | None 
         tar_size=writer.tar_size,
         members=packed,
     )
+
+
+def _planned(tree: DiskTree, copies: Mapping[str, str]) -> list[tuple[Member, str]]:
+    """Every member with the file that its content comes from, sorted by path."""
+    entries = {entry.path: entry for entry in tree.entries()}
+    found = {path: (_member(entry), path) for path, entry in entries.items()}
+    for path, source in copies.items():
+        entry = entries.get(source)
+        if entry is None or entry.kind != "file" or path in found:
+            raise errors.VerificationError(
+                f"cannot be a copy of {source}", subject=path, expected="a file, and a free name"
+            )
+        found[path] = (replace(_member(entry), path=path), source)
+        parent = path.rpartition("/")[0]
+        while parent and parent not in found:
+            found[parent] = (Member(path=parent, kind="directory", mode=0o755), "")
+            parent = parent.rpartition("/")[0]
+    return [found[path] for path in sorted(found)]
 
 
 def _member(entry: TreeEntry) -> Member:
@@ -181,10 +207,12 @@ def _judge_names(found: Iterable[Member]) -> None:
         names.take(member.path, directory=member.kind == "directory")
 
 
-def _add(writer: ArchiveWriter, tree: DiskTree, member: Member, reporter: Reporter) -> Member:
+def _add(
+    writer: ArchiveWriter, tree: DiskTree, member: Member, source: str, reporter: Reporter
+) -> Member:
     if member.kind != "file":
         return writer.add(member)
-    return writer.add(member, _chunks(tree, member.path, reporter))
+    return writer.add(member, _chunks(tree, source, reporter))
 
 
 def _chunks(tree: DiskTree, path: str, reporter: Reporter) -> Iterator[bytes]:

@@ -1,0 +1,185 @@
+"""Archive: the one file that users download, packed in one pass and then opened like a stranger's.
+
+The flat copies under `bin/` exist only in the archive: they are the signed files once more, for
+installers and for the coordinator, which reads `bin/<main executable>` as a regular file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from release_tool import errors
+from release_tool.apple import certificates, checks, release
+from release_tool.apple.checks import Check
+from release_tool.apple.facts import BundleFacts
+from release_tool.apple.verification import Judge
+from release_tool.files import archive_reader, archive_writer
+from release_tool.files.archive_reader import Limits, Unpacked
+from release_tool.files.archive_writer import Packed
+from release_tool.files.tree import DiskTree
+from release_tool.files.workspace import Workspace
+from release_tool.plan import ReleasePlan
+from release_tool.progress import Reporter
+from release_tool.stages import findings
+from release_tool.values import AssembledBundle, ReleaseArchive, SealedFile, SignedBundle
+
+READS = (
+    "source.date",
+    "archive",
+    "bundle.main_executable",
+    "bundle.executables",
+    "bundle.metallib",
+    "limits.archive_bytes",
+    "limits.member_bytes",
+    "limits.members",
+)
+_HINT = "nothing was kept; run again"
+
+
+def run(
+    plan: ReleasePlan,
+    assembled: AssembledBundle,
+    signed: SignedBundle,
+    *,
+    workspace: Workspace,
+    reporter: Reporter,
+    trust: certificates.Trust,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> ReleaseArchive:
+    """Pack the signed app with its flat copies, and verify what was packed.
+
+    Args:
+        plan: the release plan.
+        assembled: knows where the binaries come from.
+        signed: the signed app, stapled or not.
+        workspace: holds the app, gets the archive.
+        reporter: sees packing and unpacking.
+        trust: whom the signature must lead to.
+        clock: the time at which it must hold.
+
+    Raises:
+        VerificationError: the files are not those that were signed, or the unpacked archive does
+            not verify from the seal down; every reason at once.
+        HostError: the disk refuses.
+    """
+    root = workspace.path(signed.root)
+    with workspace.scratch("archive") as scratch:
+        made = scratch / plan.archive.name
+        packed = archive_writer.pack(
+            root,
+            made,
+            date=plan.source.date,
+            copies=flat_copies(plan, signed.app),
+            reporter=reporter,
+        )
+        found = list(_judge_packed(signed, packed))
+        unpacked = _unpack(plan, made, scratch / "unpacked", reporter)
+        found.append(checks.compare("archive", expected=packed.sha256, observed=unpacked.sha256))
+        judge = Judge(trust=trust, now=clock(), strict=signed.signer == "portable")
+        facts, verified = _verify(plan, scratch / "unpacked", judge)
+        found += verified
+        if facts is not None:
+            found += _judge_facts(signed, facts)
+        findings.require(found, "the archive is not what was meant", hint=_HINT)
+        workspace.place(made, plan.archive.name)
+    return _value(plan, assembled, signed, packed)
+
+
+def flat_copies(plan: ReleasePlan, app: str) -> dict[str, str]:
+    """The members under `bin/` and the file of the app that each repeats."""
+    names = [one.name for one in plan.bundle.executables if one.flat_copy]
+    if plan.bundle.metallib.flat_copy:
+        names.append(plan.bundle.metallib.name)
+    return {f"{release.FLAT}/{name}": f"{app}/Contents/MacOS/{name}" for name in names}
+
+
+def _judge_packed(signed: SignedBundle, packed: Packed) -> Iterator[Check]:
+    """What was packed is what was signed: the files may have changed since they were recorded."""
+    members = {member.path: member for member in packed.members}
+    for file in signed.files:
+        member = members.get(file.path)
+        yield checks.compare(
+            "packed file",
+            expected=f"{file.sha256} {file.mode & 0o777:04o}",
+            observed=f"{member.sha256} {member.mode:04o}" if member else "",
+            subject=file.path,
+        )
+    known = {file.path for file in signed.files}
+    for member in packed.members:
+        ours = member.path.startswith(f"{signed.app}/")
+        if ours and member.kind != "directory" and member.path not in known:
+            yield checks.failed(
+                "packed file", expected="one that was signed", observed="new", subject=member.path
+            )
+
+
+def _unpack(plan: ReleasePlan, archive: Path, folder: Path, reporter: Reporter) -> Unpacked:
+    folder.mkdir()
+    limits = Limits(
+        compressed_bytes=plan.limits.archive_bytes,
+        member_bytes=plan.limits.member_bytes,
+        members=plan.limits.members,
+    )
+    return archive_reader.unpack(archive, folder, limits=limits, reporter=reporter)
+
+
+def _verify(
+    plan: ReleasePlan, folder: Path, judge: Judge
+) -> tuple[BundleFacts | None, tuple[Check, ...]]:
+    wanted = [path.rpartition("/")[2] for path in flat_copies(plan, "")]
+    report = release.verify(DiskTree(folder), judge=judge, flat_copies=wanted)
+    return report.facts, report.checks
+
+
+def _judge_facts(signed: SignedBundle, facts: BundleFacts) -> Iterator[Check]:
+    """The code directory that was signed is the one that ships."""
+    main = _main(signed)
+    observed = facts.main.cdhash if facts.main else ""
+    yield checks.compare("cdhash", expected=main, observed=observed, subject=signed.app)
+
+
+def _main(signed: SignedBundle) -> str:
+    return next((code.cdhash for code in signed.code if code.path == signed.app), "")
+
+
+def _value(
+    plan: ReleasePlan, assembled: AssembledBundle, signed: SignedBundle, packed: Packed
+) -> ReleaseArchive:
+    digests = {member.path: member.sha256 for member in packed.members}
+    enclave = next((one.name for one in plan.bundle.executables if one.role == "enclave"), "")
+    code = next(code for code in signed.code if code.path == signed.app)
+    return ReleaseArchive(
+        path=plan.archive.name,
+        sha256=packed.sha256,
+        size=packed.size,
+        tar_sha256=packed.tar_sha256,
+        binary_sha256=_digest(digests, plan.bundle.main_executable),
+        enclave_sha256=_digest(digests, enclave) if enclave else "",
+        metallib_sha256=_digest(digests, plan.bundle.metallib.name),
+        cdhash=code.cdhash,
+        code_directory_sha256=code.code_directory_sha256,
+        source_commit=assembled.source_commit,
+        test_outcome=assembled.test_outcome,
+        members=tuple(
+            SealedFile(
+                path=member.path,
+                mode=member.mode,
+                size=member.size,
+                sha256=member.sha256,
+                link=member.kind == "symlink",
+            )
+            for member in packed.members
+            if member.kind != "directory"
+        ),
+    )
+
+
+def _digest(digests: dict[str, str], name: str) -> str:
+    found = digests.get(f"{release.FLAT}/{name}")
+    if found is None:
+        raise errors.VerificationError(
+            "the archive has no flat copy of it", subject=name, hint="set flat_copy in release.yaml"
+        )
+    return found
