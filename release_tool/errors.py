@@ -2,6 +2,7 @@
 
 ReleaseError
 ├── UsageError            2   edit the command or the configuration
+│   └── RepeatRefusedError 2  what is signed would be signed again: say so, or take a new version
 ├── HostError             3   this host lacks something: a tool, an extra, a full clone
 ├── CredentialError       4   a credential is missing, expired or refused
 ├── TransientError        5   a passing fault of a network or a service: retry
@@ -87,6 +88,10 @@ class UsageError(ReleaseError):
     """The command line or `release.yaml` says something that cannot be done."""
 
     exit_code = 2
+
+
+class RepeatRefusedError(UsageError):
+    """A stage that must not be repeated by accident would be."""
 
 
 class HostError(ReleaseError):

@@ -23,6 +23,7 @@ from release_tool.progress import Reporter
 from release_tool.values import Intents, Value
 
 _CHUNK_BYTES = 1024 * 1024
+_FIRST = "before it, "
 
 
 class Work(Protocol):
@@ -126,7 +127,7 @@ class Run:
         """Bring every stage up to `last` to a record that counts; returns the values by stage.
 
         Raises:
-            UsageError: a stage that must not be repeated would be, without `--resign`.
+            RepeatRefusedError: a stage that must not be repeated would be, without `--resign`.
             HostError: a slot that the environment requires is not filled.
             ReleaseError: whatever a stage raises; the ledger keeps the failure.
         """
@@ -281,7 +282,7 @@ class Run:
         self._standing[name] = Standing(self._standing[name].record, None, reason)
         for stage in _stages(self.steps):
             if name in stage.needs and self._standing[stage.name].counts:
-                self._drop(stage.name, f"{name} must be repeated first")
+                self._drop(stage.name, _because(name, reason))
 
     def _refuse_repeats(self, names: Sequence[str]) -> None:
         if self.resign:
@@ -366,7 +367,7 @@ def _judge(
     for need in stage.needs:
         value = before[need].value
         if value is None:
-            return Standing(record, None, f"{need} must be repeated first")
+            return Standing(record, None, _because(need, before[need].reason))
         if record.inputs.get(need) != value.digest():
             return Standing(record, None, f"{need} has a newer result")
     for name, digest in stage.externals().items():
@@ -376,6 +377,11 @@ def _judge(
         return Standing(record, stage.value_type.model_validate(record.value))
     except ValidationError:
         return Standing(record, None, "its record is of another version of this tool")
+
+
+def _because(need: str, reason: str) -> str:
+    """The first cause, however many stages lie between."""
+    return reason if reason.startswith(_FIRST) else f"{_FIRST}{need} must be repeated: {reason}"
 
 
 def _changed_parts(recorded: Mapping[str, JsonValue], present: Mapping[str, object]) -> list[str]:
@@ -443,9 +449,11 @@ def _unfilled(slot: Slot) -> errors.HostError:
     )
 
 
-def _would_repeat(stage: Stage, standing: Standing, lines: Sequence[str]) -> errors.UsageError:
+def _would_repeat(
+    stage: Stage, standing: Standing, lines: Sequence[str]
+) -> errors.RepeatRefusedError:
     at = standing.record.at if standing.record else ""
-    return errors.UsageError(
+    return errors.RepeatRefusedError(
         f"{stage.name} was done at {at} and would be repeated with other bytes",
         observed=standing.reason,
         details=[f"stops counting: {line}" for line in lines],

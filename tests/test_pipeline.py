@@ -147,9 +147,9 @@ def test_changed_binaries_refuse_to_sign_again(bench: Bench) -> None:
     """What is signed is not signed again under the same version; nothing is started."""
     bench.until()
     bench.binaries = "two"
-    with pytest.raises(errors.UsageError, match="would be repeated") as caught:
+    with pytest.raises(errors.RepeatRefusedError) as caught:
         bench.until()
-    assert caught.value.observed == "first must be repeated first"
+    assert caught.value.observed == "before it, first must be repeated: binaries has changed since"
     assert any(line.startswith("stops counting: pack") for line in caught.value.details)
     assert bench.calls == {"first": 1, "sign": 1, "pack": 1, "send": 1}
 

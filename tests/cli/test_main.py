@@ -42,6 +42,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
 
 ALL_ERRORS = [
     (errors.UsageError, 2),
+    (errors.RepeatRefusedError, 2),
     (errors.HostError, 3),
     (errors.CredentialError, 4),
     (errors.TransientError, 5),
