@@ -71,6 +71,7 @@ def verify(
     try:
         signed = cms.parse(content)
         proof = cms.verify(signed, content=directories[0], allowed_digests=_DIGESTS)
+        _require_readable(proof.certificate)
     except errors.VerificationError as problem:
         return Signature(checks=(_failed("signature", problem, subject),))
     found = [checks.passed("signature", "covers the code directory", subject=subject)]
@@ -94,6 +95,12 @@ def verify(
         signing_time=proof.signer.signing_time,
         signed_at=stamp.gen_time if stamp else None,
     )
+
+
+def _require_readable(certificate: certificates.Certificate) -> None:
+    """Names are read when they are shown; a leaf whose names are malformed must fail before."""
+    certificates.display_name(certificate)
+    certificates.organizational_unit(certificate)
 
 
 def _failed(name: str, problem: errors.VerificationError, subject: str) -> Check:
@@ -173,9 +180,9 @@ def _timestamp(
         stamp = timestamp_token.verify(
             token.raw, signed_octets=proof.signer.signature, trust=judge.trust, pool=judge.pool
         )
+        signer = certificates.display_name(stamp.chain[0])
     except errors.VerificationError as problem:
         return None, _failed("timestamp", problem, subject)
-    signer = certificates.display_name(stamp.chain[0])
     moment = f"{stamp.gen_time:%Y-%m-%d %H:%M:%S} UTC by {signer}"
     return stamp, checks.passed("timestamp", moment, subject=subject)
 
@@ -194,9 +201,9 @@ def _chain(
             required_issuer_marker=certificates.DEVELOPER_ID_CA,
             required_purpose=certificates.CODE_SIGNING,
         )
+        names = " < ".join(map(certificates.display_name, chain))
     except errors.VerificationError as problem:
         return (), _failed("certificate chain", problem, subject)
-    names = " < ".join(map(certificates.display_name, chain))
     observed = f"{judge.trust.name}: {names}, at {at:%Y-%m-%d}"
     return chain, checks.passed("certificate chain", observed, subject=subject)
 

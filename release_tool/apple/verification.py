@@ -55,11 +55,10 @@ def verify(
     for code in slices:
         subject = f"{path} ({code.arch})" if len(slices) > 1 else path
         try:
-            case = _open(code, path, subject, judge, bundle)
+            outcomes, fact = _judge(_open(code, path, subject, judge, bundle))
         except errors.VerificationError as problem:
             found.append(_refused("signature", problem, subject))
             continue
-        outcomes, fact = _judge(case)
         found += outcomes
         facts.append(fact)
     found += _gaps(data, slices, path, strict=judge.strict)
