@@ -106,7 +106,6 @@ def run(
             signer = _authority(plan, identity, trust, timestamp_url, now, reporter)
             certificate = signer.identity.fingerprint
             _sign_portably(app, code, signer)
-        _renew_flat_copies(made, assembled)
         # Judged at this moment and not at that of signing: the timestamps lie between.
         judge = Judge(trust=trust, now=clock(), strict=plan.environment.signer == "portable")
         value = _read_back(plan, assembled, made, code, judge=judge, certificate=certificate)
@@ -190,19 +189,6 @@ def _sign_with_codesign(app: Path, code: list[_Code], folder: Path, identity: st
     codesign.verify(app)
 
 
-def _renew_flat_copies(made: Path, assembled: AssembledBundle) -> None:
-    """Copies outside the app of what is signed now follow it."""
-    inside = f"{assembled.app}/"
-    by_digest = {one.sha256: one.path for one in assembled.files if one.path.startswith(inside)}
-    for copy in assembled.files:
-        original = by_digest.get(copy.sha256)
-        if copy.path.startswith(inside) or copy.link or original is None:
-            continue
-        with atomic.naming(made / copy.path, "renew"):
-            (made / copy.path).unlink()
-            shutil.copy(made / original, made / copy.path)
-
-
 def _read_back(
     plan: ReleasePlan,
     assembled: AssembledBundle,
@@ -252,9 +238,8 @@ def _meant(plan: ReleasePlan, code: list[_Code], certificate: str) -> policy.Mea
 def _untouched(
     assembled: AssembledBundle, files: tuple[SealedFile, ...], code: list[_Code]
 ) -> Iterator[Check]:
-    """Signing changes the executables, their copies and the seal, and nothing else."""
+    """Signing changes the executables and adds the seal, and nothing else."""
     signed = {f"{assembled.app}/{one.path}" for one in code}
-    changing = {one.sha256 for one in assembled.files if one.path in signed}
     before = {one.path: one for one in assembled.files}
     after = {one.path: one for one in files if one.path != f"{assembled.app}/{_SEAL}"}
     for path in sorted(before.keys() | after.keys()):
@@ -266,7 +251,7 @@ def _untouched(
                 expected="as assembled",
                 observed="missing" if new is None else "added",
             )
-        elif old.sha256 in changing:
+        elif path in signed:
             yield checks.compare(
                 "mode", expected=f"{old.mode:o}", observed=f"{new.mode:o}", subject=path
             )
