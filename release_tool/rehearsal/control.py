@@ -15,12 +15,10 @@ from typing import TYPE_CHECKING
 from werkzeug.wrappers import Request, Response
 
 from release_tool import errors
-from release_tool.rehearsal import faults
+from release_tool.rehearsal import faults, places
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
-
-HEADER = "X-Control-Token"
 
 
 class Control:
@@ -45,7 +43,7 @@ class Control:
         return self._answer(Request(environ))(environ, start_response)
 
     def _answer(self, request: Request) -> Response:
-        token = request.headers.get(HEADER, "")
+        token = request.headers.get(places.CONTROL_HEADER, "")
         if not hmac.compare_digest(token.encode(), self._token.encode()):
             return Response("", 401)
         match request.method, request.path:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import release_tool
 from release_tool import errors
-from release_tool.rehearsal import control, counts, places
+from release_tool.rehearsal import counts, places
 
 IDLE_SECONDS = 600.0
 # A rehearsal would otherwise wait out May's 60 s cache at promotion.
@@ -125,7 +125,7 @@ class Environment:
         connection = http.client.HTTPConnection(address.netloc, timeout=_PROBE_SECONDS)
         try:
             token = self.secret(places.CONTROL_TOKEN)
-            connection.request(method, path, body, {control.HEADER: token})
+            connection.request(method, path, body, {places.CONTROL_HEADER: token})
             answer = connection.getresponse()
             return answer.status, answer.read().decode()
         except (OSError, http.client.HTTPException) as problem:
@@ -183,7 +183,22 @@ def start(
         *("--idle-seconds", str(idle_seconds)),
         *("--cache-seconds", str(cache_seconds)),
     ]
-    child = _spawn(state.resolve(), command)
+    return _await(state, _spawn(state.resolve(), command))
+
+
+def is_served(state: Path) -> bool:
+    """Whether a process holds the folder, answering or not."""
+    try:
+        with places.lock(state).open("r") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def _await(state: Path, child: subprocess.Popen[bytes]) -> Environment:
     deadline = time.monotonic() + _READY_SECONDS
     while time.monotonic() < deadline:
         if (living := attach(state)) is not None:
@@ -198,18 +213,6 @@ def start(
         details=_log_tail(state),
         hint="install the extra `rehearsal`" if _lacks_moto(state) else "",
     )
-
-
-def is_served(state: Path) -> bool:
-    """Whether a process holds the folder, answering or not."""
-    try:
-        with places.lock(state).open("r") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    return False
 
 
 def _spawn(state: Path, command: list[str]) -> subprocess.Popen[bytes]:

@@ -66,6 +66,11 @@ class ObjectIndex:
         self._lock = threading.Lock()
         with self._transaction() as connection:
             connection.executescript(_SCHEMA)
+            named = {row[0] for row in connection.execute("SELECT sha256 FROM objects")}
+        for content in self._content.iterdir():
+            # Overwritten, or kept by a process that was killed before it wrote the name.
+            if content.name not in named:
+                content.unlink()
 
     def close(self) -> None:
         """Close the database."""

@@ -12,6 +12,9 @@ ADMIN_KEY: Final = "admin-key"
 CONTROL_TOKEN: Final = "control-token"  # noqa: S105 the name of a file
 IDENTITY_PASSWORD: Final = "identity-password"  # noqa: S105 the name of a file
 
+CONTROL_HEADER: Final = "X-Control-Token"
+"""Carries the control token."""
+
 SECRETS: Final = (
     ACCESS_KEY_ID,
     SECRET_ACCESS_KEY,

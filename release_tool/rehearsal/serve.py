@@ -17,7 +17,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,47 +85,26 @@ def main(arguments: list[str] | None = None) -> int:
 def serving(
     state: Path, options: argparse.Namespace
 ) -> Iterator[tuple[threading.Event, Clock, str]]:
-    """Open the stores, start every server and describe them, until the block ends."""
-    ended, clock, broken = threading.Event(), Clock(), faults.Faults()
+    """Open the stores, start every server and describe them, until the block ends.
+
+    Yields:
+        What is set when the process shall end, the idle clock, and the name of this instance.
+    """
+    ended, clock = threading.Event(), Clock()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    _empty(places.scratch(state))
-    authority = materials.prepare(
-        state,
-        materials.Subject(
-            team_id=options.team_id,
-            bundle_id=options.bundle_id,
-            organization=options.organization,
-        ),
-    )
     instance = secrets.token_hex(16)
+    known = _known_ports(state)
+    started: dict[str, Server] = {}
     with ExitStack() as stack:
-        index = ObjectIndex(places.objects(state))
-        stack.callback(index.close)
-        releases = ReleaseStore(places.releases(state))
-        stack.callback(releases.close)
-        known = _known_ports(state)
-        started: dict[str, Server] = {}
 
         def start(name: str, application: WSGIApplication) -> Server:
             server = Server(application, port=known.get(name, 0), touched=clock.touch)
             started[name] = stack.enter_context(server)
             return server
 
-        public = start("public", public_bucket.PublicBucket(index, broken=broken))
-        start("store", _store(state, options.bucket, index, broken))
-        settings = coordinator.Settings(
-            release_key=materials.read_secret(state, places.RELEASE_KEY),
-            admin_key=materials.read_secret(state, places.ADMIN_KEY),
-            cdn_url=public.url,
-            cache_seconds=options.cache_seconds,
-        )
-        scratch = places.scratch(state)
-        start(
-            "coordinator",
-            coordinator.Coordinator(releases, settings, scratch=scratch, broken=broken),
-        )
-        start("timestamp", timestamp_server.TimestampServer(authority, broken=broken))
+        broken = faults.Faults()
+        _start_look_alikes(state, options, broken, stack, start)
         token = materials.read_secret(state, places.CONTROL_TOKEN)
         start(
             "control", control.Control(token=token, instance=instance, broken=broken, ended=ended)
@@ -133,6 +112,38 @@ def serving(
         _write_json(places.ports(state), {name: server.port for name, server in started.items()})
         _describe(state, options.bucket, instance, started)
         yield ended, clock, instance
+
+
+def _start_look_alikes(
+    state: Path,
+    options: argparse.Namespace,
+    broken: faults.Faults,
+    stack: ExitStack,
+    start: Callable[[str, WSGIApplication], Server],
+) -> None:
+    _empty(places.scratch(state))
+    subject = materials.Subject(
+        team_id=options.team_id, bundle_id=options.bundle_id, organization=options.organization
+    )
+    authority = materials.prepare(state, subject)
+    index = ObjectIndex(places.objects(state))
+    stack.callback(index.close)
+    releases = ReleaseStore(places.releases(state))
+    stack.callback(releases.close)
+    public = start("public", public_bucket.PublicBucket(index, broken=broken))
+    start("store", _store(state, options.bucket, index, broken))
+    settings = coordinator.Settings(
+        release_key=materials.read_secret(state, places.RELEASE_KEY),
+        admin_key=materials.read_secret(state, places.ADMIN_KEY),
+        cdn_url=public.url,
+        cache_seconds=options.cache_seconds,
+    )
+    scratch = places.scratch(state)
+    start(
+        "coordinator",
+        coordinator.Coordinator(releases, settings, scratch=scratch, broken=broken),
+    )
+    start("timestamp", timestamp_server.TimestampServer(authority, broken=broken))
 
 
 def _store(state: Path, bucket: str, index: ObjectIndex, broken: faults.Faults) -> ObjectStore:

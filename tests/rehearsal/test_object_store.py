@@ -481,3 +481,17 @@ def test_a_large_object_is_streamed(place: Place) -> None:
     assert hashlib.sha256(place.get("k").content).digest() == hashlib.sha256(body).digest()
     got = client.get_object(Bucket=BUCKET, Key="k")["Body"].read()
     assert hashlib.sha256(got).digest() == hashlib.sha256(body).digest()
+
+
+def test_content_that_nothing_names_goes_at_the_next_start(place: Place) -> None:
+    """What an overwrite or a killed process left behind does not pile up."""
+    client = place.client()
+    client.put_object(Bucket=BUCKET, Key="k", Body=b"x")
+    client.put_object(Bucket=BUCKET, Key="gone", Body=b"y")
+    client.delete_object(Bucket=BUCKET, Key="gone")
+    place.close()
+    place.open()
+    assert place.get("k").content == b"x"
+    assert [path.name for path in (place.folder / "content").iterdir()] == [
+        hashlib.sha256(b"x").hexdigest()
+    ]
