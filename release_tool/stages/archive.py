@@ -40,8 +40,8 @@ _HINT = "nothing was kept; run again"
 
 def run(
     plan: ReleasePlan,
-    assembled: AssembledBundle,
     signed: SignedBundle,
+    assembled: AssembledBundle,
     *,
     workspace: Workspace,
     reporter: Reporter,
@@ -52,8 +52,8 @@ def run(
 
     Args:
         plan: the release plan.
-        assembled: knows where the binaries come from.
         signed: the signed app, stapled or not.
+        assembled: knows where the binaries come from.
         workspace: holds the app, gets the archive.
         reporter: sees packing and unpacking.
         trust: whom the signature must lead to.
@@ -84,7 +84,7 @@ def run(
             found += _judge_facts(signed, facts)
         findings.require(found, "the archive is not what was meant", hint=_HINT)
         workspace.place(made, plan.archive.name)
-    return _value(plan, assembled, signed, packed)
+    return _value(plan, signed, assembled, packed)
 
 
 def flat_copies(plan: ReleasePlan, app: str) -> dict[str, str]:
@@ -145,7 +145,7 @@ def _main(signed: SignedBundle) -> str:
 
 
 def _value(
-    plan: ReleasePlan, assembled: AssembledBundle, signed: SignedBundle, packed: Packed
+    plan: ReleasePlan, signed: SignedBundle, assembled: AssembledBundle, packed: Packed
 ) -> ReleaseArchive:
     digests = {member.path: member.sha256 for member in packed.members}
     enclave = next((one.name for one in plan.bundle.executables if one.role == "enclave"), "")
