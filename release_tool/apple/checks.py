@@ -67,9 +67,7 @@ def unprotected(name: str, observed: str = "", *, subject: str = "") -> Check:
     return Check(name=name, outcome="unprotected", subject=subject, observed=observed)
 
 
-def compare(
-    name: str, *, expected: str, observed: str, subject: str = "", hint: str = ""
-) -> Check:
+def compare(name: str, *, expected: str, observed: str, subject: str = "", hint: str = "") -> Check:
     """Passed when both texts are equal, failed otherwise."""
     if expected == observed:
         return passed(name, observed, subject=subject, expected=expected)

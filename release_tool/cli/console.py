@@ -36,29 +36,37 @@ class RunConsole:
         self._grouped = session.in_github_actions
         self._live = session.on_terminal
         self._width = min(shutil.get_terminal_size((100, 24)).columns, _MAX_WIDTH)
+        self._said: list[str] = []
 
     def reporter(self, stage: str) -> Reporter:
-        if self._live:
-            return _Bars(self._out, stage)
+        self._said = []
         if self._grouped:
             self._say(f"::group::{stage}")
-        return _Lines(self._out)
+        return _Bars(self._out, stage, self._said) if self._live else Notes(self._said)
 
     def reused(self, stage: str, record: Record, value: Value) -> None:
         self._line(stage, summary(value), f"{ago(record.at)}, kept")
 
     def done(self, stage: str, record: Record, value: Value) -> None:
-        self._end_group()
         self._line(stage, summary(value), f"{record.seconds:.1f} s")
+        self._end()
 
     def failed(self, stage: str, problem: errors.ReleaseError) -> None:
-        self._end_group()
         self._line(stage, f"failed: {problem.message}", "")
+        self._end()
 
     def open_slot(self, slot: Slot) -> None:
         self._line(slot.name, f"open: {slot.reason}", "")
 
-    def _end_group(self) -> None:
+    def line(self, name: str, text: str) -> None:
+        """A line of the same shape for what is no stage."""
+        self._line(name, text, "")
+
+    def _end(self) -> None:
+        """What the stage said stands under its line: the verdict comes first."""
+        for text in self._said:
+            self._say(f"{_INDENT}{text}")
+        self._said = []
         if self._grouped:
             self._say("::endgroup::")
 
@@ -71,17 +79,17 @@ class RunConsole:
         print(text, file=self._out, flush=True)
 
 
-class _Lines:
-    """Plain lines: notes and warnings only, no moving parts."""
+class Notes:
+    """Collects what a stage says; nothing moves."""
 
-    def __init__(self, out: TextIO) -> None:
-        self._out = out
+    def __init__(self, said: list[str]) -> None:
+        self._said = said
 
     def note(self, text: str) -> None:
-        print(f"{_INDENT}{text}", file=self._out, flush=True)
+        self._said.append(text)
 
     def warn(self, text: str) -> None:
-        print(f"{_INDENT}warning: {text}", file=self._out, flush=True)
+        self._said.append(f"warning: {text}")
 
     def start(self, task: str, total_bytes: int | None) -> None: ...
 
@@ -90,20 +98,15 @@ class _Lines:
     def finish(self, task: str) -> None: ...
 
 
-class _Bars(_Lines):
-    """A bar while a task runs, gone when it is over; notes stay."""
+class _Bars(Notes):
+    """A bar while a task runs, gone when it is over."""
 
-    def __init__(self, out: TextIO, stage: str) -> None:
-        super().__init__(out)
+    def __init__(self, out: TextIO, stage: str, said: list[str]) -> None:
+        super().__init__(said)
+        self._out = out
         self._stage = stage
         self._progress: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
-
-    def note(self, text: str) -> None:
-        self._above(f"{_INDENT}{text}")
-
-    def warn(self, text: str) -> None:
-        self._above(f"{_INDENT}warning: {text}")
 
     def start(self, task: str, total_bytes: int | None) -> None:
         if self._progress is None:
@@ -124,12 +127,6 @@ class _Bars(_Lines):
             self._progress.stop()
             self._progress = None
 
-    def _above(self, text: str) -> None:
-        if self._progress is not None:
-            self._progress.console.print(text, markup=False, highlight=False)
-        else:
-            print(text, file=self._out, flush=True)
-
 
 def _progress(out: TextIO, stage: str) -> Progress:
     return Progress(
@@ -145,12 +142,9 @@ def _progress(out: TextIO, stage: str) -> Progress:
 class JSONObserver:
     """Says nothing while the run goes; `--json` prints one document at its end."""
 
-    def __init__(self, err: TextIO) -> None:
-        self._err = err
-
     def reporter(self, stage: str) -> Reporter:
         del stage
-        return _Lines(self._err)
+        return Notes([])
 
     def reused(self, stage: str, record: Record, value: Value) -> None: ...
 

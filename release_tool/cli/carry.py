@@ -1,0 +1,290 @@
+"""One release from the command line to its last stage: resolve, preflight, run, tell."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import click
+
+import release_tool
+from release_tool import config, errors, pipeline, values
+from release_tool.cli import embedded, preflight, probes, wiring
+from release_tool.cli.console import JSONObserver, RunConsole
+from release_tool.cli.session import Session
+from release_tool.files.workspace import Workspace
+from release_tool.ledger import Ledger
+from release_tool.progress import Reporter
+from release_tool.report import overview
+from release_tool.report.summary import size
+from release_tool.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The flags of `run`; `rehearse` sets a few of them itself."""
+
+    environment: str | None = None
+    version: str | None = None
+    config: Path | None = None
+    binaries: Path | None = None
+    metallib: Path | None = None
+    profile: Path | None = None
+    identity: Path | None = None
+    model: str | None = None
+    until: str | None = None
+    only: str | None = None
+    resign: bool = False
+    yes: bool = False
+    dist: Path = Path("dist")
+    as_json: bool = False
+
+
+def carry(session: Session, options: Options) -> None:
+    """Carry a release as far as the options say.
+
+    Raises:
+        ReleaseError: whatever stops it; the records before it stay.
+    """
+    if options.until and options.only:
+        raise errors.UsageError("--until and --only exclude each other")
+    started = time.monotonic()
+    resolved, inputs = _resolve(session, options)
+    workspace = _workspace(resolved, options)
+    session.resume_with = session.resume_with or _resume_command(options, resolved)
+    ledger = Ledger(workspace.root / "ledger")
+    with ledger.lock():
+        found = _run(session, options, resolved, inputs, workspace, ledger)
+        _close(session, options, workspace, ledger, found, time.monotonic() - started)
+
+
+def _reporter(session: Session, options: Options) -> Reporter:
+    return _observer(session, options).reporter("prepare")
+
+
+def _observer(session: Session, options: Options) -> pipeline.Observer:
+    return JSONObserver() if options.as_json else RunConsole(session)
+
+
+def _workspace(resolved: config.Resolved, options: Options) -> Workspace:
+    plan = resolved.plan
+    return Workspace((options.dist / plan.environment.name / plan.version).resolve())
+
+
+def _resolve(session: Session, options: Options) -> tuple[config.Resolved, wiring.Inputs]:
+    """Resolve once to learn whether the environment is embedded, and then with its settings."""
+    first = config.resolve(_request(session, options, None))
+    if not first.plan.environment.embedded:
+        return first, _inputs(session, options, first)
+    made = embedded.prepare(
+        session,
+        first.plan,
+        options.dist,
+        model_folder=Path(options.model).resolve() if options.model else None,
+        reporter=_reporter(session, options),
+    )
+    again = config.resolve(_request(session, options, made.settings))
+    return again, made.complete(_inputs(session, options, again))
+
+
+def _request(session: Session, options: Options, settings: Settings | None) -> config.Request:
+    flags: dict[str, config.Flag] = {}
+    if options.model:
+        flags["smoke.model"] = config.Flag(name="--model", value=options.model)
+    supplied = []
+    if options.profile:
+        supplied.append("PROVISIONING_PROFILE_BASE64")
+    if options.identity:
+        supplied.append("APPLE_CERTIFICATE_P12")
+    return config.Request(
+        environ=session.environ,
+        working_folder=Path.cwd(),
+        config_file=options.config,
+        environment=options.environment,
+        version=options.version,
+        flags=flags,
+        settings=settings,
+        supplied=supplied,
+    )
+
+
+def _inputs(session: Session, options: Options, resolved: config.Resolved) -> wiring.Inputs:
+    secrets = resolved.credentials.secrets
+
+    def password() -> str | None:
+        found = secrets.get("APPLE_CERTIFICATE_PASSWORD")
+        return found.reveal() if found else None
+
+    profile = options.profile.read_bytes() if options.profile else None
+    if profile is None and (encoded := secrets.get("PROVISIONING_PROFILE_BASE64")):
+        profile = encoded.decoded()
+    identity = options.identity.read_bytes() if options.identity else None
+    if identity is None and (encoded := secrets.get("APPLE_CERTIFICATE_P12")):
+        identity = encoded.decoded()
+    return wiring.Inputs(
+        environ=session.environ,
+        binaries=options.binaries,
+        metallib=options.metallib,
+        profile=profile,
+        identity=identity,
+        identity_password=password,
+        confirm=_confirmation(session, options, resolved),
+    )
+
+
+def _confirmation(
+    session: Session, options: Options, resolved: config.Resolved
+) -> Callable[[], None]:
+    """Who registers says so: by typing the version, or by `--yes` in a job."""
+    plan = resolved.plan
+    if plan.environment.embedded or options.yes:
+        return lambda: None
+
+    def ask() -> None:
+        if not (sys.stdin.isatty() and session.on_terminal):
+            raise errors.UsageError(
+                f"nobody is here to confirm the registration of {plan.version}",
+                hint="say --yes in a job",
+            )
+        typed = click.prompt(
+            f"Register {plan.version} in {plan.environment.name}? Type the version", type=str
+        )
+        if typed != plan.version:
+            raise errors.UsageError("not registered", expected=plan.version, observed=typed)
+
+    return ask
+
+
+def _run(
+    session: Session,
+    options: Options,
+    resolved: config.Resolved,
+    inputs: wiring.Inputs,
+    workspace: Workspace,
+    ledger: Ledger,
+) -> dict[str, values.Value]:
+    if not options.as_json:
+        _greet(session, resolved, ledger, workspace)
+    wired = wiring.Wiring(resolved=resolved, workspace=workspace, inputs=inputs)
+    observer = _observer(session, options)
+    run = pipeline.Run(
+        steps=wired.steps(),
+        plan=resolved.plan,
+        ledger=ledger,
+        root=workspace.root,
+        observer=observer,
+        host=host(),
+        tool=f"release-tool {release_tool.__version__}",
+        resign=options.resign,
+    )
+    last = options.until or "promote"
+    try:
+        coming = run.coming(only=options.only, last=last)
+        _require_settings(resolved, coming)
+        asked = preflight.run(probes.of(wired), coming)
+        if asked and isinstance(observer, RunConsole):
+            observer.line("preflight", f"{len(asked)} good answers: {', '.join(asked)}")
+        return run.only(options.only) if options.only else run.until(last)
+    finally:
+        session.state = f"ledger head {ledger.head[:12]}"
+
+
+def _require_settings(resolved: config.Resolved, coming: list[str]) -> None:
+    resolved.credentials.require(coming, supplied=resolved.request.supplied)
+
+
+def _greet(
+    session: Session, resolved: config.Resolved, ledger: Ledger, workspace: Workspace
+) -> None:
+    plan = resolved.plan
+    state = "clean" if plan.source.clean else "with changes"
+    commit = plan.source.commit[:7]
+    left = f"{plan.product.name} {plan.version} · {plan.environment.name} · from {commit} ({state})"
+    flags = sum(origin.kind == "flag" for origin in resolved.origins.values())
+    print(f"{left}   plan: {len(resolved.origins)} values, {flags} from flags", file=session.out)
+    for notice in resolved.notices:
+        print(f"  notice: {notice}", file=session.out)
+    if ledger.records:
+        where = _shown(workspace.root)
+        print(f"Resuming {plan.version} from {where} (head {ledger.head[:12]})", file=session.out)
+
+
+def _close(
+    session: Session,
+    options: Options,
+    workspace: Workspace,
+    ledger: Ledger,
+    found: Mapping[str, values.Value],
+    seconds: float,
+) -> None:
+    if options.as_json:
+        document = overview.read(workspace.root).as_json()
+        document["values"] = {name: value.model_dump(mode="json") for name, value in found.items()}
+        print(json.dumps(document, ensure_ascii=False), file=session.out)
+        return
+    for line in _table(workspace, found):
+        print(line, file=session.out)
+    done = "Released" if "promote" in found else "Done"
+    print(f"{done} in {seconds:.1f} s   ledger head {ledger.head[:12]}", file=session.out)
+    if path := session.environ.get("GITHUB_STEP_SUMMARY"):
+        with Path(path).open("a", encoding="utf-8") as out:
+            out.write(overview.read(workspace.root).as_markdown() + "\n")
+
+
+def _table(workspace: Workspace, found: Mapping[str, values.Value]) -> list[str]:
+    """The figures that a maintainer copies into a message."""
+    rows: list[tuple[str, str]] = []
+    profile, archive, smoke = found.get("profile"), found.get("archive"), found.get("smoke")
+    published = found.get("publish")
+    if isinstance(archive, values.ReleaseArchive):
+        rows += [
+            ("archive", f"{_shown(workspace.path(archive.path))}, {size(archive.size)}"),
+            ("sha256", archive.sha256),
+            ("binary", archive.binary_sha256),
+            ("metallib", archive.metallib_sha256),
+            ("cdhash", archive.cdhash),
+        ]
+    if isinstance(profile, values.VerifiedProfile):
+        rows.append(("profile", f"team {profile.team_id}, {profile.days_left} days left"))
+    if isinstance(smoke, values.SmokeEvidence):
+        first = max(prompt.first_token_seconds for prompt in smoke.prompts)
+        rows.append(("smoke", f"{smoke.kind}, first token {first * 1000:.0f} ms"))
+    if isinstance(published, values.PublishedRelease):
+        rows.append(("url", published.url))
+    return ["", *(f"  {name:<10} {text}" for name, text in rows), ""] if rows else []
+
+
+def _shown(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def _resume_command(options: Options, resolved: config.Resolved) -> str:
+    words = ["release-tool", "run", "--env", resolved.plan.environment.name]
+    words += ["--version", resolved.plan.version]
+    for field in fields(Options):
+        value = getattr(options, field.name)
+        if field.name in {"environment", "version", "as_json", "yes"} or value == field.default:
+            continue
+        words += [f"--{field.name}"] if value is True else [f"--{field.name}", str(value)]
+    return shlex.join(words)
+
+
+def host() -> dict[str, str]:
+    """This machine, for records; no name of it and no user's."""
+    system = "macos" if sys.platform == "darwin" else sys.platform
+    release = platform.mac_ver()[0] if sys.platform == "darwin" else platform.release()
+    return {
+        "system": system,
+        "release": release,
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+    }

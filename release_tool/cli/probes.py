@@ -1,0 +1,119 @@
+"""What a preflight asks: each service, key, profile and expiry that a coming stage needs."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from datetime import UTC, datetime
+
+from release_tool import errors
+from release_tool.apple import provisioning_profile
+from release_tool.cli.preflight import Probe
+from release_tool.cli.wiring import Wiring
+from release_tool.progress import Silent
+from release_tool.services import addresses, codesign, public_url
+from release_tool.services.timestamp import TimestampService
+from release_tool.stages import build_output, profile
+
+# The assembled, the signed and the unpacked app, and the archive, each about 150 MB.
+_FREE_BYTES = 1_000_000_000
+_PUBLIC_SECONDS = 20.0
+
+
+def of(wiring: Wiring) -> list[Probe]:
+    """Every probe of a release; the preflight picks those that coming stages need."""
+    asks = _Asks(wiring)
+    return [
+        Probe(name="disk", stages=frozenset({"assemble", "sign", "archive"}), ask=asks.disk),
+        Probe(name="profile", stages=frozenset({"profile", "sign"}), ask=asks.profile),
+        Probe(name="binaries", stages=frozenset({"assemble"}), ask=asks.binaries),
+        Probe(name="signer", stages=frozenset({"sign"}), ask=asks.signer),
+        Probe(name="timestamps", stages=frozenset({"sign"}), ask=asks.timestamps),
+        Probe(name="reference", stages=frozenset({"smoke"}), ask=asks.reference),
+        Probe(name="bucket", stages=frozenset({"publish", "promote"}), ask=asks.bucket),
+        Probe(name="public address", stages=frozenset({"publish"}), ask=asks.public),
+        Probe(name="coordinator", stages=frozenset({"register", "promote"}), ask=asks.latest),
+        Probe(name="release key", stages=frozenset({"register"}), ask=asks.release_key),
+    ]
+
+
+class _Asks:
+    """The questions, one method each."""
+
+    def __init__(self, wiring: Wiring) -> None:
+        self._wiring = wiring
+        self._plan = wiring.plan
+
+    def disk(self) -> None:
+        root = self._wiring.workspace.root
+        free = shutil.disk_usage(root if root.exists() else root.parent.parent.parent).free
+        if free < _FREE_BYTES:
+            raise errors.HostError(
+                "the disk is too full",
+                subject=str(root),
+                expected=f"{_FREE_BYTES // 1_000_000} MB free",
+                observed=f"{free // 1_000_000} MB free",
+            )
+
+    def profile(self) -> None:
+        found = self._wiring.inputs.profile
+        if found is None:
+            return
+        identity = self._wiring.identity
+        profile.judge(
+            self._plan,
+            provisioning_profile.read(found, trust=self._wiring.trust),
+            entitlements=self._wiring.entitlements,
+            certificate=identity.leaf if identity else None,
+            now=datetime.now(UTC),
+        )
+
+    def binaries(self) -> None:
+        folder = self._wiring.inputs.binaries
+        if folder is None:
+            raise errors.UsageError(
+                "nothing says where the binaries are", hint="name their folder with --binaries"
+            )
+        build_output.read_manifest(folder)
+
+    def signer(self) -> None:
+        if self._plan.environment.signer == "codesign":
+            codesign.require()
+            return
+        identity = self._wiring.identity
+        if identity is None:
+            raise errors.CredentialError(
+                "there is no signing identity",
+                hint="set APPLE_CERTIFICATE_P12 or name a file with --identity",
+            )
+        identity.require_valid(datetime.now(UTC))
+
+    def timestamps(self) -> None:
+        if self._plan.environment.signer == "portable":
+            url = self._plan.endpoints.timestamp_url
+            TimestampService(url=url, trust=self._wiring.trust).stamp(b"preflight")
+
+    def reference(self) -> None:
+        if importlib.util.find_spec("mlx_lm") is None:
+            raise errors.HostError(
+                "the smoke run needs mlx-lm", hint="install the extra: pip install '.[smoke]'"
+            )
+
+    def bucket(self) -> None:
+        self._wiring.new_store().check()
+
+    def public(self) -> None:
+        base = addresses.base(self._plan.endpoints.r2_public_url, name="R2_PUBLIC_URL")
+        # Nothing stands at this key: the answer that counts is that there is one.
+        public_url.read(
+            addresses.join(base, f"{self._plan.publish.prefix}/preflight"),
+            limit_bytes=1_000_000,
+            seconds=_PUBLIC_SECONDS,
+            reporter=Silent(),
+        )
+
+    def latest(self) -> None:
+        self._wiring.coordinator.latest(self._plan.product.platform)
+
+    def release_key(self) -> None:
+        self._wiring.coordinator.check_key()

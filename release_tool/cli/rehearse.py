@@ -1,0 +1,76 @@
+"""`release-tool rehearse`: a whole release on this machine, without an account."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import click
+
+from release_tool import errors
+from release_tool.cli import carry, embedded
+from release_tool.cli.run import FILE
+from release_tool.cli.session import Session, pass_session
+from release_tool.report import overview
+
+ENVIRONMENT = "rehearsal"
+
+
+@click.command("rehearse")
+@click.option("--version", help="Version to rehearse.  [default: the one of release.yaml]")
+@click.option("--metallib", type=FILE, help="Metal library instead of the pinned wheel's.")
+@click.option("--model", help="Model folder instead of the pinned wheel's small model.")
+@click.option("--until", metavar="STAGE", help="Stop after this stage.")
+@click.option("--fresh", is_flag=True, help="Forget an earlier rehearsal and begin anew.")
+@click.option("--keep", is_flag=True, help="Leave the look-alikes running for more commands.")
+@click.option("--dist", type=click.Path(path_type=Path), default=Path("dist"), show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document at the end.")
+@pass_session
+def command(
+    session: Session,
+    *,
+    version: str | None,
+    metallib: Path | None,
+    model: str | None,
+    until: str | None,
+    fresh: bool,
+    keep: bool,
+    dist: Path,
+    as_json: bool,
+) -> None:
+    """Carry a whole release through look-alikes on this machine.
+
+    An interrupted rehearsal goes on where it was; a finished one begins anew.
+
+    \b
+    All of it:           release-tool rehearse
+    Up to the signature: release-tool rehearse --until sign
+    """
+    if fresh or _is_finished(dist):
+        embedded.stop(dist, ENVIRONMENT)
+        shutil.rmtree(dist / ENVIRONMENT, ignore_errors=True)
+    options = carry.Options(
+        environment=ENVIRONMENT,
+        version=version,
+        metallib=metallib,
+        model=model,
+        until=until,
+        dist=dist,
+        as_json=as_json,
+    )
+    session.resume_with = "release-tool rehearse"
+    try:
+        carry.carry(session, options)
+    except errors.RepeatRefusedError as problem:
+        problem.hint = "put back what changed, or begin anew: release-tool rehearse --fresh"
+        raise
+    if not keep:
+        embedded.stop(dist, ENVIRONMENT)
+
+
+def _is_finished(dist: Path) -> bool:
+    """Whether every release of an earlier rehearsal went its whole way, and nobody kept it."""
+    workspaces = [ledger.parent for ledger in (dist / ENVIRONMENT).glob("*/ledger")]
+    if not workspaces or embedded.is_running(dist, ENVIRONMENT):
+        return False
+    return all(overview.read(workspace).verdict == "released" for workspace in workspaces)

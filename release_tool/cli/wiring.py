@@ -1,0 +1,323 @@
+"""Wires stages to services: the one place that knows which secret and which tool a stage gets."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+from release_tool import data, errors, values
+from release_tool.apple import armor, certificates, entitlements, identity
+from release_tool.config import Resolved
+from release_tool.files import hashing
+from release_tool.files.workspace import Workspace
+from release_tool.pipeline import Slot, Stage, Step, Work, no_externals
+from release_tool.plan import ReleasePlan
+from release_tool.progress import Reporter
+from release_tool.services import wheels
+from release_tool.services.coordinator import Coordinator
+from release_tool.services.object_store import ObjectStore
+from release_tool.stages import (
+    archive,
+    assemble,
+    listing,
+    profile,
+    promote,
+    publish,
+    register,
+    sign,
+    smoke,
+)
+from release_tool.values import Intents, Value
+
+V = TypeVar("V", bound=Value)
+_NOT_BUILT = "not part of this version of release-tool"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What comes from outside the ledger. Each may be absent in a job that does not need it."""
+
+    environ: Mapping[str, str] = field(repr=False)
+    binaries: Path | None = None
+    metallib: Path | None = None
+    profile: bytes | None = None
+    identity: bytes | None = field(default=None, repr=False)
+    """PKCS#12 or PEM."""
+    identity_password: Callable[[], str | None] = lambda: None
+    trust: bytes | None = None
+    """PEM of the roots that replace Apple's; only the embedded environment has any."""
+    model: Path | None = None
+    """A folder; None for the plan's model out of the hub's cache."""
+    stand_in: tuple[str, ...] = ()
+    """How the stand-in provider is started; empty where the bundle's own executable runs."""
+    confirm: Callable[[], None] = lambda: None
+    """Asked before registration, the point of no return."""
+
+
+@dataclass(kw_only=True)
+class Wiring:
+    """The steps of one release, each with exactly what it needs."""
+
+    resolved: Resolved
+    workspace: Workspace
+    inputs: Inputs
+
+    @property
+    def plan(self) -> ReleasePlan:
+        return self.resolved.plan
+
+    def steps(self) -> list[Step]:
+        """All stages, in order."""
+        required = self.plan.environment.notarization == "required"
+        return [
+            self._stage(
+                "profile",
+                values.VerifiedProfile,
+                (),
+                profile.READS,
+                self._profile,
+                externals=self._profile_digests,
+            ),
+            self._stage(
+                "assemble",
+                values.AssembledBundle,
+                ("profile",),
+                assemble.READS,
+                self._assemble,
+                externals=self._binaries_digests,
+            ),
+            self._stage(
+                "sign", values.SignedBundle, ("assemble",), sign.READS, self._sign, repeatable=False
+            ),
+            Slot(name="notarize", reason=_NOT_BUILT, required=required),
+            Slot(name="staple", reason=_NOT_BUILT, required=required),
+            self._stage(
+                "archive", values.ReleaseArchive, ("sign", "assemble"), archive.READS, self._archive
+            ),
+            self._stage("smoke", values.SmokeEvidence, ("archive",), smoke.READS, self._smoke),
+            self._stage(
+                "publish",
+                values.PublishedRelease,
+                ("archive", "smoke"),
+                publish.READS,
+                self._publish,
+            ),
+            self._stage(
+                "register",
+                values.RegisteredRelease,
+                ("publish", "archive"),
+                register.READS,
+                self._register,
+            ),
+            self._stage(
+                "promote",
+                values.PromotedRelease,
+                ("publish", "register"),
+                promote.READS,
+                self._promote,
+            ),
+        ]
+
+    def _stage(
+        self,
+        name: str,
+        value_type: type[Value],
+        needs: tuple[str, ...],
+        reads: tuple[str, ...],
+        work: Work,
+        *,
+        externals: Callable[[], Mapping[str, str]] = no_externals,
+        repeatable: bool = True,
+    ) -> Stage:
+        return Stage(
+            name=name,
+            value_type=value_type,
+            needs=needs,
+            reads=reads,
+            work=work,
+            externals=externals,
+            repeatable=repeatable,
+        )
+
+    # What comes from outside.
+
+    @cached_property
+    def trust(self) -> certificates.Trust:
+        """Apple's roots, or the look-alike's."""
+        if self.inputs.trust is None:
+            return certificates.apple_trust()
+        return certificates.Trust(
+            name="the rehearsal's authority",
+            roots=tuple(map(certificates.load, armor.unwrap_all(self.inputs.trust, "a root"))),
+        )
+
+    @cached_property
+    def identity(self) -> identity.Identity | None:
+        """The signing identity, where this job has one."""
+        if self.inputs.identity is None:
+            return None
+        password = self.inputs.identity_password()
+        return identity.load(self.inputs.identity, password, known=self.trust.roots)
+
+    @cached_property
+    def entitlements(self) -> tuple[Mapping[str, object], ...]:
+        """What each executable is signed with, as its file says."""
+        folder = data.entitlements_folder()
+        bundle = self.plan.bundle
+        names = [one.entitlements for one in (*bundle.executables, *bundle.helpers)]
+        return tuple(entitlements.parse_xml((folder / name).read_bytes()) for name in names if name)
+
+    def new_store(self) -> ObjectStore:
+        """The bucket; one instance serves one thread. Its keys are read when it connects."""
+        endpoints = self.plan.endpoints
+        return ObjectStore(
+            endpoint=endpoints.r2_endpoint,
+            bucket=endpoints.r2_bucket,
+            access_key_id=lambda: self._secret("R2_ACCESS_KEY_ID"),
+            secret_access_key=lambda: self._secret("R2_SECRET_ACCESS_KEY"),
+        )
+
+    @cached_property
+    def coordinator(self) -> Coordinator:
+        """The coordinator; its key is read when a header is built."""
+        return Coordinator(
+            base_url=self.plan.endpoints.coordinator_url,
+            release_key=lambda: self._secret("RELEASE_KEY"),
+            seconds=self.plan.limits.request_seconds,
+        )
+
+    def _secret(self, name: str) -> str:
+        return self.resolved.credentials.secret(name).reveal()
+
+    def _profile_digests(self) -> Mapping[str, str]:
+        if self.inputs.profile is None:
+            return {}
+        return {"profile": hashlib.sha256(self.inputs.profile).hexdigest()}
+
+    @cached_property
+    def _binaries_digest(self) -> Mapping[str, str]:
+        found = {}
+        if self.inputs.binaries is not None:
+            found["binaries"] = _folder_digest(self.inputs.binaries)
+        if self.inputs.metallib is not None:
+            found["metallib"] = hashing.sha256_of(self.inputs.metallib)
+        return found
+
+    def _binaries_digests(self) -> Mapping[str, str]:
+        return self._binaries_digest
+
+    # The stages, each with exactly what it needs.
+
+    def _profile(self, found: Mapping[str, Value], reporter: Reporter, _: Intents) -> Value:
+        del found
+        if self.inputs.profile is None:
+            raise errors.CredentialError(
+                "there is no provisioning profile",
+                hint="set PROVISIONING_PROFILE_BASE64 or name a file with --profile",
+            )
+        return profile.run(
+            self.plan,
+            self.inputs.profile,
+            workspace=self.workspace,
+            reporter=reporter,
+            trust=self.trust,
+            entitlements=self.entitlements,
+            certificate=self.identity.leaf if self.identity else None,
+        )
+
+    def _assemble(self, found: Mapping[str, Value], reporter: Reporter, _: Intents) -> Value:
+        if self.inputs.binaries is None:
+            raise errors.UsageError(
+                "nothing says where the binaries are", hint="name their folder with --binaries"
+            )
+        return assemble.run(
+            self.plan,
+            _value(found, "profile", values.VerifiedProfile),
+            workspace=self.workspace,
+            reporter=reporter,
+            binaries=self.inputs.binaries,
+            entitlements=data.entitlements_folder(),
+            metallib=self.inputs.metallib,
+            cache=wheels.cache_folder(self.inputs.environ),
+            environ=self.inputs.environ,
+        )
+
+    def _sign(self, found: Mapping[str, Value], reporter: Reporter, _: Intents) -> Value:
+        return sign.run(
+            self.plan,
+            _value(found, "assemble", values.AssembledBundle),
+            workspace=self.workspace,
+            reporter=reporter,
+            identity=self.identity,
+            trust=self.trust,
+            timestamp_url=self.plan.endpoints.timestamp_url,
+        )
+
+    def _archive(self, found: Mapping[str, Value], reporter: Reporter, _: Intents) -> Value:
+        return archive.run(
+            self.plan,
+            _value(found, "sign", values.SignedBundle),
+            _value(found, "assemble", values.AssembledBundle),
+            workspace=self.workspace,
+            reporter=reporter,
+            trust=self.trust,
+        )
+
+    def _smoke(self, found: Mapping[str, Value], reporter: Reporter, _: Intents) -> Value:
+        return smoke.run(
+            self.plan,
+            _value(found, "archive", values.ReleaseArchive),
+            workspace=self.workspace,
+            reporter=reporter,
+        )
+
+    def _publish(self, found: Mapping[str, Value], reporter: Reporter, _: Intents) -> Value:
+        return publish.run(
+            self.plan,
+            _value(found, "archive", values.ReleaseArchive),
+            _value(found, "smoke", values.SmokeEvidence),
+            workspace=self.workspace,
+            reporter=reporter,
+            store=self.new_store(),
+        )
+
+    def _register(self, found: Mapping[str, Value], reporter: Reporter, intents: Intents) -> Value:
+        self.inputs.confirm()
+        return register.run(
+            self.plan,
+            _value(found, "publish", values.PublishedRelease),
+            _value(found, "archive", values.ReleaseArchive),
+            workspace=self.workspace,
+            reporter=reporter,
+            intents=intents,
+            coordinator=self.coordinator,
+        )
+
+    def _promote(self, found: Mapping[str, Value], reporter: Reporter, _: Intents) -> Value:
+        return promote.run(
+            self.plan,
+            _value(found, "publish", values.PublishedRelease),
+            _value(found, "register", values.RegisteredRelease),
+            workspace=self.workspace,
+            reporter=reporter,
+            store=self.new_store(),
+            coordinator=self.coordinator,
+        )
+
+
+def _folder_digest(folder: Path) -> str:
+    """One digest for a folder: names, modes and contents."""
+    listed = [file.model_dump_json() for file in listing.sealed_files(folder)]
+    return hashlib.sha256("\n".join(listed).encode()).hexdigest()
+
+
+def _value(found: Mapping[str, Value], name: str, kind: type[V]) -> V:
+    value = found[name]
+    if not isinstance(value, kind):
+        message = f"{name} returned {type(value).__name__}, not {kind.__name__}"
+        raise TypeError(message)
+    return value
