@@ -109,12 +109,14 @@ def _app_id(profile: Profile, wanted: Wanted) -> Check:
     identifier = f"{team}.{wanted.bundle_id}"
     claims = _claimed_identifiers(wanted)
     grants = "the profile grants " + (_join(profile.app_ids) or "none")
-    if not _declared(profile) and claims == ():
+    declared = _declared(profile)
+    if not declared and claims == ():
         return checks.passed(name, "nothing that is signed claims one", expected=identifier)
     wrong = [
         claim
         for claim in claims or (identifier,)
         if claim != identifier
+        or not all(isinstance(value, str) for value in declared)
         or not entitlements.covered(
             entitlements.APPLICATION_IDENTIFIER, claim, profile.entitlements, team
         )
@@ -130,8 +132,9 @@ def _app_id(profile: Profile, wanted: Wanted) -> Check:
     )
 
 
-def _declared(profile: Profile) -> bool:
-    return any(key in profile.entitlements for key in entitlements.APPLICATION_IDENTIFIER_SPELLINGS)
+def _declared(profile: Profile) -> list[object]:
+    spellings = entitlements.APPLICATION_IDENTIFIER_SPELLINGS
+    return [profile.entitlements[key] for key in spellings if key in profile.entitlements]
 
 
 def _claimed_identifiers(wanted: Wanted) -> tuple[str, ...] | None:
