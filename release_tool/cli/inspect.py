@@ -29,6 +29,10 @@ def command(session: Session, path: Path, *, as_json: bool) -> int:
     """Show what is in the signature of a Mach-O, an app, a profile or a release archive.
 
     It judges nothing: `release-tool verify` does.
+
+    \b
+    For people:   release-tool inspect Darkbloom.app
+    For programs: release-tool inspect Darkbloom.app --json
     """
     question = Question(trust=certificates.apple_trust(), ours=False)
     judged = signed_subject.judge(path, question)

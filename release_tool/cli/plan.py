@@ -46,6 +46,10 @@ def command(
     """Print the resolved plan and where each value came from.
 
     For credentials it prints the names that won, never a value. Missing ones end in exit 4.
+
+    \b
+    Resolved:  release-tool plan --env dev --version 0.5.0
+    Schema:    release-tool plan --schema
     """
     if schema:
         print(json.dumps(release_file.schema(), indent=2, ensure_ascii=False), file=session.out)

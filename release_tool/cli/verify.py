@@ -47,6 +47,10 @@ def command(
     From the bytes alone, on any host: every page and file by its hash, the seal both ways, all
     code inside, the signature with its chain and timestamp, the flat copies against the app.
     Exits 6 when anything fails; what was not asked and what nothing protects is named.
+
+    \b
+    An app:      release-tool verify Darkbloom.app --team-id SLDQ2GJ6TL
+    A rehearsal: release-tool verify bundle.tar.gz --trust dist/rehearsal/environment/trust.pem
     """
     if team_id is not None and not team_id.strip():
         raise errors.UsageError("--team-id is empty")

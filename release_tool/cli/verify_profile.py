@@ -63,6 +63,10 @@ def command(
 
     Checks who signed it, its kind and its expiry; the team, the app, access groups and the signing
     certificate as asked. Takes DER, PEM or base64 text. Exits 6 when it must not be used.
+
+    \b
+    release-tool verify-profile my.provisionprofile --team-id SLDQ2GJ6TL
+    release-tool verify-profile --base64-env PROVISIONING_PROFILE_BASE64 --json
     """
     _refuse_empty(("--team-id", team_id), ("--bundle-id", bundle_id), *_each(access_group))
     session = ctx.obj if isinstance(ctx.obj, Session) else Session({})
