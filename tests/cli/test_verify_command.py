@@ -1,0 +1,190 @@
+"""`verify` and `inspect` from the command line."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from release_tool.cli.main import invoke
+from release_tool.cli.session import Session
+from release_tool.files import archive_writer
+from tests import signed_release
+from tests.signed_release import APP, MAIN, TEAM
+
+
+def run(*arguments: str | Path) -> tuple[int, str]:
+    out, err = io.StringIO(), io.StringIO()
+    code = invoke([str(item) for item in arguments], Session({}, out=out, err=err))
+    assert "Traceback" not in err.getvalue()
+    return code, out.getvalue() + err.getvalue()
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    path = tmp_path / "darkbloom-bundle-macos-arm64.tar.gz"
+    path.write_bytes(signed_release.made().archive)
+    return path
+
+
+@pytest.fixture
+def trust(tmp_path: Path) -> Path:
+    path = tmp_path / "roots.pem"
+    path.write_bytes(signed_release.made().trust_pem)
+    return path
+
+
+def test_our_archive_holds_under_its_root_only(archive: Path, trust: Path) -> None:
+    """The archive passes with the run's root and is refused without it."""
+    code, text = run("verify", archive, "--trust", trust, "--team-id", TEAM)
+    assert code == 0, text
+    assert text.startswith(f"{archive.name}: holds")
+    assert "byte for byte what this tool writes" in text
+    code, text = run("verify", archive)
+    assert code == 6
+    assert text.startswith(f"{archive.name}: do not ship")
+    assert "certificate chain" in text
+    assert text.endswith("exit 6\n")
+
+
+def test_the_json_document_is_whole(archive: Path, trust: Path) -> None:
+    """`--json` has the verdict, whole digests, every code object and every check."""
+    code, text = run("verify", archive, "--trust", trust, "--json")
+    document = json.loads(text)
+    assert code == 0
+    assert document["ok"] is True
+    assert document["ours"] is True
+    assert document["kind"] == "archive"
+    assert len(document["archive"]["sha256"]) == 64
+    assert [item["identifier"] for item in document["app"]["code"]] == [
+        signed_release.BUNDLE_ID,
+        signed_release.ENCLAVE_ID,
+    ]
+    outcomes = {check["outcome"] for check in document["checks"]}
+    assert outcomes == {"passed", "not_checked"}
+    assert [check["name"] for check in document["checks"] if check["outcome"] == "not_checked"] == [
+        "team"
+    ]
+
+
+def test_another_team_is_refused(archive: Path, trust: Path) -> None:
+    """`--team-id` is compared with every code object."""
+    code, text = run("verify", archive, "--trust", trust, "--team-id", "OTHERTEAM1")
+    assert code == 6
+    assert "expected OTHERTEAM1" in text
+    assert run("verify", archive, "--team-id", " ")[0] == 2
+
+
+def test_every_changed_byte_of_the_archive_is_refused(tmp_path: Path, trust: Path) -> None:
+    """The gzip header and trailer whole, and bytes throughout: each change ends in 6."""
+    content = signed_release.made().archive
+    chosen = {*range(12), *range(len(content) - 12, len(content))}
+    chosen |= set(range(12, len(content), len(content) // 500))
+    path = tmp_path / "changed.tar.gz"
+    for position in sorted(chosen):
+        changed = bytearray(content)
+        changed[position] ^= 1 + position % 255
+        path.write_bytes(changed)
+        code, _ = run("verify", path, "--trust", trust)
+        assert code == 6, position
+    for changed in (bytearray(content[:-1]), bytearray(content + b"\0")):
+        path.write_bytes(changed)
+        assert run("verify", path, "--trust", trust)[0] == 6
+
+
+def test_an_archive_of_another_writer_is_foreign(tmp_path: Path, trust: Path) -> None:
+    """Other compression of the same release is refused as ours and holds as foreign."""
+    import gzip
+
+    content = gzip.compress(gzip.decompress(signed_release.made().archive))
+    path = tmp_path / "other.tar.gz"
+    path.write_bytes(content)
+    code, text = run("verify", path, "--trust", trust)
+    assert code == 6
+    assert "--foreign" in text
+    code, text = run("verify", path, "--trust", trust, "--foreign")
+    assert code == 0, text
+    assert "unprotected" in text
+
+
+def test_an_unpacked_release_and_its_app_hold(tmp_path: Path, trust: Path) -> None:
+    """The folder, the app in it and a lone executable are each judged as what they are."""
+    root = signed_release.made().write(tmp_path / "unpacked")
+    assert run("verify", root, "--trust", trust)[0] == 0
+    code, text = run("verify", root / APP, "--trust", trust, "--ours")
+    assert code == 0, text
+    code, text = run("verify", root / "bin" / "darkbloom", "--trust", trust)
+    assert code == 0
+    assert "bound to a bundle" in text
+    (root / APP / MAIN).chmod(0o755)
+    changed = bytearray((root / APP / MAIN).read_bytes())
+    changed[5000] ^= 1
+    (root / APP / MAIN).write_bytes(changed)
+    code, text = run("verify", root, "--trust", trust)
+    assert code == 6
+    assert f"{APP}/{MAIN}" in text
+
+
+def test_what_is_none_of_the_kinds_is_refused(tmp_path: Path) -> None:
+    """Text, an empty folder, a truncated Mach-O and a gzip of nothing end in 6, one line each."""
+    (tmp_path / "text").write_bytes(b"hello")
+    (tmp_path / "empty").write_bytes(b"")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "code").write_bytes(bytes.fromhex("cffaedfe0c000001"))
+    (tmp_path / "zipped").write_bytes(bytes.fromhex("1f8b08000000000000ff03000000000000000000"))
+    for name in ("text", "empty", "folder", "code", "zipped"):
+        code, text = run("verify", tmp_path / name)
+        assert code == 6, text
+    assert run("verify", tmp_path / "missing")[0] == 2
+    assert run("verify", tmp_path / "text", "--trust", tmp_path / "text")[0] == 6
+
+
+def test_real_profiles_come_out_as_told(real_data: Path) -> None:
+    """The real profiles are told apart: Developer ID holds, everything else is refused."""
+    for path in sorted((real_data / "profiles").iterdir()):
+        code, text = run("verify", path)
+        assert code == (0 if path.name.startswith("developer-id") else 6), text
+
+
+def test_inspect_shows_what_a_signature_holds(archive: Path, tmp_path: Path) -> None:
+    """Every kind is shown, without a verdict and without trust."""
+    code, text = run("inspect", archive)
+    assert code == 0
+    for part in ("io.darkbloom.enclave", "identifier", "cdhash", "runtime", "bin/darkbloom"):
+        assert part in text
+    root = signed_release.made().write(tmp_path / "unpacked")
+    code, text = run("inspect", root / "bin" / "darkbloom", "--json")
+    document = json.loads(text)
+    assert document["code"][0]["entitlements"] == signed_release.CLAIMS
+    code, text = run("inspect", root / APP / "Contents" / "embedded.provisionprofile")
+    assert code == 0
+    assert "keychain-access-groups" in text
+
+
+def test_neither_command_loads_pydantic() -> None:
+    """Verifying needs none of the heavy libraries of a run."""
+    program = (
+        "import sys; import release_tool.cli.verify, release_tool.cli.inspect;"
+        "print([m for m in ('pydantic', 'rich', 'boto3', 'requests') if m in sys.modules])"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "[]"
+
+
+def test_a_release_that_lacks_the_flat_main_executable_is_refused(
+    tmp_path: Path, trust: Path
+) -> None:
+    """The coordinator and the installer start from `bin/darkbloom`."""
+    root = signed_release.made().write(tmp_path / "unpacked")
+    (root / "bin" / "darkbloom").unlink()
+    packed = tmp_path / "packed.tar.gz"
+    archive_writer.pack(root, packed, date=signed_release.DATE)
+    code, text = run("verify", packed, "--trust", trust)
+    assert code == 6
+    assert "flat copies" in text
