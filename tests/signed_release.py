@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import plistlib
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -147,7 +147,12 @@ def sign(
     claims: dict[str, object] | None = None,
     enclave_claims: dict[str, object] | None = None,
     adhoc: bool = False,
+    timestamped: bool = True,
 ) -> None:
+    """Sign the app in place, as the stage does."""
+    authority = None if adhoc else signing_authority()
+    if authority is not None and not timestamped:
+        authority = replace(authority, timestamp=None)
     portable_signer.sign_app(
         app,
         main=Executable(
@@ -160,7 +165,7 @@ def sign(
                 entitlements=plistlib.dumps(enclave_claims or ENCLAVE_CLAIMS),
             )
         ],
-        authority=None if adhoc else signing_authority(),
+        authority=authority,
     )
 
 

@@ -251,6 +251,15 @@ def _nested_file(bundle: _Bundle, path: str, judge: Judge) -> CodeReport:
             "nested code", subject=bundle.named(path), expected="a file", observed="a link"
         )
         return CodeReport(checks=(observed,), slices=())
+    if not code_resources.is_code(content):
+        detached = checks.failed(
+            "nested code",
+            subject=bundle.named(path),
+            expected="a signature inside the file",
+            observed="no Mach-O; its signature lies in extended attributes, if anywhere",
+            hint="extended attributes do not survive archives: seal it as data",
+        )
+        return CodeReport(checks=(detached,), slices=())
     return verification.verify(content, judge=judge, path=bundle.named(path))
 
 

@@ -22,7 +22,7 @@ from release_tool.apple import (
 from release_tool.apple.checks import Check
 from release_tool.apple.facts import BundleFacts, BundleReport
 from release_tool.apple.policy import Grants
-from release_tool.apple.tree import BundleTree, Subtree, TreeEntry
+from release_tool.apple.tree import BundleTree, Remembered, Subtree, TreeEntry
 from release_tool.apple.verification import Judge
 
 FLAT = "bin"
@@ -58,6 +58,7 @@ def verify(
         judge: trust, time, and whether to judge as our own writer's work.
         flat_copies: the names that `bin/` must hold; None where any will do.
     """
+    tree = Remembered(tree)
     entries = tree.entries()
     name = app_name(entries)
     if name is None:
@@ -81,12 +82,24 @@ def verify_app(tree: BundleTree, *, judge: Judge, path: str) -> BundleReport:
         judge: trust, time, and whether to judge as our own writer's work.
         path: how checks name the app.
     """
-    report = bundle.verify(tree, judge=judge, path=path)
+    report = bundle.verify(Remembered(tree), judge=judge, path=path)
     if report.facts is None:
         return report
     grants, profile_checks = read_profile(report.facts, judge=judge)
-    found = (*report.checks, *profile_checks, *policy.launch(report.facts, grants))
-    return replace(report, checks=found)
+    found = [*report.checks, *profile_checks, *policy.launch(report.facts, grants)]
+    if judge.strict:
+        found += _unstamped(report.facts)
+    return replace(report, checks=tuple(found))
+
+
+def _unstamped(facts: BundleFacts) -> Iterator[Check]:
+    """A timestamp can be taken off without breaking a signature; ours always have one."""
+    for report in facts.code.values():
+        for item in report.slices:
+            if item.certificates and item.signed_at is None:
+                yield checks.failed(
+                    "timestamped", subject=item.path, expected="a timestamp", observed="none"
+                )
 
 
 def read_profile(facts: BundleFacts, *, judge: Judge) -> tuple[Grants | None, list[Check]]:

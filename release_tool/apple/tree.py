@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from release_tool import errors
@@ -111,6 +111,32 @@ class Subtree:
 
     def _whole(self, path: str) -> str:
         return f"{self.prefix}/{path}" if self.prefix else path
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """A tree that lists and digests each file once: one judgement asks for the same again."""
+
+    tree: BundleTree
+    _listing: list[Sequence[TreeEntry]] = field(default_factory=list, repr=False)
+    _digests: dict[tuple[str, str], bytes] = field(default_factory=dict, repr=False)
+
+    def entries(self) -> Sequence[TreeEntry]:
+        if not self._listing:
+            self._listing.append(self.tree.entries())
+        return self._listing[0]
+
+    def read(self, path: str) -> bytes:
+        return self.tree.read(path)
+
+    def head(self, path: str, count: int) -> bytes:
+        return self.tree.head(path, count)
+
+    def digest(self, path: str, algorithm: str) -> bytes:
+        key = (path, algorithm)
+        if key not in self._digests:
+            self._digests[key] = self.tree.digest(path, algorithm)
+        return self._digests[key]
 
 
 def in_memory(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from release_tool import errors
 from release_tool.apple import certificates, entitlements
 from release_tool.apple.facts import CodeFacts
 from release_tool.apple.provisioning_profile import KIND_NAMES, Profile
@@ -36,12 +37,26 @@ def command(session: Session, path: Path, *, as_json: bool) -> int:
     """
     question = Question(trust=certificates.apple_trust(), ours=False)
     judged = signed_subject.judge(path, question)
+    _require_readable(judged)
     if as_json:
         text = json.dumps(signed_subject.document(judged), ensure_ascii=False, indent=2)
     else:
         text = "\n".join(_lines(judged))
     print(text, file=session.out)
     return 0
+
+
+def _require_readable(judged: Judged) -> None:
+    """Refuse what held nothing to show; a signature that merely does not hold is shown."""
+    if judged.code or judged.profile is not None:
+        return
+    reason = next((check for check in judged.checks if check.outcome == "failed"), None)
+    raise errors.FormatError(
+        "holds no signature that can be read",
+        subject=judged.name,
+        expected=reason.expected if reason else "",
+        observed=reason.observed if reason else "",
+    )
 
 
 def _lines(judged: Judged) -> Iterator[str]:

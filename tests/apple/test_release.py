@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
+from hypothesis import given
+from hypothesis import strategies as st
 
 from release_tool.apple import (
     certificates,
     checks,
     cms,
     cms_normal_form,
+    code_resources,
     der,
     macho,
     policy,
@@ -24,7 +27,7 @@ from release_tool.apple import (
 from release_tool.apple.checks import Check
 from release_tool.apple.facts import BundleFacts
 from release_tool.apple.policy import Meant, MeantCode
-from release_tool.apple.tree import in_memory
+from release_tool.apple.tree import Subtree, in_memory
 from release_tool.apple.verification import BundleFiles
 from release_tool.files.tree import DiskTree
 from release_tool.rehearsal import certificate_parts
@@ -383,6 +386,52 @@ def test_a_seal_that_names_other_nested_code_is_refused(tmp_path: Path) -> None:
     assert [(check.name, check.subject) for check in found] == [
         ("nested cdhash", f"{APP}/{ENCLAVE}")
     ]
+
+
+def test_a_release_without_timestamps_is_not_ours(tmp_path: Path) -> None:
+    """A timestamp that was left out or taken off is refused in our own work."""
+    app = signed_release.assemble(tmp_path)
+    signed_release.sign(app, timestamped=False)
+    made = signed_release.made()
+    tree = DiskTree(app)
+    found = failed(release.verify_app(tree, judge=made.judge(), path=APP).checks)
+    assert {check.name for check in found} == {"timestamped"}
+    report = release.verify_app(tree, judge=made.judge(strict=False), path=APP)
+    assert failed(report.checks) == []
+    assert "timestamp" in {check.name for check in report.checks if check.outcome == "unprotected"}
+
+
+def test_code_signed_in_extended_attributes_is_refused() -> None:
+    """A seal that names a data file as signed code cannot be proved after transport."""
+    made = signed_release.made()
+    contents = Subtree(tree=made.tree(), prefix=f"{APP}/Contents")
+    nested = code_resources.NestedCode(cdhash=bytes(20), requirement_text="always")
+    main, library = MAIN.removeprefix("Contents/"), METALLIB.removeprefix("Contents/")
+    enclave = ENCLAVE.removeprefix("Contents/")
+    seal = code_resources.build(contents, {library: nested, enclave: nested}, main_executable=main)
+    found = judged({SEAL: seal}, strict=False)
+    assert any(
+        check.subject == f"{APP}/{METALLIB}" and "extended attributes" in check.observed
+        for check in found
+    )
+
+
+@given(
+    path=st.sampled_from(FILES[:6]),
+    cut=st.integers(0, 80_000),
+    splice=st.binary(max_size=40),
+    keep=st.booleans(),
+)
+def test_no_wreck_escapes_as_another_error(path: str, cut: int, splice: bytes, keep: bool) -> None:
+    """A file cut, or overwritten in the middle, is judged to the end in both modes."""
+    made = signed_release.made()
+    content = made.files[path]
+    at = cut % (len(content) + 1)
+    changed = content[:at] + splice + (content[at + len(splice) :] if keep else b"")
+    for strict in (True, False):
+        report = release.verify(made.tree({path: changed}), judge=made.judge(strict=strict))
+        if strict:
+            assert changed == content or failed(report.checks)
 
 
 @pytest.mark.parametrize(
