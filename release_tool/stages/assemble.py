@@ -87,7 +87,6 @@ def run(
             layout.require()
         files = _sealed(scratch / ROOT)
         workspace.place(scratch / ROOT, ROOT)
-    reporter.note(_summary(plan, files))
     return AssembledBundle(
         root=ROOT,
         app=layout.app.name,
@@ -293,11 +292,6 @@ def _sealed(root: Path) -> tuple[SealedFile, ...]:
         for entry in tree.entries()
         if entry.kind == "file"
     )
-
-
-def _summary(plan: ReleasePlan, files: tuple[SealedFile, ...]) -> str:
-    size = sum(file.size for file in files) / 1e6
-    return f"{plan.product.name}.app, {size:.1f} MB, minos at most {plan.product.minimum_macos}"
 
 
 def _json(value: dict[str, object] | None) -> dict[str, JsonValue] | None:

@@ -110,7 +110,6 @@ def run(
         judge = Judge(trust=trust, now=clock(), strict=plan.environment.signer == "portable")
         value = _read_back(plan, assembled, made, code, judge=judge, certificate=certificate)
         workspace.place(made, OUTPUT)
-    reporter.note(_told(value))
     return value
 
 
@@ -295,12 +294,3 @@ def _json_value(value: object) -> JsonValue:
     if isinstance(value, list | tuple):
         return [_json_value(inner) for inner in value]
     return value if isinstance(value, str | bool | int | float) else str(value)
-
-
-def _told(value: SignedBundle) -> str:
-    main = next(one for one in value.code if one.path == value.app)
-    stamped = "timestamped" if all(one.signed_at for one in value.code) else "not timestamped"
-    return (
-        f"{len(value.code)} code objects, cdhash {main.cdhash[:12]}, {stamped},"
-        f" sealed {value.sealed_files} files"
-    )
