@@ -10,8 +10,6 @@ import plistlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import JsonValue
-
 from release_tool import errors, values
 from release_tool.apple import checks, macho
 from release_tool.apple.checks import Check
@@ -21,8 +19,8 @@ from release_tool.files.workspace import Workspace
 from release_tool.plan import Executable, ReleasePlan
 from release_tool.progress import Reporter, task
 from release_tool.services import executable_version, wheels
-from release_tool.stages import build_output, findings, role_entitlements
-from release_tool.values import AssembledBundle, BuiltBinary, SealedFile, VerifiedProfile
+from release_tool.stages import build_output, findings, listing, role_entitlements
+from release_tool.values import AssembledBundle, BuiltBinary, VerifiedProfile
 
 READS = (
     "version",
@@ -85,7 +83,7 @@ def run(
         if metallib is None:
             layout.metallib(_fetch(plan, cache, environ, reporter), reporter)
             layout.require()
-        files = _sealed(scratch / ROOT)
+        files = listing.sealed_files(scratch / ROOT)
         workspace.place(scratch / ROOT, ROOT)
     return AssembledBundle(
         root=ROOT,
@@ -96,7 +94,10 @@ def run(
         binaries=tuple(layout.binaries),
         metallib_sha256=layout.metallib_sha256,
         metallib_origin=_origin(plan, layout.metallib_sha256),
-        entitlements={name: _json(value) for name, value in claimed.items()},
+        entitlements={
+            name: None if value is None else listing.json_dictionary(value)
+            for name, value in claimed.items()
+        },
     )
 
 
@@ -278,31 +279,3 @@ def _fetch(plan: ReleasePlan, cache: Path, environ: Mapping[str, str], reporter:
 def _origin(plan: ReleasePlan, sha256: str) -> str:
     pin = plan.bundle.metallib
     return f"{pin.package} {pin.version}" if sha256 == pin.sha256 else "a given file"
-
-
-def _sealed(root: Path) -> tuple[SealedFile, ...]:
-    tree = DiskTree(root)
-    return tuple(
-        SealedFile(
-            path=entry.path,
-            mode=entry.mode,
-            size=entry.size,
-            sha256=tree.digest(entry.path, "sha256").hex(),
-        )
-        for entry in tree.entries()
-        if entry.kind == "file"
-    )
-
-
-def _json(value: dict[str, object] | None) -> dict[str, JsonValue] | None:
-    return None if value is None else {key: _json_value(inner) for key, inner in value.items()}
-
-
-def _json_value(value: object) -> JsonValue:
-    if isinstance(value, dict):
-        return {str(key): _json_value(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_json_value(inner) for inner in value]
-    if isinstance(value, str | bool | int):
-        return value
-    raise errors.FormatError("an entitlement is no text, number or list", observed=str(value)[:80])

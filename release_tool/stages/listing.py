@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+
+from pydantic import JsonValue
 
 from release_tool.files.tree import DiskTree
 from release_tool.values import SealedFile
@@ -32,3 +35,16 @@ def sealed_files(root: Path) -> tuple[SealedFile, ...]:
         for entry in tree.entries()
         if entry.kind != "directory"
     )
+
+
+def json_dictionary(found: Mapping[str, object]) -> dict[str, JsonValue]:
+    """A property list's dictionary as JSON; a date or data, which no entitlement has, as text."""
+    return {str(key): _json(value) for key, value in found.items()}
+
+
+def _json(value: object) -> JsonValue:
+    if isinstance(value, Mapping):
+        return json_dictionary(value)
+    if isinstance(value, list | tuple):
+        return [_json(inner) for inner in value]
+    return value if isinstance(value, str | bool | int | float) else str(value)

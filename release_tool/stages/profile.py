@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from pydantic import JsonValue
-
 from release_tool.apple import armor, certificates, checks, profile_policy, provisioning_profile
 from release_tool.files import atomic, hashing
 from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter
-from release_tool.stages import findings
+from release_tool.stages import findings, listing
 from release_tool.values import CheckOutcome, VerifiedProfile
 
 READS = ("product.team_id", "product.bundle_id", "product.access_groups", "profile")
@@ -65,7 +63,7 @@ def run(
         days_left=days if days is not None else -1,
         app_ids=found.app_ids,
         access_groups=found.access_groups,
-        entitlements={key: _json(value) for key, value in found.entitlements.items()},
+        entitlements=listing.json_dictionary(found.entitlements),
         certificates=tuple(certificates.fingerprint(one) for one in found.certificates),
         checks=tuple(CheckOutcome.model_validate(check.as_json()) for check in judged),
     )
@@ -97,12 +95,3 @@ def judge(
         judged, f'the provisioning profile "{found.name}" does not authorize this release'
     )
     return judged
-
-
-def _json(value: object) -> JsonValue:
-    """A property list's value as JSON; a date or data as text."""
-    if isinstance(value, dict):
-        return {str(key): _json(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_json(inner) for inner in value]
-    return value if isinstance(value, str | bool | int | float) else str(value)

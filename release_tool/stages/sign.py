@@ -278,19 +278,9 @@ def _object(facts: CodeFacts, path: str) -> CodeObject:
         cdhash=facts.cdhash,
         code_directory_sha256=facts.full_digest,
         flags=facts.flags,
-        entitlements=None if facts.entitlements is None else _json(facts.entitlements),
+        entitlements=None
+        if facts.entitlements is None
+        else listing.json_dictionary(facts.entitlements),
         requirement=facts.requirement_text,
         signed_at=facts.signed_at.isoformat() if facts.signed_at else "",
     )
-
-
-def _json(values: Mapping[str, object]) -> dict[str, JsonValue]:
-    return {key: _json_value(value) for key, value in values.items()}
-
-
-def _json_value(value: object) -> JsonValue:
-    if isinstance(value, Mapping):
-        return _json(value)
-    if isinstance(value, list | tuple):
-        return [_json_value(inner) for inner in value]
-    return value if isinstance(value, str | bool | int | float) else str(value)
