@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
+from zlib_ng import zlib_ng
+
 from release_tool import errors
 from release_tool.files import atomic
 from release_tool.files.archive_reader import LIMITS, ArchiveReader, Limits, Unpacked
@@ -18,7 +20,10 @@ from release_tool.files.archive_writer import ArchiveWriter
 from release_tool.files.members import Member, shown
 from release_tool.progress import Reporter, Silent, task
 
-_HINT = "do not ship it; archive again"
+_HINT = (
+    "do not ship it; if another release of this tool packed it, verify it with that one "
+    f"(zlib-ng {zlib_ng.ZLIBNG_RUNTIME_VERSION} here)"
+)
 
 
 def require_canonical(

@@ -117,6 +117,17 @@ def test_the_bytes_do_not_depend_on_threads(
     assert archive_writer.pack(tmp_path / "in", tmp_path / "2.tar.gz", date=DATE) == usual
 
 
+def test_the_bytes_do_not_depend_on_the_host(tmp_path: Path) -> None:
+    """A fixed tree gives this digest on every processor, system and Python."""
+    _large(tmp_path / "in")
+    (tmp_path / "in" / "bin" / "copy").chmod(0o755)
+    text = " ".join(f"{number} {number * number % 9973}" for number in range(300_000))
+    (tmp_path / "in" / "text").write_text(text)
+    packed = archive_writer.pack(tmp_path / "in", tmp_path / "a.tar.gz", date=DATE)
+    assert packed.tar_sha256 == "453cc973428db29b16ac868c2af4e85eee5cb52fffda1e25d732e0fafcec7554"
+    assert packed.sha256 == "a1ef6039dc604786b9e525ba840a93b533d6d9704ba68fc15398f4c3fc890269"
+
+
 def test_copies_are_members_of_their_own(tmp_path: Path) -> None:
     """A copy is packed from its original's file, with the folders above it."""
     (tmp_path / "in").mkdir()

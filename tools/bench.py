@@ -1,0 +1,187 @@
+"""Ratios against the shell pipeline, each from one run: paired, alternating, medians.
+
+1. Archive and digest of a 250 MB bundle with the real Metal library, against `tar czf` and
+   `shasum -a 256`. The aim: 4 times faster at no more than 2 % larger.
+2. `release-tool verify-profile`, as a whole process, against `openssl cms -verify` and a Python
+   that reads the plist. The aim: within 2 times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import ssl
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from release_tool import data
+from release_tool.apple import certificates
+from release_tool.rehearsal import profiles
+from release_tool.rehearsal.authority import Authority
+from release_tool.services import wheels
+
+ROOT = Path(__file__).resolve().parent.parent
+REAL_PROFILE = ROOT.parent / "shared/realdata/profiles/developer-id-2026.provisionprofile"
+TOTAL_BYTES = 250_000_000
+DATE = 1_780_000_000
+TEAM = "SLDQ2GJ6TL"
+PACK = (
+    "import sys; from pathlib import Path; from release_tool.files import archive_writer;"
+    "print(archive_writer.pack(Path(sys.argv[1]), Path(sys.argv[2]), date=int(sys.argv[3])).sha256)"
+)
+READ_PLIST = "import plistlib, sys; plistlib.load(open(sys.argv[1], 'rb'))"
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Seconds of both sides, run by run."""
+
+    theirs: Sequence[float]
+    ours: Sequence[float]
+
+    @property
+    def ratio(self) -> float:
+        """The median of theirs over ours, pair by pair."""
+        return statistics.median(
+            theirs / ours for theirs, ours in zip(self.theirs, self.ours, strict=True)
+        )
+
+    def seconds(self) -> str:
+        theirs, ours = statistics.median(self.theirs), statistics.median(self.ours)
+        return f"{theirs:.3f} s, ours {ours:.3f} s"
+
+
+def main() -> None:
+    """Run both comparisons."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--pairs", type=int, default=5, help="runs of the archive comparison")
+    parser.add_argument("--profile-pairs", type=int, default=30, help="of the other")
+    wanted = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        archive(Path(folder), wanted.pairs)
+        verify_profile(Path(folder), wanted.profile_pairs)
+
+
+def archive(folder: Path, pairs: int) -> None:
+    """Pack and hash, against tar and shasum."""
+    bundle = make_bundle(folder / "bundle")
+    size = sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file())
+    theirs, ours = folder / "theirs.tar.gz", folder / "ours.tar.gz"
+
+    def shell() -> None:
+        run(["tar", "czf", str(theirs), "-C", str(bundle), "."])
+        run(["shasum", "-a", "256", str(theirs)])
+
+    def tool() -> None:
+        run([sys.executable, "-c", PACK, str(bundle), str(ours), str(DATE)])
+
+    found = alternate(shell, tool, pairs)
+    growth = ours.stat().st_size / theirs.stat().st_size - 1
+    print(f"archive + hash, {size / 1e6:.0f} MB, {os.cpu_count()} processors")
+    print(f"  tar czf + shasum -a 256  {found.seconds()}")
+    print(f"  {found.ratio:.1f} times faster (aim 4), size {growth:+.2%} (aim at most +2 %)")
+
+
+def make_bundle(root: Path) -> Path:
+    """A release's layout: the pinned Metal library and real machine code, each twice."""
+    pin = yaml.safe_load(data.release_file().read_text())["bundle"]["metallib"]
+    wanted = wheels.WheelFile(
+        package=pin["package"],
+        version=pin["version"],
+        platform=pin["wheel_platform"],
+        wheel_sha256=pin["wheel_sha256"],
+        member=pin["member"],
+        sha256=pin["sha256"],
+    )
+    environ = dict(os.environ)
+    metallib = wheels.fetch(wanted, cache=wheels.cache_folder(environ), environ=environ)
+    code = machine_code((TOTAL_BYTES - 2 * metallib.stat().st_size) // 2)
+    for place in (root / "bin", root / "Darkbloom.app" / "Contents" / "MacOS"):
+        place.mkdir(parents=True)
+        shutil.copyfile(metallib, place / "mlx.metallib")
+        (place / "darkbloom").write_bytes(code)
+        (place / "darkbloom").chmod(0o755)
+    return root
+
+
+def machine_code(size: int) -> bytes:
+    """Compiled code out of this environment's packages: it compresses as an executable does."""
+    found = bytearray()
+    folder = Path(yaml.__file__).resolve().parent.parent
+    for path in sorted(folder.rglob("*.so*"), key=lambda path: path.name):
+        found += path.read_bytes()
+        if len(found) >= size:
+            return bytes(found[:size])
+    sys.exit(f"the packages of this environment hold only {len(found)} bytes of code")
+
+
+def verify_profile(folder: Path, pairs: int) -> None:
+    """The whole command, against openssl and a plist parse."""
+    if shutil.which("openssl") is None:
+        print("verify-profile: not measured, there is no openssl here")
+        return
+    profile, roots, trust = profile_to_verify(folder)
+    plist = folder / "profile.plist"
+    script = Path(sys.executable).with_name("release-tool")
+    program = [str(script)] if script.exists() else [sys.executable, "-m", "release_tool"]
+
+    def shell() -> None:
+        cms = ["openssl", "cms", "-verify", "-inform", "DER", "-in", str(profile)]
+        run([*cms, "-CAfile", str(roots), "-purpose", "any", "-no_check_time", "-out", str(plist)])
+        run([sys.executable, "-c", READ_PLIST, str(plist)])
+
+    def tool() -> None:
+        run([*program, "verify-profile", str(profile), *trust])
+
+    found = alternate(shell, tool, pairs)
+    kind = "a real profile" if profile == REAL_PROFILE else "a look-alike profile"
+    print(f"verify-profile, whole process, {kind}")
+    print(f"  openssl cms -verify + plist parse in Python  {found.seconds()}")
+    print(f"  takes {1 / found.ratio:.2f} times as long (aim 2)")
+
+
+def profile_to_verify(folder: Path) -> tuple[Path, Path, list[str]]:
+    """A profile, its roots in PEM, and the flags that make us trust them."""
+    roots = folder / "roots.pem"
+    if REAL_PROFILE.exists():
+        pinned = certificates.apple_trust().roots
+        roots.write_text("".join(ssl.DER_cert_to_PEM_cert(root.der) for root in pinned))
+        return REAL_PROFILE, roots, []
+    authority = Authority.create(TEAM)
+    roots.write_bytes(authority.trust_pem())
+    path = folder / "profile.provisionprofile"
+    wish = profiles.Wish(team_id=TEAM, bundle_id="io.darkbloom.provider")
+    path.write_bytes(profiles.make(authority, wish))
+    return path, roots, ["--trust", str(roots)]
+
+
+def alternate(theirs: Callable[[], None], ours: Callable[[], None], pairs: int) -> Pairs:
+    """Run both in turn, so that whatever else the host does hits both; the first pair warms up."""
+    times: dict[Callable[[], None], list[float]] = {theirs: [], ours: []}
+    for number in range(pairs + 1):
+        for side, seconds in times.items():
+            started = time.perf_counter()
+            side()
+            if number:
+                seconds.append(time.perf_counter() - started)
+    return Pairs(theirs=times[theirs], ours=times[ours])
+
+
+def run(command: Sequence[str]) -> None:
+    """Run a command that must succeed."""
+    done = subprocess.run(command, capture_output=True, check=False)
+    if done.returncode != 0:
+        sys.exit(f"{command[0]} failed: {done.stderr.decode(errors='replace')[:500]}")
+
+
+if __name__ == "__main__":
+    main()
