@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from release_tool.apple import checks
+from release_tool.cli import check_lines
 from release_tool.cli.main import invoke
 from release_tool.cli.session import Session
 from release_tool.files import archive_writer
@@ -163,6 +165,32 @@ def test_inspect_shows_what_a_signature_holds(archive: Path, tmp_path: Path) -> 
     code, text = run("inspect", root / APP / "Contents" / "embedded.provisionprofile")
     assert code == 0
     assert "keychain-access-groups" in text
+
+
+def test_inspect_refuses_what_holds_no_signature(tmp_path: Path) -> None:
+    """A truncated Mach-O has nothing to show: exit 6 with the reason."""
+    (tmp_path / "code").write_bytes(bytes.fromhex("cffaedfe0c000001"))
+    code, text = run("inspect", tmp_path / "code")
+    assert code == 6
+    assert "holds no signature that can be read" in text
+
+
+def test_lines_fit_and_put_failures_first() -> None:
+    """Failures come first with both sides, digests are cut, like findings share a line."""
+    found = [
+        checks.passed("page hashes", "4 pages", subject="a (arm64)"),
+        checks.passed("signature", "holds", subject="a (x86_64)"),
+        checks.unprotected("padding", "9 zero bytes", subject="a"),
+        checks.unprotected("padding", "9 zero bytes", subject="b"),
+        checks.not_checked("team", "name it with --team-id"),
+        checks.failed("sealed file", subject="c", expected="0" * 64, observed="missing"),
+    ]
+    assert list(check_lines.lines(found)) == [
+        "  failed       sealed file  c: expected 000000000000, missing",
+        "  passed       a  page hashes, signature",
+        "  unprotected  padding  2 objects: 9 zero bytes",
+        "  not checked  team  name it with --team-id",
+    ]
 
 
 def test_neither_command_loads_pydantic() -> None:
