@@ -8,7 +8,6 @@ Source: the GGUF specification, and llama.cpp's `convert_hf_to_gguf.py` for the 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import tempfile
@@ -109,16 +108,6 @@ def convert(gguf: Path, folder: Path) -> None:
     for name, content in {"config.json": config, **files}.items():
         text = json.dumps(content, ensure_ascii=False, indent=1)
         (folder / name).write_text(text + "\n", encoding="utf-8")
-
-
-def digest(folder: Path) -> str:
-    """SHA-256 over the names and digests of a model's files, in the order of their names."""
-    lines = [
-        f"{hashing.sha256_of(path)}  {path.relative_to(folder).as_posix()}\n"
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    ]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def import_mlx() -> Any:  # noqa: ANN401 - mlx has no types

@@ -1,0 +1,307 @@
+"""The OpenAI-like chat interface of a provider, plain and streamed, over loopback.
+
+The standard library's client: no proxy setting of the host can lead it elsewhere, and each piece
+of an answer gets its own time. Sizes and times are bounded, whatever the provider sends.
+Source: OpenAI's reference for chat completions; the HTML standard for event streams.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from release_tool import errors
+
+# An answer of a few tokens has some hundred bytes, a chunk of a stream the same for each token.
+_MAX_BODY_BYTES = 4 * 1024 * 1024
+_MAX_LINE_BYTES = 256 * 1024
+_MAX_CHUNKS = 100_000
+_SHOWN = 200
+
+
+class AnswerError(errors.VerificationError):
+    """An answer that is none. `provider` adds how the process ended and what it logged."""
+
+    def __init__(self, message: str, *, expected: str = "", observed: str = "") -> None:
+        super().__init__(message, subject="provider", expected=expected, observed=observed[:_SHOWN])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """Where a provider listens: always loopback."""
+
+    port: int
+    host: str = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """One user's message, to be answered greedily."""
+
+    model: str
+    prompt: str
+    max_tokens: int
+
+    def body(self, *, stream: bool) -> bytes:
+        """The request's JSON."""
+        document: dict[str, Any] = {
+            "model": self.model,
+            "messages": [{"role": "user", "content": self.prompt}],
+            "max_tokens": self.max_tokens,
+            "temperature": 0,
+            "stream": stream,
+        }
+        if stream:
+            document["stream_options"] = {"include_usage": True}
+        return json.dumps(document).encode()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """What came back, and when."""
+
+    text: str
+    tokens: int
+    """`completion_tokens`; for a stream that tells none, its pieces of text."""
+    first_token_seconds: float
+    """From the request to the first text; for a plain answer, to its end."""
+    decode_seconds: float
+    """From the first text to the last; 0 for a plain answer."""
+
+    @property
+    def decode_tokens_per_second(self) -> float:
+        """The rate behind the first token; 0 where it cannot be told."""
+        if self.decode_seconds <= 0:
+            return 0.0
+        return max(self.tokens - 1, 0) / self.decode_seconds
+
+
+def health(endpoint: Endpoint, *, seconds: float) -> str | None:
+    """The version that `/health` tells, "" if it tells none; None while nothing answers."""
+    try:
+        document = _get(endpoint, "/health", seconds)
+    except AnswerError:
+        return None
+    if document.get("status") != "ok":
+        return None
+    version = document.get("version")
+    return version if isinstance(version, str) else ""
+
+
+def models(endpoint: Endpoint, *, seconds: float) -> list[str]:
+    """The ids that `/v1/models` lists.
+
+    Raises:
+        AnswerError: none, or no such list.
+    """
+    listed = _get(endpoint, "/v1/models", seconds).get("data")
+    entries = listed if isinstance(listed, list) else []
+    names = [entry.get("id") for entry in entries if isinstance(entry, dict)]
+    found = [name for name in names if isinstance(name, str) and name]
+    if not found:
+        raise AnswerError("lists no model", observed=str(listed))
+    return found
+
+
+def complete(endpoint: Endpoint, question: Question, *, seconds: float) -> Completion:
+    """One plain chat completion.
+
+    Raises:
+        AnswerError: an error status, not JSON, no text, or too late.
+    """
+    start = time.monotonic()
+    with _exchange(endpoint, "/v1/chat/completions", question.body(stream=False), seconds) as got:
+        document = _json(got.body())
+    message = _choice(document).get("message")
+    content = message.get("content") if isinstance(message, dict) else None
+    return Completion(
+        text=_required_text(content if isinstance(content, str) else ""),
+        tokens=_tokens(document),
+        first_token_seconds=time.monotonic() - start,
+        decode_seconds=0.0,
+    )
+
+
+def stream(endpoint: Endpoint, question: Question, *, seconds: float) -> Completion:
+    """One streamed chat completion.
+
+    Raises:
+        AnswerError: as `complete`; an error inside the stream, or no end mark.
+    """
+    start = time.monotonic()
+    pieces: list[str] = []
+    times: list[float] = []
+    told = 0
+    with _exchange(endpoint, "/v1/chat/completions", question.body(stream=True), seconds) as got:
+        if not got.content_type.startswith("text/event-stream"):
+            raise AnswerError(
+                "does not stream", expected="text/event-stream", observed=got.content_type
+            )
+        for document in _events(got):
+            if isinstance(document.get("usage"), dict):
+                told = _tokens(document)
+            piece = _delta(document)
+            if piece:
+                pieces.append(piece)
+                times.append(time.monotonic())
+    text = _required_text("".join(pieces))
+    return Completion(
+        text=text,
+        tokens=told or len(pieces),
+        first_token_seconds=times[0] - start,
+        decode_seconds=times[-1] - times[0],
+    )
+
+
+class _Answer:
+    """A response whose every read respects one deadline."""
+
+    def __init__(
+        self,
+        connection: http.client.HTTPConnection,
+        response: http.client.HTTPResponse,
+        deadline: float,
+    ) -> None:
+        self._connection = connection
+        self._response = response
+        self._deadline = deadline
+        self._size = 0
+
+    @property
+    def status(self) -> int:
+        return self._response.status
+
+    @property
+    def content_type(self) -> str:
+        return (self._response.getheader("Content-Type") or "").lower()
+
+    def pieces(self) -> Iterator[bytes]:
+        """The body as it arrives, until its end."""
+        while True:
+            left = self._deadline - time.monotonic()
+            if left <= 0:
+                raise AnswerError("did not end its answer in time")
+            # The response closes the socket once it is read to its end.
+            if self._connection.sock is not None:
+                self._connection.sock.settimeout(left)
+            piece = self._response.read1(64 * 1024)
+            if not piece:
+                return
+            self._size += len(piece)
+            if self._size > _MAX_BODY_BYTES:
+                raise AnswerError(f"answers with more than {_MAX_BODY_BYTES} bytes")
+            yield piece
+
+    def body(self) -> bytes:
+        return b"".join(self.pieces())
+
+    def lines(self) -> Iterator[bytes]:
+        """The lines of an event stream, which may end in CR, LF or both."""
+        rest = b""
+        for piece in self.pieces():
+            *whole, rest = (rest + piece).split(b"\n")
+            yield from (line.rstrip(b"\r") for line in whole)
+            if len(rest) > _MAX_LINE_BYTES:
+                raise AnswerError(f"streams a line of more than {_MAX_LINE_BYTES} bytes")
+        yield rest.rstrip(b"\r")
+
+
+@contextmanager
+def _exchange(
+    endpoint: Endpoint, path: str, body: bytes | None, seconds: float
+) -> Iterator[_Answer]:
+    deadline = time.monotonic() + seconds
+    connection = http.client.HTTPConnection(endpoint.host, endpoint.port, timeout=seconds)
+    headers = {"Content-Type": "application/json"} if body is not None else {}
+    try:
+        connection.request("GET" if body is None else "POST", path, body=body, headers=headers)
+        response = connection.getresponse()
+        answer = _Answer(connection, response, deadline)
+        if answer.status != http.client.OK:
+            said = answer.body()[:_SHOWN].decode("utf-8", "replace")
+            raise AnswerError(
+                f"answers {path} with an error", expected="200", observed=f"{answer.status} {said}"
+            )
+        yield answer
+    except TimeoutError as problem:
+        raise AnswerError(f"did not answer {path} within {seconds:g} s") from problem
+    except (OSError, http.client.HTTPException) as problem:
+        observed = f"{type(problem).__name__} {problem}".strip()
+        raise AnswerError(f"broke off its answer to {path}", observed=observed) from problem
+    finally:
+        connection.close()
+
+
+def _get(endpoint: Endpoint, path: str, seconds: float) -> Mapping[str, Any]:
+    with _exchange(endpoint, path, None, seconds) as got:
+        return _json(got.body())
+
+
+def _json(body: bytes) -> Mapping[str, Any]:
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError) as problem:
+        said = body[:_SHOWN].decode("utf-8", "replace")
+        raise AnswerError("does not answer in JSON", observed=said) from problem
+    if not isinstance(document, dict):
+        raise AnswerError("answers something else than an object", observed=str(document)[:_SHOWN])
+    if document.get("error"):
+        raise AnswerError("answers an error", observed=json.dumps(document["error"]))
+    return document
+
+
+def _events(answer: _Answer) -> Iterator[Mapping[str, Any]]:
+    """The documents of an event stream, up to its end mark."""
+    data: list[bytes] = []
+    count = 0
+    for line in answer.lines():
+        if line.startswith(b"data:"):
+            data.append(line[5:].removeprefix(b" "))
+        if line or not data:
+            continue
+        event, data = b"\n".join(data), []
+        if event == b"[DONE]":
+            return
+        count += 1
+        if count > _MAX_CHUNKS:
+            raise AnswerError(f"streams more than {_MAX_CHUNKS} chunks")
+        yield _json(event)
+    raise AnswerError("ended its stream without an end mark", expected="data: [DONE]")
+
+
+def _choice(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    choices = document.get("choices")
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        raise AnswerError("answers without a choice", observed=json.dumps(document))
+    choice: Mapping[str, Any] = choices[0]
+    if choice.get("finish_reason") == "error":
+        raise AnswerError("ended its answer with an error", observed=json.dumps(document))
+    return choice
+
+
+def _delta(document: Mapping[str, Any]) -> str:
+    # The last chunk may tell the usage and have no choice.
+    if document.get("choices") == [] and document.get("usage"):
+        return ""
+    delta = _choice(document).get("delta")
+    content = delta.get("content") if isinstance(delta, dict) else None
+    return content if isinstance(content, str) else ""
+
+
+def _tokens(document: Mapping[str, Any]) -> int:
+    usage = document.get("usage")
+    count = usage.get("completion_tokens") if isinstance(usage, dict) else None
+    if not isinstance(count, int) or isinstance(count, bool) or count <= 0:
+        raise AnswerError("counts no tokens", expected="completion_tokens > 0", observed=str(usage))
+    return count
+
+
+def _required_text(text: str) -> str:
+    if not text.strip():
+        raise AnswerError("answers without any text", expected="content that is not empty")
+    return text

@@ -1,0 +1,139 @@
+"""The reference: what mlx-lm, in a process of its own, answers from the same model."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pydantic
+
+from release_tool import errors
+from release_tool.services import child, reference_child
+
+_CHILD = Path(reference_child.__file__)
+_HINT = "install release-tool with its extra `smoke`"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceText:
+    """What mlx-lm generated for one prompt."""
+
+    text: str
+    tokens: int
+    first_token_seconds: float
+    decode_seconds: float
+
+    @property
+    def decode_tokens_per_second(self) -> float:
+        """The rate behind the first token; 0 where it cannot be told."""
+        if self.decode_seconds <= 0:
+            return 0.0
+        return max(self.tokens - 1, 0) / self.decode_seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """All texts, in the order of the prompts, and the mlx-lm that made them."""
+
+    version: str
+    texts: tuple[ReferenceText, ...]
+
+
+class Pending:
+    """A reference that is being generated. Made by `generating`."""
+
+    def __init__(self, running: child.Child, answer: Path, count: int) -> None:
+        self._running = running
+        self._answer = answer
+        self._count = count
+
+    def result(self, *, seconds: float) -> Reference:
+        """Wait for the texts.
+
+        Raises:
+            HostError: mlx-lm is not installed, does not load the model, dies or takes too long.
+        """
+        ending = self._running.wait(seconds)
+        if ending is None:
+            raise self._failed(f"did not end within {seconds:g} s")
+        self._running.settle()
+        try:
+            document = json.loads(self._answer.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            raise self._failed(str(ending)) from None
+        if "missing" in document:
+            raise _missing(str(document["missing"]))
+        if "failed" in document:
+            raise self._failed(str(document["failed"]))
+        return self._read(document)
+
+    def _read(self, document: object) -> Reference:
+        try:
+            found = pydantic.TypeAdapter(Reference).validate_python(document)
+        except pydantic.ValidationError as problem:
+            raise self._failed(f"{problem.error_count()} wrong fields") from problem
+        if len(found.texts) != self._count:
+            raise self._failed(f"{len(found.texts)} texts for {self._count} prompts")
+        return found
+
+    def _failed(self, observed: str) -> errors.HostError:
+        return errors.HostError(
+            "mlx-lm gives no reference here",
+            observed=observed[:300],
+            details=self._running.log,
+            hint="try the model with `python -m mlx_lm generate --model FOLDER`",
+        )
+
+
+def require() -> None:
+    """Refuse a host without mlx-lm.
+
+    Raises:
+        HostError: it is not installed.
+    """
+    if importlib.util.find_spec("mlx_lm") is None:
+        raise _missing("no module mlx_lm")
+
+
+@contextmanager
+def generating(
+    model: Path, prompts: Sequence[str], *, max_tokens: int, home: Path
+) -> Iterator[Pending]:
+    """Generate greedily with mlx-lm while the block lasts; its processes are gone afterwards.
+
+    Args:
+        model: the folder that mlx-lm loads.
+        prompts: one user's message each, put through the model's chat template.
+        max_tokens: where an answer is cut.
+        home: an existing folder, the process's whole world.
+
+    Raises:
+        HostError: mlx-lm is not installed, or no process can be started.
+    """
+    require()
+    request, answer = home / "request.json", home / "answer.json"
+    asked = {"model": str(model), "prompts": list(prompts), "max_tokens": max_tokens}
+    request.write_text(json.dumps(asked), encoding="utf-8")
+    # Offline: what is not in the model's folder must not come from somewhere else.
+    environment = {
+        **child.small_world(home),
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    command = [sys.executable, "-I", str(_CHILD), str(request), str(answer)]
+    with child.running(command, environment=environment, folder=home) as running:
+        yield Pending(running, answer, len(prompts))
+
+
+def _missing(observed: str) -> errors.HostError:
+    return errors.HostError(
+        "mlx-lm is not installed here, and the smoke run compares with it",
+        observed=observed[:300],
+        hint=_HINT,
+    )

@@ -1,0 +1,54 @@
+"""What macOS itself says about an unpacked app: codesign, spctl and stapler, in this order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from release_tool import errors
+from release_tool.plan import Environment
+from release_tool.services import codesign, gatekeeper
+
+
+def for_environment(environment: Environment) -> Callable[[Path], Mapping[str, str]]:
+    """The question to macOS that fits an environment.
+
+    Where it trusts Apple, each verdict must be good. A look-alike's app is refused by macOS, as it
+    has to be, and the verdicts are only kept. While notarization is open there is no ticket to ask
+    for.
+    """
+    asked: dict[str, Callable[[Path], str]] = {"codesign": _codesign}
+    if environment.notarization == "required":
+        asked |= {"spctl": gatekeeper.assess, "stapler": gatekeeper.validate_ticket}
+
+    def judge(app: Path) -> Mapping[str, str]:
+        return ask_all(app, asked, must_hold=environment.trust == "apple")
+
+    return judge
+
+
+def ask_all(
+    app: Path, asked: Mapping[str, Callable[[Path], str]], *, must_hold: bool
+) -> dict[str, str]:
+    """Ask every tool, and refuse for all reasons at once.
+
+    Raises:
+        VerificationError: a tool refuses the app and `must_hold`.
+        HostError: a tool is missing.
+    """
+    verdicts: dict[str, str] = {}
+    refusals: list[str] = []
+    for name, ask in asked.items():
+        try:
+            verdicts[name] = ask(app)
+        except errors.VerificationError as refusal:
+            verdicts[name] = f"refused: {'; '.join(refusal.details) or refusal.message}"[:500]
+            refusals.append(f"{name} {verdicts[name]}")
+    if refusals and must_hold:
+        raise errors.VerificationError("macOS refuses the app", subject=app.name, details=refusals)
+    return verdicts
+
+
+def _codesign(app: Path) -> str:
+    codesign.verify(app)
+    return "accepted"
