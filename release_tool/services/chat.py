@@ -191,6 +191,9 @@ class _Answer:
                 self._connection.sock.settimeout(left)
             piece = self._response.read1(64 * 1024)
             if not piece:
+                # `read1` tells of a chunked body that was cut, and not of a counted one.
+                if self._response.length:
+                    raise AnswerError("broke off its answer")
                 return
             self._size += len(piece)
             if self._size > _MAX_BODY_BYTES:

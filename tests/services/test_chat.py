@@ -1,0 +1,166 @@
+"""The chat interface, against a server that answers everything that a provider might."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from release_tool.services import chat
+from tests import scripted_server
+from tests.scripted_server import Reply, ScriptedServer
+
+QUESTION = chat.Question(model="m", prompt="Hello?", max_tokens=8)
+EVENTS = {"Content-Type": "text/event-stream; charset=utf-8"}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ScriptedServer]:
+    with scripted_server.running() as made:
+        yield made
+
+
+def endpoint(server: ScriptedServer) -> chat.Endpoint:
+    return chat.Endpoint(port=int(server.url.rpartition(":")[2]))
+
+
+def answer(text: str | None, tokens: object = 3, **other: object) -> Reply:
+    choice = {"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+    document = {"choices": [choice], "usage": {"completion_tokens": tokens}, **other}
+    return Reply(body=json.dumps(document).encode())
+
+
+def delta(text: str | None, reason: str | None = None) -> str:
+    choice = {"delta": {"content": text}, "finish_reason": reason}
+    return f"data: {json.dumps({'choices': [choice]})}\n\n"
+
+
+def test_a_plain_answer_is_read(server: ScriptedServer) -> None:
+    """Text and tokens come back, and the request asked for a greedy answer."""
+    server.says(answer("Paris."))
+    found = chat.complete(endpoint(server), QUESTION, seconds=5)
+    assert (found.text, found.tokens) == ("Paris.", 3)
+    sent = server.requests[-1]
+    assert sent.headers["content-type"] == "application/json"
+    document = json.loads(sent.body)
+    assert (document["temperature"], document["max_tokens"], document["stream"]) == (0, 8, False)
+    assert document["messages"] == [{"role": "user", "content": "Hello?"}]
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_a_stream_is_read(ending: str, server: ScriptedServer) -> None:
+    """Pieces are joined in either line ending; comments, empty deltas and the usage are no text."""
+    usage = f"data: {json.dumps({'choices': [], 'usage': {'completion_tokens': 4}})}\n\n"
+    body = ": hello\n\n" + delta("") + delta("Par") + delta("is") + delta(None, "stop") + usage
+    body += "data: [DONE]\n\n"
+    server.says(Reply(body=body.replace("\n", ending).encode(), headers=EVENTS))
+    found = chat.stream(endpoint(server), QUESTION, seconds=5)
+    assert (found.text, found.tokens) == ("Paris", 4)
+
+
+def test_a_stream_without_usage_counts_its_pieces(server: ScriptedServer) -> None:
+    """A provider that tells no usage in a stream still has told pieces."""
+    body = delta("Par") + delta("is", "stop") + "data: [DONE]\n\n"
+    server.says(Reply(body=body.encode(), headers=EVENTS))
+    assert chat.stream(endpoint(server), QUESTION, seconds=5).tokens == 2
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        (answer(""), "without any text"),
+        (answer(None), "without any text"),
+        (answer("Paris", 0), "counts no tokens"),
+        (answer("Paris", True), "counts no tokens"),
+        (answer("Paris", None), "counts no tokens"),
+        (answer("Paris", error={"message": "out of memory"}), "answers an error"),
+        (Reply(body=b"[1]"), "something else than an object"),
+        (Reply(body=b"[" * 100_000), "does not answer in JSON"),
+        (Reply(body=b'{"choices": []}'), "without a choice"),
+        (Reply(body=b'{"choices": [{"finish_reason": "error"}]}'), "with an error"),
+        (Reply(status=500, body=b"no"), "answers /v1/chat/completions with an error"),
+        (Reply(body=b"x" * (5 * 1024 * 1024)), "more than 4194304 bytes"),
+        (Reply(body=b"{}", declared=10), "broke off"),
+    ],
+)
+def test_an_answer_that_is_none_is_refused(
+    reply: Reply, expected: str, server: ScriptedServer
+) -> None:
+    """A status of 200 proves nothing: each wrong answer is told by what is wrong."""
+    server.says(reply)
+    with pytest.raises(chat.AnswerError, match=expected):
+        chat.complete(endpoint(server), QUESTION, seconds=5)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (delta("Paris"), "without an end mark"),
+        (delta(None, "stop") + "data: [DONE]\n\n", "without any text"),
+        (delta("Pa") + 'data: {"error": {"message": "no"}}\n\n', "answers an error"),
+        (delta("Pa") + delta(None, "error"), "with an error"),
+        ("data: Paris\n\n", "does not answer in JSON"),
+        ("data: " + "x" * 300_000, "streams a line"),
+    ],
+)
+def test_a_stream_that_fails_in_the_middle_is_refused(
+    body: str, expected: str, server: ScriptedServer
+) -> None:
+    """An error inside a stream, a missing end and silence are failures."""
+    server.says(Reply(body=body.encode(), headers=EVENTS))
+    with pytest.raises(chat.AnswerError, match=expected):
+        chat.stream(endpoint(server), QUESTION, seconds=5)
+
+
+def test_a_stream_must_be_one(server: ScriptedServer) -> None:
+    """A plain answer to a request for a stream is refused."""
+    server.says(answer("Paris"))
+    with pytest.raises(chat.AnswerError, match="does not stream"):
+        chat.stream(endpoint(server), QUESTION, seconds=5)
+
+
+def test_a_late_answer_is_refused_in_time(server: ScriptedServer) -> None:
+    """A server that takes the question and says nothing is left at the deadline."""
+
+    def late(_: scripted_server.Request) -> Reply:
+        time.sleep(1.0)
+        return answer("Paris")
+
+    server.says(late)
+    start = time.monotonic()
+    with pytest.raises(chat.AnswerError, match="did not answer"):
+        chat.complete(endpoint(server), QUESTION, seconds=0.2)
+    assert time.monotonic() - start < 0.9
+
+
+def test_health_is_patient(server: ScriptedServer) -> None:
+    """Whatever is not `ok` means not yet; a version is told where there is one."""
+    server.says(Reply(status=503), Reply(body=b'{"status": "ok", "version": "0.5.0"}'))
+    assert chat.health(endpoint(server), seconds=5) is None
+    assert chat.health(endpoint(server), seconds=5) == "0.5.0"
+    server.says(Reply(body=b'{"status": "loading"}'))
+    assert chat.health(endpoint(server), seconds=5) is None
+    server.says(Reply(body=b'{"status": "ok"}'))
+    assert chat.health(endpoint(server), seconds=5) == ""
+
+
+def test_a_provider_without_a_model_is_refused(server: ScriptedServer) -> None:
+    """A list of models that names none is no list."""
+    server.says(Reply(body=b'{"data": [{"name": "x"}, 3]}'))
+    with pytest.raises(chat.AnswerError, match="lists no model"):
+        chat.models(endpoint(server), seconds=5)
+
+
+@given(body=st.binary(max_size=300))
+def test_any_bytes_end_in_one_error(body: bytes) -> None:
+    """Whatever a provider sends, plain or streamed, the only error is ours."""
+    with scripted_server.running() as server:
+        for headers in ({}, EVENTS):
+            server.says(Reply(body=body, headers=headers))
+            ask = chat.stream if headers else chat.complete
+            with pytest.raises(chat.AnswerError):
+                ask(endpoint(server), QUESTION, seconds=5)

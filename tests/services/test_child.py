@@ -1,0 +1,169 @@
+"""Child processes end with all they started, and know nothing of their parent's world."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from release_tool.services import child
+from tests import smoke_parts
+
+# Ignores TERM, and so does the grandchild that it leaves.
+STUBBORN = "trap '' TERM; sleep 600 & echo started; while :; do sleep 1; done"
+
+
+def shell(script: str) -> list[str]:
+    return ["/bin/sh", "-c", script]
+
+
+def await_words(running: child.Child, words: str) -> None:
+    deadline = time.monotonic() + 10
+    while words not in running.stdout and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert words in running.stdout
+
+
+def test_a_child_knows_its_own_small_world_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No variable of the parent reaches the child: neither a secret nor a proxy."""
+    monkeypatch.setenv("RELEASE_KEY", "s3cret")
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    world = child.small_world(tmp_path)
+    done = child.run(["/usr/bin/env"], environment=world, folder=tmp_path, seconds=20)
+    assert done is not None
+    names = {line.partition("=")[0] for line in done.stdout.splitlines()}
+    assert names - {"LC_CTYPE", "__CF_USER_TEXT_ENCODING", "PWD", "SHLVL", "_"} == set(world)
+    assert "s3cret" not in done.stdout
+    assert Path(world["TMPDIR"]).is_dir()
+
+
+def test_a_stubborn_group_is_killed_whole(tmp_path: Path) -> None:
+    """Who ignores TERM gets KILL, and so does the grandchild."""
+    with child.running(
+        shell(STUBBORN), environment={}, folder=tmp_path, grace_seconds=0.2
+    ) as running:
+        await_words(running, "started")
+        assert len(smoke_parts.living(running.group)) >= 3
+    assert smoke_parts.group_is_gone(running.group)
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, ValueError])
+def test_an_exception_ends_the_group_too(interruption: type[BaseException], tmp_path: Path) -> None:
+    """An interrupt or an error of the block leaves nothing behind."""
+    groups = []
+
+    def interrupted() -> None:
+        script = shell("sleep 600 & sleep 600")
+        with child.running(script, environment={}, folder=tmp_path) as running:
+            groups.append(running.group)
+            raise interruption
+
+    with pytest.raises(interruption):
+        interrupted()
+    assert smoke_parts.group_is_gone(groups[0])
+
+
+def test_grandchildren_of_a_dead_child_are_ended(tmp_path: Path) -> None:
+    """A child that ended well may have left somebody in its group."""
+    with child.running(
+        shell("sleep 600 >/dev/null 2>&1 & exit 3"), environment={}, folder=tmp_path
+    ) as running:
+        ending = running.wait(10)
+        assert str(ending) == "exit code 3"
+    assert smoke_parts.group_is_gone(running.group)
+
+
+def test_the_group_ends_when_the_tool_is_killed(tmp_path: Path) -> None:
+    """After kill -9 of the process that started it, the guard ends the group."""
+    code = (
+        "import sys, time; sys.path.insert(0, sys.argv[1])\n"
+        "from pathlib import Path\n"
+        "from release_tool.services import child\n"
+        "with child.running(['/bin/sh', '-c', sys.argv[2]], environment={},\n"
+        "                   folder=Path('.'), grace_seconds=0.2) as running:\n"
+        "    while 'started' not in running.stdout: time.sleep(0.02)\n"
+        "    print(running.group, flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    command = [sys.executable, "-c", code, str(smoke_parts.CHECKOUT), STUBBORN]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=tmp_path) as tool:
+        assert tool.stdout is not None
+        group = int(tool.stdout.readline())
+        assert smoke_parts.living(group)
+        os.kill(tool.pid, signal.SIGKILL)
+    assert smoke_parts.group_is_gone(group)
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("exit 0", "exit code 0"),
+        ("exit 7", "exit code 7"),
+        ("kill -KILL $$", "killed by SIGKILL"),
+        ("kill -TERM $$", "killed by SIGTERM"),
+        ("kill -SEGV $$", "killed by SIGSEGV"),
+    ],
+)
+def test_an_ending_is_read(script: str, expected: str, tmp_path: Path) -> None:
+    """An exit code and a death by signal arrive through the guard as they were."""
+    done = child.run(shell(script), environment={}, folder=tmp_path, seconds=20)
+    assert done is not None
+    assert str(done.ending) == expected
+
+
+def test_what_cannot_start_says_so(tmp_path: Path) -> None:
+    """A missing executable is an exit code with a word in the log."""
+    done = child.run([str(tmp_path / "nothing")], environment={}, folder=tmp_path, seconds=20)
+    assert done is not None
+    assert (done.ending.status, done.log) == (
+        127,
+        (f"{tmp_path / 'nothing'}: No such file or directory",),
+    )
+
+
+def test_a_child_that_takes_too_long_is_ended(tmp_path: Path) -> None:
+    """`run` returns None at its time, and the child is gone."""
+    start = time.monotonic()
+    assert child.run(shell("sleep 600"), environment={}, folder=tmp_path, seconds=0.2) is None
+    assert time.monotonic() - start < 5
+
+
+def test_an_endless_log_is_kept_at_its_end_only(tmp_path: Path) -> None:
+    """A child may write without end: it does not block, and the last lines are there."""
+    script = "i=0; while [ $i -lt 40000 ]; do echo line-$i; i=$((i+1)); done"
+    done = child.run(shell(script), environment={}, folder=tmp_path, seconds=60)
+    assert done is not None
+    assert len(done.stdout) <= 64 * 1024
+    assert done.log[-1] == "line-39999"
+
+
+@given(secret=st.from_regex(r"[A-Za-z0-9_-]{12,40}", fullmatch=True))
+def test_what_may_be_a_secret_is_taken_out(secret: str) -> None:
+    """Keys, tokens and passwords in the usual spellings do not get through."""
+    for text in (
+        f"Authorization: Bearer {secret}",
+        f"using key dk-local-{secret}",
+        f'"api_key": "{secret}"',
+        f"password={secret}",
+        f"http://user:{secret}@127.0.0.1/",
+    ):
+        (line,) = child.redacted(text)
+        assert secret not in line
+        assert "[redacted]" in line
+
+
+@given(st.text())
+def test_a_log_line_steers_no_terminal(text: str) -> None:
+    """No control character survives, and no line is endless."""
+    for line in child.redacted(text):
+        assert not any(ord(character) < 32 and character != "\t" for character in line)
+        assert len(line) <= 300
