@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import NamedTuple
@@ -144,8 +143,7 @@ _SHA1_AUTHORITIES = frozenset((_WWDR_CA, IPHONE_CA))
 _SHA1_LEAF = "Apple iPhone OS Provisioning Profile Signing"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Trust:
+class Trust(NamedTuple):
     """The roots that a chain may end in: Apple's, or those that stand in for them, never both."""
 
     name: str

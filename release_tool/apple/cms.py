@@ -9,8 +9,8 @@ signed attributes are verified over the bytes that came, with only the first tag
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from release_tool import errors
 from release_tool.apple import certificates, der, signatures
@@ -55,8 +55,7 @@ MAX_CERTIFICATES = 64
 """Real signatures carry at most five."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Signer:
+class Signer(NamedTuple):
     """One SignerInfo."""
 
     issuer_raw: bytes | None
@@ -76,8 +75,7 @@ class Signer:
     """What the signer claims."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class SignedData:
+class SignedData(NamedTuple):
     """A parsed SignedData."""
 
     version: int
@@ -91,8 +89,7 @@ class SignedData:
     raw: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class SignerProof:
+class SignerProof(NamedTuple):
     """Who signed, once the signature held. The chain is still to be judged."""
 
     certificate: certificates.Certificate

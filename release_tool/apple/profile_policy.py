@@ -7,8 +7,8 @@ is said beforehand, in words.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from release_tool.apple import certificates, checks, entitlements
 from release_tool.apple.checks import Check
@@ -18,8 +18,7 @@ _SECONDS_PER_DAY = 86_400
 _PORTAL = "make a profile of this kind on the developer portal"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Wanted:
+class Wanted(NamedTuple):
     """What a caller asks of a profile; what is left empty is not checked."""
 
     team_id: str = ""

@@ -9,9 +9,8 @@ signer lives four years, a Developer ID profile eighteen.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from release_tool import errors
 from release_tool.apple import (
@@ -46,8 +45,7 @@ _OUTER_DIGESTS = frozenset(("sha1", "sha256", "sha384", "sha512"))
 _WHAT = "a provisioning profile"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Profile:
+class Profile(NamedTuple):
     """What a profile says, with the checks of who said it."""
 
     sha256: str

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 
+from release_tool.cli import profile_answer
 from release_tool.cli.main import invoke
 from release_tool.cli.session import Session
 from release_tool.rehearsal import profiles
@@ -213,3 +214,88 @@ def test_standard_input_is_read(files: Files, wrap: type[bytes]) -> None:
     )
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout.startswith(b"standard input: holds")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "request_"),
+    [
+        ("p", {"profile": "p"}),
+        ("--json p", {"profile": "p", "as_json": True}),
+        (
+            "p --team-id T --trust a --trust b",
+            {"profile": "p", "team_id": "T", "trust": ("a", "b")},
+        ),
+        (
+            "--access-group g --access-group h p --certificate c --bundle-id b",
+            {"profile": "p", "access_group": ("g", "h"), "certificate": "c", "bundle_id": "b"},
+        ),
+        ("--base64-env NAME", {"base64_env": "NAME"}),
+        ("", {}),
+        ("-", None),
+        ("p q", None),
+        ("--help", None),
+        ("p --team-id", None),
+        ("p --team-id=T", None),
+        ("p --team-id T --team-id U", None),
+        ("p --min-days 3", None),
+        ("p --unknown x", None),
+        ("-- p", None),
+    ],
+)
+def test_plain_calls_are_read_as_click_reads_them(
+    arguments: str, request_: dict[str, object] | None
+) -> None:
+    """The short way takes the plainest forms only and leaves every other to the whole program."""
+    expected = None if request_ is None else profile_answer.Request(**request_)  # type: ignore[arg-type]
+    assert profile_answer.plain(arguments.split()) == expected
+
+
+def test_the_short_way_says_the_same_as_the_whole_program(files: Files) -> None:
+    """Both ways print the same bytes and exit alike; only the long one loads click."""
+    program = (
+        "import sys\n"
+        "from release_tool.cli import entry\n"
+        "try:\n"
+        "    entry.main()\n"
+        "finally:\n"
+        "    print('click' in sys.modules, file=sys.stderr)\n"
+    )
+    for arguments in ([], ["--team-id", "AAAAAAAAAA"], ["--json"]):
+        words = [str(files.profile), "--trust", str(files.roots), *arguments]
+        done = subprocess.run(
+            [sys.executable, "-c", program, "verify-profile", *words],
+            capture_output=True,
+            check=False,
+            timeout=60,
+        )
+        code, out, _err = run(*words)
+        assert (done.returncode, done.stdout.decode()) == (code, out)
+        assert done.stderr == b"False\n"
+
+
+@pytest.mark.parametrize("words", [["/no/such/file"], [], ["--help"], ["/dev/null"]])
+def test_errors_and_help_come_from_the_whole_program(words: list[str]) -> None:
+    """What the short way cannot answer is told once, by the program that tells all errors."""
+    done = subprocess.run(
+        [sys.executable, "-m", "release_tool.cli.entry", "verify-profile", *words],
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    code, out, err = run(*words)
+    assert done.returncode == code
+    assert done.stderr.decode() == err
+    assert out in ("", done.stdout.decode())
+
+
+def test_github_gets_one_annotation_with_every_reason(files: Files) -> None:
+    """Under GitHub Actions a refusal is annotated; with --json the document stays alone."""
+    words = [files.profile, "--trust", files.roots, "--team-id", "AAAAAAAAAA"]
+    environ = {"GITHUB_ACTIONS": "true"}
+    code, out, _err = run(*words, environ=environ)
+    assert code == 6
+    annotations = [line for line in out.splitlines() if line.startswith("::error ")]
+    assert len(annotations) == 1
+    assert "%0Ateam: expected AAAAAAAAAA, found SLDQ2GJ6TL" in annotations[0]
+    assert json.loads(run(*words, "--json", environ=environ)[1])["ok"] is False
+    assert "::error" not in run(files.profile, "--trust", files.roots, environ=environ)[1]
