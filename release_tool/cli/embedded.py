@@ -14,6 +14,7 @@ from release_tool.progress import Reporter
 from release_tool.rehearsal import environment, model, places, samples
 from release_tool.rehearsal.environment import Environment
 from release_tool.services import wheels
+from release_tool.services.provider import ProviderCommand
 from release_tool.settings import Settings
 
 _STATE = "environment"
@@ -35,7 +36,9 @@ class Prepared:
             binaries=inputs.binaries or self.binaries,
             trust=self.environment.trust.read_bytes(),
             model=self.model,
-            stand_in=(sys.executable, "-m", "release_tool.rehearsal.standin"),
+            stand_in=ProviderCommand(
+                argv=(sys.executable, "-m", "release_tool.rehearsal.standin"), kind="stand-in"
+            ),
         )
 
 

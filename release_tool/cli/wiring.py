@@ -20,6 +20,7 @@ from release_tool.progress import Reporter
 from release_tool.services import wheels
 from release_tool.services.coordinator import Coordinator
 from release_tool.services.object_store import ObjectStore
+from release_tool.services.provider import ProviderCommand
 from release_tool.stages import (
     archive,
     assemble,
@@ -52,8 +53,8 @@ class Inputs:
     """PEM of the roots that replace Apple's; only the embedded environment has any."""
     model: Path | None = None
     """A folder; None for the plan's model out of the hub's cache."""
-    stand_in: tuple[str, ...] = ()
-    """How the stand-in provider is started; empty where the bundle's own executable runs."""
+    stand_in: ProviderCommand | None = None
+    """How the stand-in provider is started; None where the bundle's own executable runs."""
     confirm: Callable[[], None] = lambda: None
     """Asked before registration, the point of no return."""
 
@@ -273,6 +274,8 @@ class Wiring:
             _value(found, "archive", values.ReleaseArchive),
             workspace=self.workspace,
             reporter=reporter,
+            stand_in=self.inputs.stand_in,
+            model=self.inputs.model,
         )
 
     def _publish(self, found: Mapping[str, Value], reporter: Reporter, _: Intents) -> Value:
