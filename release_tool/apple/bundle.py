@@ -8,7 +8,7 @@ seals name the signing host's).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from release_tool import errors
 from release_tool.apple import (
@@ -215,7 +215,7 @@ def _seal(bundle: _Bundle, seal: bytes, judge: Judge) -> tuple[SealReport | None
 def _placed(check: Check, bundle: _Bundle, path: str) -> Check:
     """A check of the seal with the path of its file; the seal's own where it names none."""
     own = bundle.layout.at(code_resources.PATH)
-    return replace(check, subject=bundle.named(path if check.subject else own))
+    return check._replace(subject=bundle.named(path if check.subject else own))
 
 
 def _nested(

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-import plistlib
 import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from xml.parsers import expat
 
 from release_tool import errors
@@ -63,6 +62,8 @@ def parse_any(data: bytes, *, limit: int = 4 * 1024 * 1024) -> dict[str, object]
         return parse(data, limit=limit)
     if len(data) > limit:
         raise errors.FormatError("the property list is too large", observed=str(len(data)))
+    import plistlib  # here and below: reading XML, which must start fast, needs none of it
+
     try:
         value = plistlib.loads(data, fmt=plistlib.FMT_BINARY)
     except (
@@ -82,6 +83,8 @@ def parse_any(data: bytes, *, limit: int = 4 * 1024 * 1024) -> dict[str, object]
 
 def write(value: Mapping[str, object]) -> bytes:
     """Write an XML property list, keys sorted, tabs for indentation: Apple's own layout."""
+    import plistlib
+
     return plistlib.dumps(dict(value), fmt=plistlib.FMT_XML, sort_keys=True)
 
 
@@ -215,13 +218,13 @@ def _data(text: str) -> bytes:
 
 
 def _date(text: str) -> datetime:
-    if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", text.strip(), re.ASCII):
+    text = text.strip()
+    if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z", text):
         raise errors.FormatError("not a date", observed=text[:40])
     try:
-        moment = datetime.strptime(text.strip(), "%Y-%m-%dT%H:%M:%S%z")
+        return datetime.fromisoformat(text)
     except ValueError as problem:
         raise errors.FormatError("not a date", observed=text[:40]) from problem
-    return moment.astimezone(UTC)
 
 
 def _empty(value: bool) -> Callable[[str], object]:  # noqa: FBT001 - the value is what is made

@@ -118,7 +118,7 @@ def read_profile(facts: BundleFacts, *, judge: Judge) -> tuple[Grants | None, li
     wanted = profile_policy.Wanted(minimum_days=0)
     judged = profile_policy.judge(profile, wanted, now=judge.now)
     found = [
-        replace(check, name=f"profile {check.name}", subject=subject)
+        check._replace(name=f"profile {check.name}", subject=subject)
         for check in judged
         if check.outcome != "not_checked"
     ]

@@ -7,7 +7,6 @@ profile verification. RFC 5280 is the standard; the names here are reached throu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import NamedTuple
@@ -60,8 +59,7 @@ class Extension(NamedTuple):
     """The DER inside the extension's OCTET STRING."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Certificate:
+class Certificate(NamedTuple):
     """The fields of a certificate that a chain needs."""
 
     der: bytes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import shutil
 import subprocess
@@ -103,7 +102,7 @@ def test_apples_chain_is_added() -> None:
         if certificates.common_name(item) == "Developer ID Certification Authority"
         and "G2" not in (certificates.organizational_unit(item) or "")
     )
-    above = list(identity._chain(dataclasses.replace(developer_id), []))
+    above = list(identity._chain(developer_id, []))
     assert [certificates.common_name(item) for item in above] == ["Apple Root CA"]
 
 
