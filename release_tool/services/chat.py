@@ -7,8 +7,10 @@ Source: OpenAI's reference for chat completions; the HTML standard for event str
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
+import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -162,12 +164,9 @@ class _Answer:
     """A response whose every read respects one deadline."""
 
     def __init__(
-        self,
-        connection: http.client.HTTPConnection,
-        response: http.client.HTTPResponse,
-        deadline: float,
+        self, sock: socket.socket, response: http.client.HTTPResponse, deadline: float
     ) -> None:
-        self._connection = connection
+        self._sock = sock
         self._response = response
         self._deadline = deadline
         self._size = 0
@@ -182,13 +181,11 @@ class _Answer:
 
     def pieces(self) -> Iterator[bytes]:
         """The body as it arrives, until its end."""
-        while True:
+        while not self._response.isclosed():
             left = self._deadline - time.monotonic()
             if left <= 0:
                 raise AnswerError("did not end its answer in time")
-            # The response closes the socket once it is read to its end.
-            if self._connection.sock is not None:
-                self._connection.sock.settimeout(left)
+            self._sock.settimeout(left)
             piece = self._response.read1(64 * 1024)
             if not piece:
                 # `read1` tells of a chunked body that was cut, and not of a counted one.
@@ -221,23 +218,31 @@ def _exchange(
     deadline = time.monotonic() + seconds
     connection = http.client.HTTPConnection(endpoint.host, endpoint.port, timeout=seconds)
     headers = {"Content-Type": "application/json"} if body is not None else {}
-    try:
+    with contextlib.closing(connection), _converted(path, seconds):
         connection.request("GET" if body is None else "POST", path, body=body, headers=headers)
-        response = connection.getresponse()
-        answer = _Answer(connection, response, deadline)
-        if answer.status != http.client.OK:
-            said = answer.body()[:_SHOWN].decode("utf-8", "replace")
-            raise AnswerError(
-                f"answers {path} with an error", expected="200", observed=f"{answer.status} {said}"
-            )
-        yield answer
+        # The response takes the socket away from the connection where it is the last one.
+        sock = connection.sock
+        with connection.getresponse() as response:
+            answer = _Answer(sock, response, deadline)
+            if answer.status != http.client.OK:
+                said = answer.body()[:_SHOWN].decode("utf-8", "replace")
+                raise AnswerError(
+                    f"answers {path} with an error",
+                    expected="200",
+                    observed=f"{answer.status} {said}",
+                )
+            yield answer
+
+
+@contextmanager
+def _converted(path: str, seconds: float) -> Iterator[None]:
+    try:
+        yield
     except TimeoutError as problem:
         raise AnswerError(f"did not answer {path} within {seconds:g} s") from problem
     except (OSError, http.client.HTTPException) as problem:
         observed = f"{type(problem).__name__} {problem}".strip()
         raise AnswerError(f"broke off its answer to {path}", observed=observed) from problem
-    finally:
-        connection.close()
 
 
 def _get(endpoint: Endpoint, path: str, seconds: float) -> Mapping[str, Any]:

@@ -23,7 +23,7 @@ Kind = Literal["bundle", "stand-in"]
 STAND_IN_FOR = "STAND_IN_FOR"
 """Tells a stand-in the executable in whose place it answers."""
 
-_VERSION_SECONDS = 60.0
+VERSION_SECONDS = 60.0
 """The first start of code that macOS has not seen yet takes some seconds of assessment."""
 _POLL_SECONDS = 0.1
 _PROBE_SECONDS = 2.0
@@ -59,6 +59,16 @@ class Provider:
     def group(self) -> int:
         """The number of its process group."""
         return self._running.group
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return self._endpoint.port
+
+    @property
+    def log(self) -> tuple[str, ...]:
+        """The last lines that it wrote, redacted."""
+        return self._running.log
 
     def model(self, wanted: str) -> str:
         """The name under which it lists the only model that it serves, or else the wanted one.
@@ -118,13 +128,13 @@ def ask_version(command: ProviderCommand, *, home: Path) -> str:
     """
     done = child.run(
         [*command.argv, "--version"],
-        environment=_environment(command, home),
+        environment=environment(command, home),
         folder=home,
-        seconds=_VERSION_SECONDS,
+        seconds=VERSION_SECONDS,
     )
     if done is None:
         raise errors.VerificationError(
-            f"--version did not end within {_VERSION_SECONDS:.0f} s", subject="provider"
+            f"--version did not end within {VERSION_SECONDS:.0f} s", subject="provider"
         )
     lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
     if done.ending.status != 0 or not lines:
@@ -140,7 +150,12 @@ def ask_version(command: ProviderCommand, *, home: Path) -> str:
 
 @contextmanager
 def serve(
-    command: ProviderCommand, *, model: str, home: Path, start_seconds: float
+    command: ProviderCommand,
+    *,
+    model: str,
+    home: Path,
+    start_seconds: float,
+    grace_seconds: float = child.GRACE_SECONDS,
 ) -> Iterator[Provider]:
     """Run a provider while the block lasts; its process group is gone afterwards.
 
@@ -149,6 +164,7 @@ def serve(
         model: the model that it shall serve: an id, or a folder.
         home: an existing folder, its whole world.
         start_seconds: how long it may take until `/health` answers.
+        grace_seconds: how long it may take to end by itself when told to.
 
     Raises:
         VerificationError: it dies or does not answer in time.
@@ -156,10 +172,13 @@ def serve(
     """
     deadline = time.monotonic() + start_seconds
     for attempt in range(1, _PORT_ATTEMPTS + 1):
-        port = _free_port()
+        port = free_port()
         words = ["start", "--local", "--port", str(port), "--model", model]
         with child.running(
-            [*command.argv, *words], environment=_environment(command, home), folder=home
+            [*command.argv, *words],
+            environment=environment(command, home),
+            folder=home,
+            grace_seconds=grace_seconds,
         ) as running:
             endpoint = chat.Endpoint(port=port)
             version = _await_health(running, endpoint, deadline)
@@ -181,7 +200,7 @@ def _await_health(running: child.Child, endpoint: chat.Endpoint, deadline: float
                 return None
             raise _died("before it answered", ending, running)
         version = chat.health(endpoint, seconds=_PROBE_SECONDS)
-        # A process that took the port first would answer, too; ours would then be dying.
+        # Another process may have taken the port meanwhile, and then ours has just died of it.
         if version is not None and running.wait(_POLL_SECONDS) is None:
             return version
         time.sleep(_POLL_SECONDS)
@@ -193,7 +212,8 @@ def _await_health(running: child.Child, endpoint: chat.Endpoint, deadline: float
     )
 
 
-def _environment(command: ProviderCommand, home: Path) -> dict[str, str]:
+def environment(command: ProviderCommand, home: Path) -> dict[str, str]:
+    """The whole environment of a provider: its small world and what isolates it from others."""
     return {
         **child.small_world(home),
         # A May provider kills the one whose number it finds in the default file.
@@ -204,7 +224,8 @@ def _environment(command: ProviderCommand, home: Path) -> dict[str, str]:
     }
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that was free a moment ago."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

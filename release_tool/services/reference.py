@@ -52,6 +52,11 @@ class Pending:
         self._answer = answer
         self._count = count
 
+    @property
+    def group(self) -> int:
+        """The number of its process group."""
+        return self._running.group
+
     def result(self, *, seconds: float) -> Reference:
         """Wait for the texts.
 
