@@ -1,0 +1,322 @@
+"""The smoke stage: what ships is unpacked, runs, answers, and is compared."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from release_tool import errors
+from release_tool.files import archive_writer
+from release_tool.files.workspace import Workspace
+from release_tool.plan import ReleasePlan
+from release_tool.progress import Silent
+from release_tool.rehearsal import samples, tiny_model
+from release_tool.services import gatekeeper, hub
+from release_tool.stages import mac_verdicts, smoke
+from release_tool.values import Host, ReleaseArchive
+from tests import smoke_parts
+
+pytest.importorskip("mlx_lm", reason="the extra `smoke` is not installed")
+
+LINUX = Host(system="linux", release="6", machine="x86_64")
+MAC = Host(system="macos", release="15.1", machine="arm64", chip="Apple M4", memory_bytes=1)
+APP = "Darkbloom.app/Contents/MacOS"
+
+
+class Heard(Silent):
+    """Keeps the notes of a stage."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@dataclass(frozen=True)
+class World:
+    """An archive in its workspace, and the model."""
+
+    workspace: Workspace
+    archive: ReleaseArchive
+    model: Path
+
+
+@pytest.fixture(autouse=True)
+def own_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stays behind can be told from what other processes of this host leave."""
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model.make(tmp_path_factory.mktemp("models") / "tiny")
+
+
+def pack(executable: bytes, folder: Path, model: Path) -> World:
+    """An archive with the given main executable, recorded as the archive stage would."""
+    bundle = folder / "bundle"
+    (bundle / APP).mkdir(parents=True)
+    main = bundle / APP / "darkbloom"
+    main.write_bytes(executable)
+    main.chmod(0o755)
+    workspace = Workspace(folder / "dist")
+    workspace.root.mkdir()
+    packed = archive_writer.pack(
+        bundle, workspace.path("a.tar.gz"), date=1, copies={"bin/darkbloom": f"{APP}/darkbloom"}
+    )
+    archive = ReleaseArchive(
+        path="a.tar.gz",
+        sha256=packed.sha256,
+        size=packed.size,
+        tar_sha256=packed.tar_sha256,
+        binary_sha256=hashlib.sha256(executable).hexdigest(),
+        enclave_sha256="0" * 64,
+        metallib_sha256="0" * 64,
+        cdhash="0" * 40,
+        code_directory_sha256="0" * 64,
+        source_commit="unknown",
+        test_outcome="unknown",
+        members=(),
+    )
+    return World(workspace, archive, model)
+
+
+@pytest.fixture
+def world(tmp_path: Path, model: Path) -> World:
+    return pack(samples.executable("darkbloom", "0.5.0"), tmp_path, model)
+
+
+@pytest.fixture
+def plan(plan: ReleasePlan) -> ReleasePlan:
+    asked = {"prompts": ("What is the capital of France?", "And of Italy?"), "max_tokens": 6}
+    return plan.model_copy(update={"smoke": plan.smoke.model_copy(update=asked)})
+
+
+def of_prod(plan: ReleasePlan) -> ReleasePlan:
+    changes = {"name": "prod", "provider": "bundle", "trust": "apple", "embedded": False}
+    return plan.model_copy(update={"environment": plan.environment.model_copy(update=changes)})
+
+
+def leftovers() -> list[Path]:
+    return list(Path(tempfile.gettempdir()).iterdir())
+
+
+def test_a_stand_in_proves_the_wiring(plan: ReleasePlan, world: World) -> None:
+    """From the archive to evidence: answers agree, the sample's version is told, nothing stays."""
+    heard = Heard()
+    found = smoke.run(
+        plan,
+        world.archive,
+        workspace=world.workspace,
+        reporter=heard,
+        stand_in=smoke_parts.stand_in(),
+        model=world.model,
+        host=LINUX,
+    )
+    assert (found.kind, found.version, found.version_ran) == ("stand-in", "0.5.0", False)
+    assert found.archive_sha256 == world.archive.sha256
+    assert found.executable_sha256 == world.archive.binary_sha256
+    assert found.ran_sha256 != found.executable_sha256
+    assert (found.model, found.model_sha256) == ("tiny", hub.digest(world.model))
+    assert (found.host, found.macos_verdicts) == (LINUX, {})
+    assert [prompt.prompt for prompt in found.prompts] == list(plan.smoke.prompts)
+    assert found.prompts[0].text != found.prompts[1].text
+    for prompt in found.prompts:
+        assert prompt.agrees
+        assert len(prompt.text) == prompt.completion_tokens == 6
+        assert prompt.first_token_seconds > 0
+        assert prompt.decode_tokens_per_second > 0
+        assert prompt.reference_decode_tokens_per_second > 0
+    assert "2 of 2 prompts agree with mlx-lm" in heard.notes[0]
+    assert heard.notes[1] == smoke.WIRING_ONLY
+    assert leftovers() == []
+
+
+@pytest.mark.parametrize("fault", ["diverge", "diverge-stream"])
+def test_a_divergence_is_refused(fault: str, plan: ReleasePlan, world: World) -> None:
+    """Another text than the reference's, or than the streamed one, stops the release: exit 6."""
+    with pytest.raises(errors.VerificationError, match="not those of the reference") as caught:
+        smoke.run(
+            plan,
+            world.archive,
+            workspace=world.workspace,
+            reporter=Silent(),
+            stand_in=smoke_parts.stand_in("--fault", fault),
+            model=world.model,
+            host=LINUX,
+        )
+    assert caught.value.exit_code == 6
+    # Each prompt is told: against the stream, or against the reference.
+    assert len(caught.value.details) == len(plan.smoke.prompts)
+    assert all("Not " in line for line in caught.value.details)
+    assert leftovers() == []
+
+
+def run_stand_in(plan: ReleasePlan, world: World) -> None:
+    smoke.run(
+        plan,
+        world.archive,
+        workspace=world.workspace,
+        reporter=Silent(),
+        stand_in=smoke_parts.stand_in(),
+        model=world.model,
+        host=LINUX,
+    )
+
+
+def test_another_version_is_refused(plan: ReleasePlan, tmp_path: Path, model: Path) -> None:
+    """An executable of another version than the plan's does not get as far as answering."""
+    world = pack(samples.executable("darkbloom", "0.4.9"), tmp_path, model)
+    with pytest.raises(errors.VerificationError, match="another version") as caught:
+        run_stand_in(plan, world)
+    assert "expected 0.5.0, observed 0.4.9" in caught.value.details[0]
+
+
+def test_another_archive_is_refused(plan: ReleasePlan, world: World) -> None:
+    """An archive that is not the recorded one is not run."""
+    other = world.archive.model_copy(update={"sha256": "1" * 64})
+    with pytest.raises(errors.VerificationError, match="not the archive"):
+        run_stand_in(plan, World(world.workspace, other, world.model))
+
+
+def test_another_executable_is_refused(plan: ReleasePlan, world: World) -> None:
+    """An app whose executable is not the flat copy's is not run."""
+    other = world.archive.model_copy(update={"binary_sha256": "1" * 64})
+    with pytest.raises(errors.VerificationError, match="not the one that was recorded"):
+        run_stand_in(plan, World(world.workspace, other, world.model))
+
+
+@pytest.mark.parametrize(
+    "host", [LINUX, Host(system="macos", release="14.0", machine="x86_64")], ids=str
+)
+def test_prod_needs_apple_silicon(host: Host, plan: ReleasePlan, world: World) -> None:
+    """Elsewhere the stage ends with exit 3 and the next step."""
+    with pytest.raises(errors.HostError) as caught:
+        smoke.run(
+            of_prod(plan),
+            world.archive,
+            workspace=world.workspace,
+            reporter=Silent(),
+            model=world.model,
+            host=host,
+        )
+    assert caught.value.exit_code == 3
+    assert "Apple Silicon" in caught.value.hint
+
+
+def test_prod_accepts_no_stand_in(plan: ReleasePlan, world: World) -> None:
+    """A stand-in is refused where the bundle itself is wanted, and rehearsal wants one."""
+    with pytest.raises(errors.UsageError, match="no stand-in"):
+        run_stand_in(of_prod(plan), world)
+    with pytest.raises(errors.UsageError, match="none is given"):
+        smoke.run(plan, world.archive, workspace=world.workspace, reporter=Silent(), host=LINUX)
+
+
+def script_of_the_bundle(version: str) -> bytes:
+    """A main executable that this host can run: it answers as a provider with a hub's cache."""
+    code = f"""#!{sys.executable}
+import json, os, sys
+from pathlib import Path
+sys.path.insert(0, {str(smoke_parts.CHECKOUT)!r})
+from release_tool.rehearsal import standin
+if sys.argv[1] == "--version":
+    print("darkbloom {version}")
+    sys.exit()
+assert sys.argv[1:3] == ["start", "--local"]
+name = sys.argv[sys.argv.index("--model") + 1]
+assert name == "org/tiny", name
+entry = Path.home() / ".cache/huggingface/hub/models--org--tiny"
+commit = (entry / "refs" / "main").read_text()
+words = sys.argv[1:-1] + [str(entry / "snapshots" / commit)]
+standin.version_of = lambda _: {version!r}
+sys.exit(standin.main(words, os.environ))
+"""
+    return code.encode()
+
+
+def test_the_bundles_own_executable_is_what_runs(
+    plan: ReleasePlan, tmp_path: Path, model: Path
+) -> None:
+    """In prod the unpacked app's executable itself answers, with a model of the hub's cache."""
+    world = pack(script_of_the_bundle("0.5.0"), tmp_path, model)
+    hub.show(model, model="org/tiny", digest=hub.digest(model), home=tmp_path / "user")
+    asked = plan.smoke.model_copy(update={"model": "org/tiny"})
+    seen: list[tuple[Path, bool]] = []
+
+    def judge(app: Path) -> Mapping[str, str]:
+        seen.append((app, (app / "Contents" / "MacOS" / "darkbloom").is_file()))
+        return {"codesign": "accepted"}
+
+    found = smoke.run(
+        of_prod(plan).model_copy(update={"smoke": asked}),
+        world.archive,
+        workspace=world.workspace,
+        reporter=Silent(),
+        hub_cache=hub.cache_folder(tmp_path / "user"),
+        host=MAC,
+        judge=judge,
+    )
+    assert (found.kind, found.version_ran, found.version) == ("bundle", True, "0.5.0")
+    assert found.ran == f"{APP}/darkbloom"
+    assert found.ran_sha256 == found.executable_sha256 == world.archive.binary_sha256
+    assert (found.model, found.macos_verdicts) == ("org/tiny", {"codesign": "accepted"})
+    ((app, there),) = seen
+    assert there
+    assert world.workspace.root not in app.parents
+
+
+def test_an_app_that_macos_refuses_is_not_run(plan: ReleasePlan, world: World) -> None:
+    """Every tool's refusal is told at once; a look-alike's verdicts are only kept."""
+
+    def refuse(path: Path) -> str:
+        raise errors.VerificationError("no", subject=str(path), details=["rejected", "source=x"])
+
+    asked = {"codesign": refuse, "spctl": refuse, "stapler": lambda _: "worked"}
+    app = Path("Darkbloom.app")
+    with pytest.raises(errors.VerificationError, match="macOS refuses") as caught:
+        mac_verdicts.ask_all(app, asked, must_hold=True)
+    assert [line.split()[0] for line in caught.value.details] == ["codesign", "spctl"]
+    kept = mac_verdicts.ask_all(app, asked, must_hold=False)
+    assert kept == {
+        "codesign": "refused: rejected; source=x",
+        "spctl": "refused: rejected; source=x",
+        "stapler": "worked",
+    }
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="this host can ask Gatekeeper")
+def test_gatekeeper_is_asked_on_a_mac_only(tmp_path: Path) -> None:
+    """Elsewhere the question is exit 3."""
+    for ask in (gatekeeper.assess, gatekeeper.validate_ticket):
+        with pytest.raises(errors.HostError):
+            ask(tmp_path)
+
+
+def test_scratch_of_killed_runs_goes(plan: ReleasePlan, world: World) -> None:
+    """What a killed run left a day ago is removed by the next one; what is fresh stays."""
+    parent = Path(tempfile.gettempdir())
+    old, fresh = parent / "release-tool-smoke-test-old", parent / "release-tool-smoke-test-fresh"
+    for folder in (old, fresh):
+        folder.mkdir()
+        (folder / "file").touch()
+    os.utime(old, (1, 1))
+    other = world.archive.model_copy(update={"sha256": "1" * 64})
+    with pytest.raises(errors.VerificationError):
+        run_stand_in(plan, World(world.workspace, other, world.model))
+    assert leftovers() == [fresh]
+
+
+def test_the_stage_reads_parts_of_the_plan(plan: ReleasePlan) -> None:
+    """Each part that decides whether the record counts exists, and the prompts are among them."""
+    other = plan.smoke.model_copy(update={"max_tokens": 7})
+    changed = plan.model_copy(update={"smoke": other})
+    assert plan.part_digest(smoke.READS) != changed.part_digest(smoke.READS)
