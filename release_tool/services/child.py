@@ -32,7 +32,10 @@ _SHOWN_LINES = 12
 _LAST_WORDS_SECONDS = 1.0
 _GUARD = Path(child_guard.__file__)
 
-_CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[^\t\n\x20-\x7e\u00a1-\ud7ff\ue000-\uffff]")
+# Escape sequences, control characters, and what turns the direction of writing.
+_CONTROL = re.compile(
+    r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\xa0\u200b-\u200f\u2028-\u202e\u2066-\u2069]"
+)
 _SECRETS = (
     re.compile(r"(?i)(\bbearer\s+)\S+"),
     re.compile(r"()\bdk-[a-z]+-[A-Za-z0-9_-]{6,}"),

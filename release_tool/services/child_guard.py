@@ -34,7 +34,7 @@ def main() -> None:
     watch.start()
     status = child.wait()
     if ended.is_set():
-        os.killpg(0, signal.SIGKILL)
+        os.killpg(os.getpgrp(), signal.SIGKILL)
     if status < 0:
         if -status != signal.SIGKILL:
             signal.signal(-status, signal.SIG_DFL)
@@ -50,9 +50,9 @@ def _watch(grace_seconds: float, ended: threading.Event) -> None:
     while os.read(0, 64):
         pass
     ended.set()
-    os.killpg(0, signal.SIGTERM)
+    os.killpg(os.getpgrp(), signal.SIGTERM)
     threading.Event().wait(grace_seconds)
-    os.killpg(0, signal.SIGKILL)
+    os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ def run(
         ask = judge or mac_verdicts.for_environment(plan.environment)
         verdicts = ask(app) if machine.system == "macos" else {}
         version, prompts = _observe(plan, subject)
-        _tell(reporter, subject, machine, prompts)
+        _tell(reporter, subject, prompts)
         return SmokeEvidence(
             archive_sha256=archive.sha256,
             kind=subject.command.kind,
@@ -318,16 +318,9 @@ def _ran(subject: _Subject, app: Path) -> str:
     return " ".join(["stand-in:", *subject.command.argv[1:]])
 
 
-def _tell(
-    reporter: Reporter, subject: _Subject, host: Host, prompts: Sequence[SmokePrompt]
-) -> None:
-    agreeing = sum(prompt.agrees for prompt in prompts)
-    first = max(prompt.first_token_seconds for prompt in prompts)
+def _tell(reporter: Reporter, subject: _Subject, prompts: Sequence[SmokePrompt]) -> None:
     rate = min(prompt.decode_tokens_per_second for prompt in prompts)
-    what = "stand-in" if subject.command.kind == "stand-in" else "the bundle's own executable"
-    reporter.note(
-        f"{what} on {host.system}-{host.machine}: {agreeing} of {len(prompts)} prompts agree with"
-        f" mlx-lm, first token {first * 1000:.0f} ms, {rate:.1f} tokens/s"
-    )
+    beside = min(prompt.reference_decode_tokens_per_second for prompt in prompts)
+    reporter.note(f"decodes {rate:.1f} tokens/s, mlx-lm {beside:.1f} tokens/s")
     if subject.command.kind == "stand-in":
         reporter.note(WIRING_ONLY)

@@ -166,4 +166,5 @@ def test_a_log_line_steers_no_terminal(text: str) -> None:
     """No control character survives, and no line is endless."""
     for line in child.redacted(text):
         assert not any(ord(character) < 32 and character != "\t" for character in line)
+        assert not {"\x7f", "\x9b", "\u202e", "\u2066"} & set(line)
         assert len(line) <= 300

@@ -136,7 +136,7 @@ def test_a_stand_in_proves_the_wiring(plan: ReleasePlan, world: World) -> None:
         assert prompt.first_token_seconds > 0
         assert prompt.decode_tokens_per_second > 0
         assert prompt.reference_decode_tokens_per_second > 0
-    assert "2 of 2 prompts agree with mlx-lm" in heard.notes[0]
+    assert "tokens/s" in heard.notes[0]
     assert heard.notes[1] == smoke.WIRING_ONLY
     assert leftovers() == []
 
