@@ -34,7 +34,8 @@ _GUARD = Path(child_guard.__file__)
 
 # Escape sequences, control characters, and what turns the direction of writing.
 _CONTROL = re.compile(
-    r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\xa0\u200b-\u200f\u2028-\u202e\u2066-\u2069]"
+    r"\x1b\[[0-9;?]*[ -/]*[@-~]"
+    r"|[\x00-\x08\x0b-\x1f\x7f-\xa0\u200b-\u200f\u2028-\u202e\u2066-\u2069]"
 )
 _SECRETS = (
     re.compile(r"(?i)(\bbearer\s+)\S+"),
