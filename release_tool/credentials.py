@@ -308,3 +308,16 @@ _HARMLESS = frozenset(
 def scrubbed(environ: Mapping[str, str]) -> dict[str, str]:
     """The environment for a child: names known to be harmless, and no other."""
     return {name: value for name, value in environ.items() if name in _HARMLESS}
+
+
+_PROXIES = frozenset(("http_proxy", "https_proxy", "all_proxy", "no_proxy"))
+
+
+def for_pip(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment for pip: harmless names, the user's proxies, and pip's own settings."""
+    chosen = {
+        name: value
+        for name, value in environ.items()
+        if name.startswith("PIP_") or name.lower() in _PROXIES
+    }
+    return scrubbed(environ) | chosen

@@ -265,3 +265,15 @@ def test_a_child_gets_no_setting(environ: dict[str, str]) -> None:
     assert kept["PATH"] == "/bin"
     assert VALUE not in kept.values()
     assert not set(kept) & {"GITHUB_TOKEN", "PYTHONPATH", "LD_PRELOAD", "DYLD_INSERT_LIBRARIES"}
+
+
+def test_pip_gets_its_settings_and_no_secret() -> None:
+    """The child that downloads sees index and proxy settings, and none of ours."""
+    environ = {
+        "PATH": "/bin",
+        "PIP_CERT": "/ca.pem",
+        "HTTPS_PROXY": "http://127.0.0.1:9",
+        "DEV_RELEASE_KEY": "k",
+        "APPLE_CERTIFICATE_P12": "p",
+    }
+    assert set(credentials.for_pip(environ)) == {"PATH", "PIP_CERT", "HTTPS_PROXY"}

@@ -101,7 +101,7 @@ def _request(session: Session, options: Options, settings: Settings | None) -> c
     if options.profile:
         supplied.append("PROVISIONING_PROFILE_BASE64")
     if options.identity:
-        supplied.append("APPLE_CERTIFICATE_P12")
+        supplied += ["APPLE_CERTIFICATE_P12", "APPLE_CERTIFICATE_PASSWORD"]
     return config.Request(
         environ=session.environ,
         working_folder=Path.cwd(),
@@ -189,7 +189,7 @@ def _run(
         _require_settings(resolved, coming)
         asked = preflight.run(probes.of(wired), coming)
         if asked and isinstance(observer, RunConsole):
-            observer.line("preflight", f"{len(asked)} good answers: {', '.join(asked)}")
+            observer.line("preflight", f"{len(asked)} of {len(asked)} answers are good")
         return run.only(options.only) if options.only else run.until(last)
     finally:
         session.state = f"ledger head {ledger.head[:12]}"

@@ -42,7 +42,8 @@ class RunConsole:
         self._said = []
         if self._grouped:
             self._say(f"::group::{stage}")
-        return _Bars(self._out, stage, self._said) if self._live else Notes(self._said)
+        kind = _Bars if self._live else _Plain
+        return kind(self._out, stage, self._said)
 
     def reused(self, stage: str, record: Record, value: Value) -> None:
         self._line(stage, summary(value), f"{ago(record.at)}, kept")
@@ -96,6 +97,19 @@ class Notes:
     def advance(self, task: str, count_bytes: int) -> None: ...
 
     def finish(self, task: str) -> None: ...
+
+
+class _Plain(Notes):
+    """Says beforehand only what may take minutes: a download of unknown length."""
+
+    def __init__(self, out: TextIO, stage: str, said: list[str]) -> None:
+        super().__init__(said)
+        self._out = out
+        self._stage = stage
+
+    def start(self, task: str, total_bytes: int | None) -> None:
+        if total_bytes is None:
+            print(f"  {self._stage:<{_NAME_WIDTH}} {task} …", file=self._out, flush=True)
 
 
 class _Bars(Notes):

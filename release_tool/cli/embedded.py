@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from release_tool import credentials
 from release_tool.cli import wiring
 from release_tool.cli.session import Session
 from release_tool.plan import ReleasePlan
@@ -115,7 +116,7 @@ def _small_model(session: Session, plan: ReleasePlan, reporter: Reporter) -> Pat
             sha256=pinned.sha256,
         ),
         cache=cache,
-        environ=session.environ,
+        environ=credentials.for_pip(session.environ),
         reporter=reporter,
     )
     return model.folder_from_gguf(gguf, sha256=pinned.sha256, cache=cache)

@@ -118,7 +118,9 @@ def _failed(problem: errors.ReleaseError, argv: Sequence[str], session: Session)
     trailer = [f"exit {problem.exit_code}", session.state]
     print(" · ".join(part for part in trailer if part), file=session.err)
     if session.in_github_actions:
-        print(f"::error title=release-tool::{_annotation(lines)}", file=session.out)
+        # With --json standard output is one document; the runner reads both streams.
+        stream = session.err if "--json" in argv else session.out
+        print(f"::error title=release-tool::{_annotation(lines)}", file=stream)
     return problem.exit_code
 
 

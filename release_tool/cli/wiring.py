@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
-from release_tool import data, errors, values
+from release_tool import credentials, data, errors, values
 from release_tool.apple import armor, certificates, entitlements, identity
 from release_tool.config import Resolved
 from release_tool.files import hashing
@@ -244,7 +244,7 @@ class Wiring:
             entitlements=data.entitlements_folder(),
             metallib=self.inputs.metallib,
             cache=wheels.cache_folder(self.inputs.environ),
-            environ=self.inputs.environ,
+            environ=credentials.for_pip(self.inputs.environ),
         )
 
     def _sign(self, found: Mapping[str, Value], reporter: Reporter, _: Intents) -> Value:
