@@ -35,7 +35,8 @@ def lines(checks: Sequence[Check]) -> Iterator[str]:
 
 def _failed(check: Check) -> Iterator[str]:
     where = f"{check.subject}: " if check.subject else ""
-    told = f"expected {check.expected}, {check.observed}" if check.expected else check.observed
+    found = check.observed or "nothing"
+    told = f"expected {check.expected}; found {found}" if check.expected else found
     yield from _wrapped("failed", f"{check.name}  {where}{told}")
     if check.hint:
         yield from _wrapped("", check.hint)

@@ -186,7 +186,7 @@ def test_lines_fit_and_put_failures_first() -> None:
         checks.failed("sealed file", subject="c", expected="0" * 64, observed="missing"),
     ]
     assert list(check_lines.lines(found)) == [
-        "  failed       sealed file  c: expected 000000000000, missing",
+        "  failed       sealed file  c: expected 000000000000; found missing",
         "  passed       a  page hashes, signature",
         "  unprotected  padding  2 objects: 9 zero bytes",
         "  not checked  team  name it with --team-id",
