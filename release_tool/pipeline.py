@@ -141,7 +141,7 @@ class Run:
         """
         stage = _find(self.steps, name)
         if isinstance(stage, Slot):
-            raise _unfilled(stage)
+            raise _unfilled(stage, self.steps)
         self._standing = standings(self.steps, self.plan, self.ledger)
         self._look_at_outputs([name])
         missing = [need for need in stage.needs if not self._standing[need].counts]
@@ -160,8 +160,7 @@ class Run:
             UsageError, HostError: the run would be refused before its first stage.
         """
         names = [only] if only else [step.name for step in _up_to(self.steps, last)]
-        for name in names:
-            _find(self.steps, name)
+        self._refuse_open_slots(names)
         self._standing = standings(self.steps, self.plan, self.ledger)
         self._look_at_outputs(names)
         self._refuse_repeats(names)
@@ -171,7 +170,15 @@ class Run:
             if stage.name in names and not self._standing[stage.name].counts
         ]
 
+    def _refuse_open_slots(self, names: Sequence[str]) -> None:
+        """What cannot be finished is not begun."""
+        for name in names:
+            step = _find(self.steps, name)
+            if isinstance(step, Slot) and step.required:
+                raise _unfilled(step, self.steps)
+
     def _bring(self, names: Sequence[str]) -> dict[str, Value]:
+        self._refuse_open_slots(names)
         self._standing = standings(self.steps, self.plan, self.ledger)
         self._look_at_outputs(names)
         self._refuse_repeats(names)
@@ -183,15 +190,10 @@ class Run:
         for name in names:
             step = _find(self.steps, name)
             if isinstance(step, Slot):
-                self._pass_slot(step)
+                self.observer.open_slot(step)
             else:
                 values[name] = self._one(step, values)
         return values
-
-    def _pass_slot(self, slot: Slot) -> None:
-        if slot.required:
-            raise _unfilled(slot)
-        self.observer.open_slot(slot)
 
     def _one(self, stage: Stage, values: Mapping[str, Value]) -> Value:
         standing = self._standing[stage.name]
@@ -441,11 +443,12 @@ def _failure(problem: errors.ReleaseError) -> JsonValue:
     return TypeAdapter(JsonValue).validate_python(problem.as_json())
 
 
-def _unfilled(slot: Slot) -> errors.HostError:
+def _unfilled(slot: Slot, steps: Sequence[Step]) -> errors.HostError:
+    before = steps[steps.index(slot) - 1].name
     return errors.HostError(
-        f"{slot.name} cannot be done by this version of release-tool",
+        f"{slot.name} cannot be done by this version of release-tool, nothing was started",
         observed=slot.reason,
-        hint="nothing after it was started; the records before it stay",
+        hint=f"what comes before it can be done: --until {before}",
     )
 
 
