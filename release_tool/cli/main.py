@@ -84,6 +84,7 @@ def invoke(argv: list[str], session: Session) -> int:
     """Run one command; returns its exit code."""
     try:
         code = cli.main(argv, prog_name="release-tool", standalone_mode=False, obj=session)
+        session.out.flush()
     except click.exceptions.Abort:
         return _interrupted(session)
     except KeyboardInterrupt:

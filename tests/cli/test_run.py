@@ -1,0 +1,134 @@
+"""`run` as people and jobs call it: what it refuses before any work, and how it goes on."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from release_tool.cli import embedded, main
+from release_tool.cli.session import Session
+from release_tool.rehearsal import samples, tiny_model
+
+
+def invoke(*argv: str, environ: Mapping[str, str] | None = None) -> tuple[int, str, str]:
+    out, err = io.StringIO(), io.StringIO()
+    code = main.invoke(list(argv), Session(dict(environ or {}), out=out, err=err))
+    return code, out.getvalue(), err.getvalue()
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with a small Metal library, a tiny model, binaries and a dist."""
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "lib.metallib").write_bytes(samples.metallib())
+    tiny_model.make(folder / "model")
+    samples.materialize(folder / "binaries", "0.5.0")
+    yield folder
+    embedded.stop(folder / "dist", "rehearsal")
+
+
+def rehearsal(parts: Path, *more: str) -> tuple[int, str, str]:
+    return invoke(
+        *("run", "--env", "rehearsal", "--dist", str(parts / "dist")),
+        *("--metallib", str(parts / "lib.metallib"), "--model", str(parts / "model"), *more),
+    )
+
+
+def dev(parts: Path, *more: str, environ: Mapping[str, str] | None = None) -> tuple[int, str, str]:
+    return invoke(
+        *("run", "--env", "dev", "--version", "0.5.0", "--dist", str(parts / "dist")),
+        *("--binaries", str(parts / "binaries"), *more),
+        environ=environ,
+    )
+
+
+def test_a_real_environment_does_not_begin_what_it_cannot_finish(parts: Path) -> None:
+    """Notarization is required in dev and open here: exit 3 before anything is done."""
+    code, _, err = dev(parts)
+    assert code == 3
+    assert "notarize cannot be done by this version" in err
+    assert "--until sign" in err
+    assert not list((parts / "dist" / "dev").glob("*/ledger/*.json"))
+
+
+def test_missing_settings_are_named_at_once(parts: Path) -> None:
+    """Only what the coming stages need, all of it, and exit 4."""
+    code, _, err = dev(parts, "--until", "sign")
+    assert code == 4
+    assert "3 settings are missing" in err
+    assert "R2_BUCKET" not in err
+
+
+def test_a_wrong_profile_is_found_before_anything_is_done(parts: Path) -> None:
+    """A look-alike's profile in dev is no Apple profile: the preflight says so."""
+    assert rehearsal(parts, "--until", "profile")[0] == 0
+    profile = embedded.state_folder(parts / "dist", "rehearsal") / "profile.provisionprofile"
+    code, _, err = dev(parts, "--until", "profile", "--profile", str(profile))
+    assert code == 6
+    assert "preflight" in err
+    assert "signature" in err
+    assert not list((parts / "dist" / "dev").glob("*/ledger/*.json"))
+
+
+def test_until_and_only_exclude_each_other(parts: Path) -> None:
+    """Two ends at once are a usage error."""
+    code, _, err = rehearsal(parts, "--until", "sign", "--only", "sign")
+    assert code == 2
+    assert "exclude each other" in err
+
+
+def test_an_unknown_stage_is_named(parts: Path) -> None:
+    """A mistyped stage names those that there are."""
+    code, _, err = rehearsal(parts, "--until", "sing")
+    assert code == 2
+    assert "sign" in err
+
+
+def test_a_run_stops_and_goes_on(parts: Path) -> None:
+    """Up to a stage, then that stage's successor alone, then all kept, in one JSON document."""
+    assert rehearsal(parts, "--until", "sign")[0] == 0
+    code, out, _ = rehearsal(parts, "--only", "archive")
+    assert code == 0
+    assert "archive" in out
+    code, out, _ = rehearsal(parts, "--until", "archive", "--json")
+    assert code == 0
+    document = json.loads(out)
+    assert document["verdict"] == "done up to archive"
+    assert document["values"]["archive"]["members"]
+    assert [row["outcome"] for row in document["stages"]][:3] == ["done"] * 3
+
+
+def test_a_stage_alone_needs_what_comes_before(parts: Path) -> None:
+    """Publishing alone without evidence is refused: the smoke run cannot be skipped."""
+    assert rehearsal(parts, "--until", "archive")[0] == 0
+    code, _, err = rehearsal(parts, "--only", "publish")
+    assert code == 2
+    assert "smoke: not done yet" in err
+
+
+def test_changed_binaries_do_not_sign_again(parts: Path, tmp_path: Path) -> None:
+    """Other binaries under a signed version are refused, and the remedy is named."""
+    assert rehearsal(parts, "--until", "sign")[0] == 0
+    samples.materialize(tmp_path / "other", "0.5.0", "ab" * 20)
+    code, _, err = rehearsal(parts, "--until", "sign", "--binaries", str(tmp_path / "other"))
+    assert code == 2
+    assert "binaries has changed since" in err
+    assert "--resign" in err
+
+
+def test_a_job_writes_its_summary_and_groups(parts: Path, tmp_path: Path) -> None:
+    """Under GitHub Actions the stages are groups and the step summary holds the table."""
+    environ = {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md")}
+    code, out, _ = invoke(
+        *("run", "--env", "rehearsal", "--version", "0.5.9", "--dist", str(parts / "dist")),
+        *("--metallib", str(parts / "lib.metallib"), "--model", str(parts / "model")),
+        *("--until", "assemble"),
+        environ=environ,
+    )
+    assert code == 0
+    assert "::group::assemble" in out
+    assert "| assemble | done |" in (tmp_path / "summary.md").read_text()
