@@ -86,6 +86,9 @@ class Observer(Protocol):
     def open_slot(self, slot: Slot) -> None:
         """Nothing fills this place; the environment goes on without it."""
 
+    def repeats(self, stage: str, invalidated: Sequence[str]) -> None:
+        """A stage that is not repeated by accident is repeated on purpose; what falls with it."""
+
 
 @dataclass(frozen=True)
 class Standing:
@@ -142,8 +145,7 @@ class Run:
         stage = _find(self.steps, name)
         if isinstance(stage, Slot):
             raise _unfilled(stage, self.steps)
-        self._standing = standings(self.steps, self.plan, self.ledger)
-        self._look_at_outputs([name])
+        self._judge_all([name])
         missing = [need for need in stage.needs if not self._standing[need].counts]
         if missing:
             raise errors.UsageError(
@@ -160,15 +162,35 @@ class Run:
             UsageError, HostError: the run would be refused before its first stage.
         """
         names = [only] if only else [step.name for step in _up_to(self.steps, last)]
-        self._refuse_open_slots(names)
-        self._standing = standings(self.steps, self.plan, self.ledger)
-        self._look_at_outputs(names)
-        self._refuse_repeats(names)
+        self._judge_all(names)
         return [
             stage.name
             for stage in _stages(self.steps)
             if stage.name in names and not self._standing[stage.name].counts
         ]
+
+    def _judge_all(self, names: Sequence[str]) -> None:
+        self._refuse_open_slots(names)
+        self._standing = standings(self.steps, self.plan, self.ledger)
+        if self.resign:
+            for stage in self._fixed(names):
+                if self._standing[stage.name].counts:
+                    self._drop(stage.name, "--resign asks for it")
+        self._look_at_outputs(names)
+        if not self.resign:
+            self._refuse_repeats(names)
+
+    def _fixed(self, names: Sequence[str]) -> list[Stage]:
+        """The stages that are not repeated by accident."""
+        return [
+            stage for stage in _stages(self.steps) if stage.name in names and not stage.repeatable
+        ]
+
+    def _tell_repeats(self, names: Sequence[str]) -> None:
+        for stage in self._fixed(names):
+            standing = self._standing[stage.name]
+            if standing.record is not None and not standing.counts:
+                self.observer.repeats(stage.name, self.invalidated_by(stage.name))
 
     def _refuse_open_slots(self, names: Sequence[str]) -> None:
         """What cannot be finished is not begun."""
@@ -178,10 +200,8 @@ class Run:
                 raise _unfilled(step, self.steps)
 
     def _bring(self, names: Sequence[str]) -> dict[str, Value]:
-        self._refuse_open_slots(names)
-        self._standing = standings(self.steps, self.plan, self.ledger)
-        self._look_at_outputs(names)
-        self._refuse_repeats(names)
+        self._judge_all(names)
+        self._tell_repeats(names)
         values: dict[str, Value] = {
             name: standing.value
             for name, standing in self._standing.items()
@@ -269,7 +289,9 @@ class Run:
             for stage in _stages(self.steps)
             if stage.name in names and not self._standing[stage.name].counts
         ]
+        # What a stage to run consumes, and what was asked for by name.
         consumed = {need for stage in to_run for need in stage.needs}
+        consumed |= {name for name in names[-1:] if name in self._standing}
         found: dict[str, str] = {}
         for name in sorted(consumed):
             standing = self._standing[name]
@@ -287,13 +309,9 @@ class Run:
                 self._drop(stage.name, _because(name, reason))
 
     def _refuse_repeats(self, names: Sequence[str]) -> None:
-        if self.resign:
-            return
-        for stage in _stages(self.steps):
+        for stage in self._fixed(names):
             standing = self._standing[stage.name]
-            if stage.repeatable or stage.name not in names or standing.counts:
-                continue
-            if standing.record is not None:
+            if standing.record is not None and not standing.counts:
                 raise _would_repeat(stage, standing, self.invalidated_by(stage.name))
 
     def invalidated_by(self, name: str) -> list[str]:

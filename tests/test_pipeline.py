@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -47,6 +47,10 @@ class Watcher:
 
     def open_slot(self, slot: Slot) -> None:
         self.seen.append(f"open {slot.name}")
+
+    def repeats(self, stage: str, invalidated: Sequence[str]) -> None:
+        self.seen.append(f"repeats {stage}")
+        self.invalidated = list(invalidated)
 
 
 class Bench:
@@ -159,8 +163,24 @@ def test_resign_repeats_everything_after(bench: Bench) -> None:
     bench.until()
     bench.binaries = "two"
     done = ["did first", "did sign", "open notarize", "did pack", "did send"]
-    assert bench.until(resign=True) == done
+    assert bench.until(resign=True) == ["repeats sign", *done]
     assert bench.until() == ALL_KEPT
+
+
+def test_resign_alone_signs_again_and_says_what_falls(bench: Bench) -> None:
+    """The explicit word repeats a signature that stands, and names each record that falls."""
+    bench.until()
+    run, watcher = bench.run(resign=True)
+    run.until("send")
+    assert watcher.seen[:3] == ["repeats sign", "kept first", "did sign"]
+    assert [line.split(" ")[0] for line in watcher.invalidated] == ["sign", "pack", "send"]
+
+
+def test_what_was_asked_for_by_name_is_looked_at(bench: Bench) -> None:
+    """The last stage's output is made again when it is gone, though nothing consumes it."""
+    bench.until("pack")
+    (bench.root / "pack").unlink()
+    assert bench.until("pack") == [*ALL_KEPT[:3], "did pack"]
 
 
 def test_absent_externals_leave_the_record_standing(bench: Bench) -> None:

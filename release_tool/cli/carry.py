@@ -20,7 +20,7 @@ from release_tool.cli.console import JSONObserver, RunConsole
 from release_tool.cli.session import Session
 from release_tool.files.workspace import Workspace
 from release_tool.ledger import Ledger
-from release_tool.progress import Reporter
+from release_tool.progress import Reporter, Silent
 from release_tool.report import overview
 from release_tool.report.summary import size
 from release_tool.settings import Settings
@@ -53,7 +53,12 @@ def carry(session: Session, options: Options) -> None:
         ReleaseError: whatever stops it; the records before it stay.
     """
     if options.until and options.only:
-        raise errors.UsageError("--until and --only exclude each other")
+        raise errors.UsageError("--until and --only exclude each other", hint="name one of them")
+    for name in (options.until, options.only):
+        if name is not None and name not in wiring.STAGES:
+            raise errors.UsageError(
+                "there is no such stage", subject=name, expected=", ".join(wiring.STAGES)
+            )
     started = time.monotonic()
     resolved, inputs = _resolve(session, options)
     workspace = _workspace(resolved, options)
@@ -65,7 +70,8 @@ def carry(session: Session, options: Options) -> None:
 
 
 def _reporter(session: Session, options: Options) -> Reporter:
-    return _observer(session, options).reporter("prepare")
+    observer = _observer(session, options)
+    return observer.aside("prepare") if isinstance(observer, RunConsole) else Silent()
 
 
 def _observer(session: Session, options: Options) -> pipeline.Observer:
@@ -134,24 +140,17 @@ def _inputs(session: Session, options: Options, resolved: config.Resolved) -> wi
         profile=profile,
         identity=identity,
         identity_password=password,
-        confirm=_confirmation(session, options, resolved),
+        confirm=_confirmation(options, resolved),
     )
 
 
-def _confirmation(
-    session: Session, options: Options, resolved: config.Resolved
-) -> Callable[[], None]:
+def _confirmation(options: Options, resolved: config.Resolved) -> Callable[[], None]:
     """Who registers says so: by typing the version, or by `--yes` in a job."""
     plan = resolved.plan
     if plan.environment.embedded or options.yes:
         return lambda: None
 
     def ask() -> None:
-        if not (sys.stdin.isatty() and session.on_terminal):
-            raise errors.UsageError(
-                f"nobody is here to confirm the registration of {plan.version}",
-                hint="say --yes in a job",
-            )
         typed = click.prompt(
             f"Register {plan.version} in {plan.environment.name}? Type the version", type=str
         )
@@ -159,6 +158,17 @@ def _confirmation(
             raise errors.UsageError("not registered", expected=plan.version, observed=typed)
 
     return ask
+
+
+def _require_somebody(session: Session, options: Options, resolved: config.Resolved) -> None:
+    """Registration needs a word; without anybody to give it, nothing is begun."""
+    if resolved.plan.environment.embedded or options.yes:
+        return
+    if not (sys.stdin.isatty() and session.on_terminal):
+        raise errors.UsageError(
+            f"nobody is here to confirm the registration of {resolved.plan.version}",
+            hint="say --yes in a job, or stop before it with --until publish",
+        )
 
 
 def _run(
@@ -187,6 +197,8 @@ def _run(
     try:
         coming = run.coming(only=options.only, last=last)
         _require_settings(resolved, coming)
+        if "register" in coming:
+            _require_somebody(session, options, resolved)
         asked = preflight.run(probes.of(wired), coming)
         if asked and isinstance(observer, RunConsole):
             observer.line("preflight", f"{len(asked)} of {len(asked)} answers are good")
@@ -230,7 +242,10 @@ def _close(
         return
     for line in _table(workspace, found):
         print(line, file=session.out)
-    done = "Released" if "promote" in found else "Done"
+    promoted = found.get("promote")
+    done = "Released" if promoted else "Done"
+    if isinstance(promoted, values.PromotedRelease) and promoted.outcome == "superseded":
+        done = f"Superseded by {promoted.latest_version}, done"
     print(f"{done} in {seconds:.1f} s   ledger head {ledger.head[:12]}", file=session.out)
     if path := session.environ.get("GITHUB_STEP_SUMMARY"):
         with Path(path).open("a", encoding="utf-8") as out:
@@ -243,8 +258,12 @@ def _table(workspace: Workspace, found: Mapping[str, values.Value]) -> list[str]
     profile, archive, smoke = found.get("profile"), found.get("archive"), found.get("smoke")
     published = found.get("publish")
     if isinstance(archive, values.ReleaseArchive):
+        path = workspace.path(archive.path)
         rows += [
-            ("archive", f"{_shown(workspace.path(archive.path))}, {size(archive.size)}"),
+            (
+                "archive",
+                f"{_shown(path)}, {size(archive.size)}{'' if path.is_file() else ', gone'}",
+            ),
             ("sha256", archive.sha256),
             ("binary", archive.binary_sha256),
             ("metallib", archive.metallib_sha256),

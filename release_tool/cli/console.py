@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from typing import TextIO
 
 from rich.console import Console
@@ -58,6 +59,18 @@ class RunConsole:
 
     def open_slot(self, slot: Slot) -> None:
         self._line(slot.name, f"open: {slot.reason}", "")
+
+    def repeats(self, stage: str, invalidated: Sequence[str]) -> None:
+        self._line(
+            stage, "is repeated, as --resign asks; what counted until now no longer does:", ""
+        )
+        for text in invalidated:
+            self._say(f"{_INDENT}{text}")
+
+    def aside(self, name: str) -> Reporter:
+        """A reporter for what comes before the stages."""
+        kind = _Bars if self._live else _Plain
+        return kind(self._out, name, [])
 
     def line(self, name: str, text: str) -> None:
         """A line of the same shape for what is no stage."""
@@ -167,3 +180,5 @@ class JSONObserver:
     def failed(self, stage: str, problem: errors.ReleaseError) -> None: ...
 
     def open_slot(self, slot: Slot) -> None: ...
+
+    def repeats(self, stage: str, invalidated: Sequence[str]) -> None: ...

@@ -5,15 +5,16 @@ from __future__ import annotations
 import importlib.util
 import shutil
 from datetime import UTC, datetime
+from pathlib import Path
 
 from release_tool import errors
 from release_tool.apple import provisioning_profile
 from release_tool.cli.preflight import Probe
 from release_tool.cli.wiring import Wiring
 from release_tool.progress import Silent
-from release_tool.services import addresses, codesign, public_url
+from release_tool.services import addresses, codesign, hub, public_url
 from release_tool.services.timestamp import TimestampService
-from release_tool.stages import build_output, profile
+from release_tool.stages import build_output, findings, profile
 
 # The assembled, the signed and the unpacked app, and the archive, each about 150 MB.
 _FREE_BYTES = 1_000_000_000
@@ -25,6 +26,11 @@ def of(wiring: Wiring) -> list[Probe]:
     asks = _Asks(wiring)
     return [
         Probe(name="disk", stages=frozenset({"assemble", "sign", "archive"}), ask=asks.disk),
+        Probe(
+            name="entitlements",
+            stages=frozenset({"profile", "assemble"}),
+            ask=asks.entitlements,
+        ),
         Probe(name="profile", stages=frozenset({"profile", "sign"}), ask=asks.profile),
         Probe(name="binaries", stages=frozenset({"assemble"}), ask=asks.binaries),
         Probe(name="signer", stages=frozenset({"sign"}), ask=asks.signer),
@@ -55,15 +61,22 @@ class _Asks:
                 observed=f"{free // 1_000_000} MB free",
             )
 
+    def entitlements(self) -> None:
+        _ = self._wiring.entitlements
+
     def profile(self) -> None:
         found = self._wiring.inputs.profile
         if found is None:
             return
-        identity = self._wiring.identity
+        try:
+            claimed, identity = self._wiring.entitlements, self._wiring.identity
+        except errors.ReleaseError:
+            # Told by the probes `entitlements` and `signer`; the profile is not to blame.
+            claimed, identity = (), None
         profile.judge(
             self._plan,
             provisioning_profile.read(found, trust=self._wiring.trust),
-            entitlements=self._wiring.entitlements,
+            entitlements=claimed,
             certificate=identity.leaf if identity else None,
             now=datetime.now(UTC),
         )
@@ -74,7 +87,9 @@ class _Asks:
             raise errors.UsageError(
                 "nothing says where the binaries are", hint="name their folder with --binaries"
             )
-        build_output.read_manifest(folder)
+        judged = build_output.judge_manifest(self._plan, build_output.read_manifest(folder))
+        judged += build_output.judge_folder(self._plan, folder)
+        findings.require(judged, f"{folder} is not what this release is made of")
 
     def signer(self) -> None:
         if self._plan.environment.signer == "codesign":
@@ -98,6 +113,11 @@ class _Asks:
             raise errors.HostError(
                 "the smoke run needs mlx-lm", hint="install the extra: pip install '.[smoke]'"
             )
+        hub.find(
+            str(self._wiring.inputs.model or self._plan.smoke.model),
+            revision=self._plan.smoke.model_revision,
+            hub=hub.cache_folder(Path.home()),
+        )
 
     def bucket(self) -> None:
         self._wiring.new_store().check()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import click
 
 from release_tool import errors
 from release_tool.cli import carry, embedded
-from release_tool.cli.run import FILE
+from release_tool.cli.run import DIST, FILE
 from release_tool.cli.session import Session, pass_session
 from release_tool.report import overview
 
@@ -23,7 +24,7 @@ ENVIRONMENT = "rehearsal"
 @click.option("--until", metavar="STAGE", help="Stop after this stage.")
 @click.option("--fresh", is_flag=True, help="Forget an earlier rehearsal and begin anew.")
 @click.option("--keep", is_flag=True, help="Leave the look-alikes running for more commands.")
-@click.option("--dist", type=click.Path(path_type=Path), default=Path("dist"), show_default=True)
+@click.option("--dist", type=DIST, default=Path("dist"), show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document at the end.")
 @pass_session
 def command(
@@ -58,14 +59,24 @@ def command(
         dist=dist,
         as_json=as_json,
     )
-    session.resume_with = "release-tool rehearse"
+    session.resume_with = _again(options, keep=keep)
     try:
         carry.carry(session, options)
     except errors.RepeatRefusedError as problem:
-        problem.hint = "put back what changed, or begin anew: release-tool rehearse --fresh"
+        problem.hint = f"put back what changed, or begin anew: {session.resume_with} --fresh"
         raise
     if not keep:
         embedded.stop(dist, ENVIRONMENT)
+
+
+def _again(options: carry.Options, *, keep: bool) -> str:
+    words = ["release-tool", "rehearse"]
+    for name in ("version", "metallib", "model", "until"):
+        if (value := getattr(options, name)) is not None:
+            words += [f"--{name}", str(value)]
+    if options.dist != Path("dist"):
+        words += ["--dist", str(options.dist)]
+    return shlex.join([*words, "--keep"] if keep else words)
 
 
 def _is_finished(dist: Path) -> bool:

@@ -11,6 +11,7 @@ from release_tool.cli import carry
 from release_tool.cli.session import Session, pass_session
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+DIST = click.Path(path_type=Path, file_okay=False)
 FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 
 
@@ -27,7 +28,7 @@ FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 @click.option("--only", metavar="STAGE", help="Run this one stage on records that stand.")
 @click.option("--resign", is_flag=True, help="Sign again; says what that invalidates.")
 @click.option("--yes", is_flag=True, help="Register without asking: for jobs.")
-@click.option("--dist", type=click.Path(path_type=Path), default=Path("dist"), show_default=True)
+@click.option("--dist", type=DIST, default=Path("dist"), show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document at the end.")
 @pass_session
 def command(session: Session, /, **options: Any) -> None:  # noqa: ANN401 - click's own keywords

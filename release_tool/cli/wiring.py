@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from release_tool import credentials, data, errors, values
-from release_tool.apple import armor, certificates, entitlements, identity
+from release_tool.apple import armor, certificates, identity
 from release_tool.config import Resolved
 from release_tool.files import hashing
 from release_tool.files.workspace import Workspace
@@ -29,6 +29,7 @@ from release_tool.stages import (
     promote,
     publish,
     register,
+    role_entitlements,
     sign,
     smoke,
 )
@@ -36,6 +37,12 @@ from release_tool.values import Intents, Value
 
 V = TypeVar("V", bound=Value)
 _NOT_BUILT = "not part of this version of release-tool"
+
+
+STAGES = (
+    *("profile", "assemble", "sign", "notarize", "staple"),
+    *("archive", "smoke", "publish", "register", "promote"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,9 +175,22 @@ class Wiring:
     def entitlements(self) -> tuple[Mapping[str, object], ...]:
         """What each executable is signed with, as its file says."""
         folder = data.entitlements_folder()
+        return tuple(role_entitlements.read(folder, name) for name in self._entitlements_files)
+
+    @property
+    def _entitlements_files(self) -> list[str]:
         bundle = self.plan.bundle
-        names = [one.entitlements for one in (*bundle.executables, *bundle.helpers)]
-        return tuple(entitlements.parse_xml((folder / name).read_bytes()) for name in names if name)
+        names = (one.entitlements for one in (*bundle.executables, *bundle.helpers))
+        return [name for name in names if name]
+
+    @cached_property
+    def _entitlements_digests(self) -> dict[str, str]:
+        folder = data.entitlements_folder()
+        return {
+            f"entitlements {name}": hashing.sha256_of(folder / name)
+            for name in self._entitlements_files
+            if (folder / name).is_file()
+        }
 
     def new_store(self) -> ObjectStore:
         """The bucket; one instance serves one thread. Its keys are read when it connects."""
@@ -195,13 +215,14 @@ class Wiring:
         return self.resolved.credentials.secret(name).reveal()
 
     def _profile_digests(self) -> Mapping[str, str]:
-        if self.inputs.profile is None:
-            return {}
-        return {"profile": hashlib.sha256(self.inputs.profile).hexdigest()}
+        found = dict(self._entitlements_digests)
+        if self.inputs.profile is not None:
+            found["profile"] = hashlib.sha256(self.inputs.profile).hexdigest()
+        return found
 
     @cached_property
     def _binaries_digest(self) -> Mapping[str, str]:
-        found = {}
+        found = dict(self._entitlements_digests)
         if self.inputs.binaries is not None:
             found["binaries"] = _folder_digest(self.inputs.binaries)
         if self.inputs.metallib is not None:

@@ -35,8 +35,8 @@ def resolve(
             found[executable.name] = None
             continue
         try:
-            claimed = _read(folder, executable.entitlements)
-        except errors.VerificationError as problem:
+            claimed = read(folder, executable.entitlements)
+        except (errors.VerificationError, errors.HostError) as problem:
             judged.append(
                 checks.failed(
                     "entitlements file",
@@ -64,12 +64,27 @@ def when_granted(
     }
 
 
-def _read(folder: Path, name: str) -> dict[str, object]:
+def read(folder: Path, name: str) -> dict[str, object]:
+    """Read one entitlements file.
+
+    Raises:
+        FormatError: it is no property list, or holds a placeholder that nobody fills in.
+        HostError: it is not there.
+    """
+    path = folder / name
+    if not path.is_file():
+        raise errors.HostError("there is no such entitlements file", subject=str(path))
     text = DiskTree(folder).head(name, entitlements.MAX_BYTES + 1)
     if _PLACEHOLDER in text:
         # Xcode fills `$(AppIdentifierPrefix)` in; nothing here does, and AMFI takes it literally.
-        raise errors.FormatError("holds the literal text $(")
-    return entitlements.parse_xml(text)
+        raise errors.FormatError(
+            "holds the literal text $(", subject=str(path), hint="write the team identifier out"
+        )
+    try:
+        return entitlements.parse_xml(text)
+    except errors.FormatError as problem:
+        problem.subject = problem.subject or str(path)
+        raise
 
 
 def _judge(

@@ -132,3 +132,12 @@ def test_a_job_writes_its_summary_and_groups(parts: Path, tmp_path: Path) -> Non
     assert code == 0
     assert "::group::assemble" in out
     assert "| assemble | done |" in (tmp_path / "summary.md").read_text()
+
+
+def test_a_missing_model_is_told_before_anything_runs(parts: Path) -> None:
+    """The smoke run comes late; what it lacks is said at the start."""
+    code, _, err = rehearsal(parts, "--version", "0.6.0", "--model", "/nonexistent")
+    assert code != 0
+    assert "preflight" in err
+    assert "/nonexistent" in err
+    assert not list((parts / "dist" / "rehearsal" / "0.6.0").glob("ledger/*.json"))
