@@ -1,114 +1,27 @@
-"""The ordered stages and the one rule by which a record counts. It knows no Apple word.
+"""Brings a release's stages to records that count, in order. It knows no Apple word.
 
 A record counts while the digests of its inputs and of the part of the plan that its stage reads
-are what they were. Outputs are looked at only where a stage that must run consumes them.
+are what they were. Outputs are looked at only where a stage that must run consumes them, and
+where one was asked for by name.
 """
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
 
-from pydantic import JsonValue, TypeAdapter, ValidationError
+from pydantic import JsonValue, TypeAdapter
 
 from release_tool import errors
 from release_tool.ledger import Ledger, Record
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter
-from release_tool.values import Intents, Value
-
-_CHUNK_BYTES = 1024 * 1024
-_FIRST = "before it, "
-
-
-class Work(Protocol):
-    """What a stage does: values in, one value out."""
-
-    def __call__(
-        self, values: Mapping[str, Value], reporter: Reporter, intents: Intents, /
-    ) -> Value: ...
-
-
-def no_externals() -> Mapping[str, str]:
-    """The externals of a stage that takes everything from earlier stages."""
-    return {}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stage:
-    """One step, wired: the pipeline needs nothing else to decide, skip and record."""
-
-    name: str
-    value_type: type[Value]
-    needs: tuple[str, ...]
-    reads: tuple[str, ...]
-    work: Work
-    externals: Callable[[], Mapping[str, str]] = no_externals
-    """Digests of what comes from outside the ledger. A thing that is not at hand is left out,
-    and then the record stands as it is: a later job has no binaries."""
-    repeatable: bool = True
-    """False where a repeat makes other bytes that somebody may already rely on: signing."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Slot:
-    """A place in the order that nothing fills yet."""
-
-    name: str
-    reason: str
-    required: bool
-    """Whether the environment refuses to go on without it."""
-
-
-Step = Stage | Slot
-
-
-class Observer(Protocol):
-    """Who watches a run: shows, never steers."""
-
-    def reporter(self, stage: str) -> Reporter:
-        """The reporter for a stage that starts now."""
-
-    def reused(self, stage: str, record: Record, value: Value) -> None:
-        """The stage's record counts; nothing was done."""
-
-    def done(self, stage: str, record: Record, value: Value) -> None:
-        """The stage has run and its record is written."""
-
-    def failed(self, stage: str, problem: errors.ReleaseError) -> None:
-        """The stage ended badly."""
-
-    def open_slot(self, slot: Slot) -> None:
-        """Nothing fills this place; the environment goes on without it."""
-
-    def repeats(self, stage: str, invalidated: Sequence[str]) -> None:
-        """A stage that is not repeated by accident is repeated on purpose; what falls with it."""
-
-
-@dataclass(frozen=True)
-class Standing:
-    """Whether a stage's newest record counts, and if not, why."""
-
-    record: Record | None
-    value: Value | None
-    reason: str = ""
-
-    @property
-    def counts(self) -> bool:
-        return self.value is not None
-
-
-def standings(steps: Sequence[Step], plan: ReleasePlan, ledger: Ledger) -> dict[str, Standing]:
-    """Judge each stage's newest record, in order, without looking at outputs."""
-    found: dict[str, Standing] = {}
-    for stage in _stages(steps):
-        found[stage.name] = _judge(stage, plan, ledger, found)
-    return found
+from release_tool.standing import Standing, because, damage, standings
+from release_tool.steps import Observer, Slot, Stage, Step, find, stages_of, up_to
+from release_tool.values import Value
 
 
 @dataclass(kw_only=True)
@@ -134,7 +47,7 @@ class Run:
             HostError: a slot that the environment requires is not filled.
             ReleaseError: whatever a stage raises; the ledger keeps the failure.
         """
-        return self._bring([step.name for step in _up_to(self.steps, last)])
+        return self._bring([step.name for step in up_to(self.steps, last)])
 
     def only(self, name: str) -> dict[str, Value]:
         """Run one stage on records that already count.
@@ -142,7 +55,7 @@ class Run:
         Raises:
             UsageError: a stage before it has no record that counts.
         """
-        stage = _find(self.steps, name)
+        stage = find(self.steps, name)
         if isinstance(stage, Slot):
             raise _unfilled(stage, self.steps)
         self._judge_all([name])
@@ -161,11 +74,11 @@ class Run:
         Raises:
             UsageError, HostError: the run would be refused before its first stage.
         """
-        names = [only] if only else [step.name for step in _up_to(self.steps, last)]
+        names = [only] if only else [step.name for step in up_to(self.steps, last)]
         self._judge_all(names)
         return [
             stage.name
-            for stage in _stages(self.steps)
+            for stage in stages_of(self.steps)
             if stage.name in names and not self._standing[stage.name].counts
         ]
 
@@ -183,7 +96,7 @@ class Run:
     def _fixed(self, names: Sequence[str]) -> list[Stage]:
         """The stages that are not repeated by accident."""
         return [
-            stage for stage in _stages(self.steps) if stage.name in names and not stage.repeatable
+            stage for stage in stages_of(self.steps) if stage.name in names and not stage.repeatable
         ]
 
     def _tell_repeats(self, names: Sequence[str]) -> None:
@@ -195,7 +108,7 @@ class Run:
     def _refuse_open_slots(self, names: Sequence[str]) -> None:
         """What cannot be finished is not begun."""
         for name in names:
-            step = _find(self.steps, name)
+            step = find(self.steps, name)
             if isinstance(step, Slot) and step.required:
                 raise _unfilled(step, self.steps)
 
@@ -208,7 +121,7 @@ class Run:
             if standing.value is not None
         }
         for name in names:
-            step = _find(self.steps, name)
+            step = find(self.steps, name)
             if isinstance(step, Slot):
                 self.observer.open_slot(step)
             else:
@@ -286,7 +199,7 @@ class Run:
     def _broken(self, names: Sequence[str]) -> dict[str, str]:
         to_run = [
             stage
-            for stage in _stages(self.steps)
+            for stage in stages_of(self.steps)
             if stage.name in names and not self._standing[stage.name].counts
         ]
         # What a stage to run consumes, and what was asked for by name.
@@ -297,16 +210,16 @@ class Run:
             standing = self._standing[name]
             if standing.record is None or not standing.counts:
                 continue
-            reason = _damage(self.root, standing.record.outputs)
+            reason = damage(self.root, standing.record.outputs)
             if reason:
                 found[name] = reason
         return found
 
     def _drop(self, name: str, reason: str) -> None:
         self._standing[name] = Standing(self._standing[name].record, None, reason)
-        for stage in _stages(self.steps):
+        for stage in stages_of(self.steps):
             if name in stage.needs and self._standing[stage.name].counts:
-                self._drop(stage.name, _because(name, reason))
+                self._drop(stage.name, because(name, reason))
 
     def _refuse_repeats(self, names: Sequence[str]) -> None:
         for stage in self._fixed(names):
@@ -318,7 +231,7 @@ class Run:
         """The records that stop counting when `name` is repeated, oldest first."""
         affected = {name}
         lines = []
-        for stage in _stages(self.steps):
+        for stage in stages_of(self.steps):
             if stage.name != name and affected.intersection(stage.needs):
                 affected.add(stage.name)
             if stage.name in affected and (record := self.ledger.newest(stage.name)):
@@ -373,81 +286,6 @@ class _LedgerIntents:
     def declare(self, action: str, facts: Mapping[str, JsonValue]) -> None:
         value: JsonValue = {"action": action, "facts": dict(facts)}
         self._run._append(self._stage, "intent", {}, time.monotonic(), value=value)  # noqa: SLF001
-
-
-def _judge(
-    stage: Stage, plan: ReleasePlan, ledger: Ledger, before: Mapping[str, Standing]
-) -> Standing:
-    record = ledger.newest(stage.name)
-    if record is None:
-        return Standing(None, None, "not done yet")
-    if record.plan_digest != plan.part_digest(stage.reads):
-        changed = _changed_parts(record.plan_part, plan.part(stage.reads))
-        return Standing(record, None, f"the plan has changed: {', '.join(changed)}")
-    for need in stage.needs:
-        value = before[need].value
-        if value is None:
-            return Standing(record, None, _because(need, before[need].reason))
-        if record.inputs.get(need) != value.digest():
-            return Standing(record, None, f"{need} has a newer result")
-    for name, digest in stage.externals().items():
-        if record.inputs.get(name) != digest:
-            return Standing(record, None, f"{name} has changed since")
-    try:
-        return Standing(record, stage.value_type.model_validate(record.value))
-    except ValidationError:
-        return Standing(record, None, "its record is of another version of this tool")
-
-
-def _because(need: str, reason: str) -> str:
-    """The first cause, however many stages lie between."""
-    return reason if reason.startswith(_FIRST) else f"{_FIRST}{need} must be repeated: {reason}"
-
-
-def _changed_parts(recorded: Mapping[str, JsonValue], present: Mapping[str, object]) -> list[str]:
-    names = sorted(recorded.keys() | present.keys())
-    return [name for name in names if recorded.get(name) != present.get(name)]
-
-
-def _stages(steps: Sequence[Step]) -> list[Stage]:
-    return [step for step in steps if isinstance(step, Stage)]
-
-
-def _find(steps: Sequence[Step], name: str) -> Step:
-    for step in steps:
-        if step.name == name:
-            return step
-    raise errors.UsageError(
-        "there is no such stage", subject=name, expected=", ".join(step.name for step in steps)
-    )
-
-
-def _up_to(steps: Sequence[Step], last: str) -> list[Step]:
-    end = steps.index(_find(steps, last))
-    return list(steps[: end + 1])
-
-
-def _damage(root: Path, outputs: Mapping[str, str]) -> str:
-    """Why the recorded outputs do not stand any more; empty when they do."""
-    for path, expected in outputs.items():
-        observed = _digest(root / path)
-        if observed is None:
-            return f"its output {path} is gone"
-        if observed != expected:
-            return f"its output {path} has changed since"
-    return ""
-
-
-def _digest(path: Path) -> str | None:
-    if path.is_symlink():
-        return hashlib.sha256(str(path.readlink()).encode()).hexdigest()
-    if not path.is_file():
-        return None
-    digest = hashlib.sha256()
-    with path.open("rb") as source:
-        while chunk := source.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _first_output(record: Record) -> str:

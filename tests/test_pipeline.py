@@ -10,9 +10,10 @@ import pytest
 
 from release_tool import errors
 from release_tool.ledger import Ledger, Record
-from release_tool.pipeline import Run, Slot, Stage, Step
+from release_tool.pipeline import Run
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter, Silent
+from release_tool.steps import Slot, Stage, Step
 from release_tool.values import Intents, Value
 
 

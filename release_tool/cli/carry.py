@@ -24,6 +24,7 @@ from release_tool.progress import Reporter, Silent
 from release_tool.report import overview
 from release_tool.report.summary import size
 from release_tool.settings import Settings
+from release_tool.steps import Observer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +75,7 @@ def _reporter(session: Session, options: Options) -> Reporter:
     return observer.aside("prepare") if isinstance(observer, RunConsole) else Silent()
 
 
-def _observer(session: Session, options: Options) -> pipeline.Observer:
+def _observer(session: Session, options: Options) -> Observer:
     return JSONObserver() if options.as_json else RunConsole(session)
 
 

@@ -19,9 +19,9 @@ from rich.progress import (
 from release_tool import errors
 from release_tool.cli.session import Session
 from release_tool.ledger import Record
-from release_tool.pipeline import Slot
 from release_tool.progress import Reporter
 from release_tool.report.summary import ago, summary
+from release_tool.steps import Slot
 from release_tool.values import Value
 
 _NAME_WIDTH = 10
@@ -30,7 +30,7 @@ _INDENT = " " * (_NAME_WIDTH + 3)
 
 
 class RunConsole:
-    """The pipeline's observer for people: `pipeline.Observer`."""
+    """The pipeline's observer for people: `steps.Observer`."""
 
     def __init__(self, session: Session) -> None:
         self._out = session.out

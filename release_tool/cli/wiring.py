@@ -14,7 +14,6 @@ from release_tool.apple import armor, certificates, identity
 from release_tool.config import Resolved
 from release_tool.files import hashing
 from release_tool.files.workspace import Workspace
-from release_tool.pipeline import Slot, Stage, Step, Work, no_externals
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter
 from release_tool.services import wheels
@@ -33,6 +32,7 @@ from release_tool.stages import (
     sign,
     smoke,
 )
+from release_tool.steps import Slot, Stage, Step, Work, no_externals
 from release_tool.values import Intents, Value
 
 V = TypeVar("V", bound=Value)
