@@ -25,6 +25,9 @@ class Tree:
 
     repository: git.Git
     checkout: git.Checkout | None
+    version: str = ""
+    named: str = ""
+    """The tag that a job runs on, whether or not the clone has it."""
     tag: str = ""
     changelog: str = ""
     cut: bool = False
@@ -78,6 +81,8 @@ def read(
     return Tree(
         repository=repository,
         checkout=checkout,
+        version=version,
+        named=tag,
         tag=name,
         changelog=changelog,
         cut=changelog != text,
@@ -95,7 +100,7 @@ def faults(
         found.append(_unclean(tree.checkout.changes))
     if environment.require_default_branch:
         try:
-            found += _misplaced(tree.repository, tree.checkout, tree.tag, default_branch)
+            found += _misplaced(tree, tree.checkout, default_branch)
         except errors.HostError as problem:
             return found, problem
     return found, None
@@ -115,9 +120,8 @@ def _unclean(changes: tuple[str, ...]) -> str:
     return f"the tree is not clean: {shown}" + (f" and {more} more" if more > 0 else "")
 
 
-def _misplaced(
-    repository: git.Git, checkout: git.Checkout, tag: str, default_branch: str
-) -> list[str]:
+def _misplaced(tree: Tree, checkout: git.Checkout, default_branch: str) -> list[str]:
+    repository = tree.repository
     if checkout.shallow:
         raise git.shallow_clone(repository.folder)
     found = []
@@ -126,12 +130,21 @@ def _misplaced(
         found.append(
             f"commit {checkout.commit[:12]} is not in {branch.removeprefix('refs/remotes/')}"
         )
-    tagged = repository.commit_of_tag(tag) if tag else ""
+    return found + _mistagged(tree, checkout)
+
+
+def _mistagged(tree: Tree, checkout: git.Checkout) -> list[str]:
+    """A tag that says which commit the version is must be there and say this one.
+
+    A version without any tag may still be released: its commit is proved by the branch.
+    """
+    name = tree.named or (f"v{tree.version}" if tree.version else "")
+    tagged = tree.repository.commit_of_tag(name) if name else ""
+    if tree.named and not tagged:
+        return [f"tag {name} is not in this clone: git fetch --tags"]
     if tagged and tagged != checkout.commit:
-        found.append(
-            f"tag {tag} names commit {tagged[:12]}, and {checkout.commit[:12]} is checked out"
-        )
-    return found
+        return [f"tag {name} names commit {tagged[:12]}, and {checkout.commit[:12]} is checked out"]
+    return []
 
 
 def _tag_of(version: str, names: list[str]) -> str:

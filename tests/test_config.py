@@ -314,6 +314,26 @@ def test_prod_wants_a_commit_of_the_default_branch(tree: Path) -> None:
     ask(tree, env="prod", version="0.5.1")
 
 
+def test_prod_wants_the_tag_that_a_job_names(tree: Path) -> None:
+    """A tag that the clone lacks proves nothing; fetched, or for dev, it is taken."""
+    found = refused(tree, {"GITHUB_REF": "refs/tags/v9.9.9"})
+    assert found[0] == "tag v9.9.9 is not in this clone: git fetch --tags"
+    ask(tree, {"GITHUB_REF": "refs/tags/v9.9.9-dev.1"})
+    git(tree, "tag", "-a", "v9.9.9", "-m", "text")
+    ask(tree, {"GITHUB_REF": "refs/tags/v9.9.9"})
+
+
+def test_prod_refuses_a_version_whose_tag_names_another_commit(tree: Path) -> None:
+    """Without a job's tag the version's own tag still says which commit it is."""
+    git(tree, "tag", "v1.2.3")
+    made = commit(tree, "later")
+    git(tree, "update-ref", "refs/remotes/origin/main", "HEAD")
+    first = git(tree, "rev-parse", "v1.2.3")
+    found = refused(tree, env="prod", version="1.2.3")
+    assert found[0] == (f"tag v1.2.3 names commit {first[:12]}, and {made[:12]} is checked out")
+    ask(tree, env="prod", version="1.2.4")
+
+
 def test_a_shallow_clone_cannot_prove_prod(tree: Path, tmp_path: Path) -> None:
     """Exit 3 with both remedies; after the remedy it passes, and dev does not ask."""
     commit(tmp_path / "origin", "more")
