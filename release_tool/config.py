@@ -18,7 +18,7 @@ from release_tool import credentials, data, errors, release_file, release_yaml, 
 from release_tool.credentials import Credentials, Missing
 from release_tool.origin import Origin, Origins
 from release_tool.plan import Endpoints, Environment, ReleasePlan, Source
-from release_tool.release_file import ReleaseFile
+from release_tool.release_file import EnvironmentSection, ReleaseFile
 from release_tool.release_yaml import Document, Location
 from release_tool.settings import Settings as Settings
 from release_tool.settings import Settled, settle
@@ -132,6 +132,9 @@ class _Resolution:
         self.notices: list[str] = []
         self.origins: Origins = {}
         self.missing: list[Missing] = []
+        self.whole = True
+        self.sections: Mapping[str, EnvironmentSection] = {}
+        """Of a file that gives no release those that can be read: nothing is said of others."""
 
     def run(self) -> Resolved:
         flagged: dict[Location, str] = {
@@ -140,12 +143,14 @@ class _Resolution:
         release, problems = release_file.validate(self.document, flagged)
         self.problems += problems
         tag, unknown_tag = self._tag()
-        environment = self._environment(release, tag) if release else None
+        self.whole = release is not None
+        self.sections = release.environments if release else release_file.sections(self.document)
+        environment = self._environment(tag)
         chosen = self._version(environment, tag, unknown_tag)
+        settled = self._settings(environment) if environment else Settled()
         if release is None or environment is None:
             raise self._refusal()
         tree = self._source(release, environment, chosen, tag)
-        settled = self._settings(release, environment)
         if self.problems or self.host_problem or chosen is None:
             raise self._refusal()
         plan = _plan(release, environment, chosen, tree, settled.as_plan())
@@ -167,17 +172,17 @@ class _Resolution:
         tag = version.read_tag(name)
         return tag, "" if tag else name
 
-    def _environment(self, release: ReleaseFile, tag: version.Tag | None) -> Environment | None:
-        name, origin = self._named_environment(release, tag)
+    def _environment(self, tag: version.Tag | None) -> Environment | None:
+        name, origin = self._named_environment(tag)
         if name is None:
             return None
         self.origins["environment.name"] = origin
-        section = release.environments.get(name)
+        section = self.sections.get(name)
         if section is None:
-            close = difflib.get_close_matches(name, release.environments, n=1)
+            close = difflib.get_close_matches(name, self.sections, n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
-            known = ", ".join(release.environments)
-            self.problems.append(f"{origin}: no environment {name!r}{hint} ({known})")
+            known = ", ".join(self.sections)
+            self._if_whole(f"{origin}: no environment {name!r}{hint} ({known})")
             return None
         if tag and section.tags not in ("none", tag.kind):
             self.problems.append(
@@ -187,22 +192,23 @@ class _Resolution:
         fields = section.model_dump(exclude={"endpoints"})
         return Environment.model_validate({**fields, "name": name})
 
-    def _named_environment(
-        self, release: ReleaseFile, tag: version.Tag | None
-    ) -> tuple[str | None, Origin]:
+    def _if_whole(self, text: str) -> None:
+        """A problem that is one only where every environment of the file is known."""
+        if self.whole:
+            self.problems.append(text)
+
+    def _named_environment(self, tag: version.Tag | None) -> tuple[str | None, Origin]:
         explicit = self._explicit(self.request.environment, "--env", ENVIRONMENT_VARIABLE)
         if explicit:
             return explicit
-        known = ", ".join(release.environments)
+        known = ", ".join(self.sections)
         if tag is None:
-            self.problems.append(f"no environment is named: say --env ({known})")
+            self._if_whole(f"no environment is named: say --env ({known})")
             return None, Origin(kind="default")
-        fitting = [
-            name for name, section in release.environments.items() if section.tags == tag.kind
-        ]
+        fitting = [name for name, section in self.sections.items() if section.tags == tag.kind]
         if len(fitting) != 1:
             found = ", ".join(fitting) or "no environment"
-            self.problems.append(f"tag {tag.name} selects {found}: say --env ({known})")
+            self._if_whole(f"tag {tag.name} selects {found}: say --env ({known})")
             return None, Origin(kind="default")
         return fitting[0], self._tag_origin()
 
@@ -233,7 +239,9 @@ class _Resolution:
             chosen = environment.default_version
             origin = self._file_origin(("environments", environment.name, "default_version"))
         else:
-            self.problems.append(_no_version(unknown_tag))
+            # An environment that cannot be read may have a version of its own.
+            if self.whole or environment or unknown_tag:
+                self.problems.append(_no_version(unknown_tag))
             return None
         self.origins["version"] = origin
         if not version.is_version(chosen):
@@ -289,13 +297,14 @@ class _Resolution:
         self.origins |= {f"source.{name}": known for name in Source.model_fields}
         return found.as_plan()
 
-    def _settings(self, release: ReleaseFile, environment: Environment) -> Settled:
+    def _settings(self, environment: Environment) -> Settled:
         settled = settle(
             environment,
-            release.environments[environment.name].endpoints,
+            self.sections[environment.name].endpoints,
             self.document,
             environ=self.request.environ,
             made=self.request.settings,
+            supplied=self.request.supplied,
         )
         self.problems += settled.problems
         self.notices += settled.notices

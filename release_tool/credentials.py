@@ -76,6 +76,8 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _BASE64 = re.compile(r"[A-Za-z0-9+/=\s]*")
 # A PKCS#12 file or a profile has some KiB.
 _BASE64_CHARACTERS = 4 * 1024 * 1024
+# A DER sequence, PEM with and without a byte order mark, and DER that was encoded twice.
+_BEGINNINGS = (b"\x30", b"-----BEGIN ", b"\xef\xbb\xbf", b"MI")
 
 
 class Secret:
@@ -252,7 +254,21 @@ def legacy_notice(setting: Setting, lookup: Lookup, found: Found) -> str:
 
 def fault(setting: Setting, found: Found) -> str:
     """Why a value cannot be right, without showing it; empty when it can."""
-    return plain_fault(setting.kind, found.variable, found.value.reveal())
+    text = found.value.reveal()
+    if reason := plain_fault(setting.kind, found.variable, text):
+        return reason
+    return _content_fault(found) if setting.kind == "base64" else ""
+
+
+def _content_fault(found: Found) -> str:
+    """Whether it decodes, and to the beginning of what profiles and identities are."""
+    try:
+        content = found.value.decoded()
+    except errors.CredentialError:
+        return f"{found.variable} is not base64: it does not decode"
+    if content.startswith(_BEGINNINGS):
+        return ""
+    return f"{found.variable} does not decode to a file of this kind: neither DER nor PEM"
 
 
 def plain_fault(kind: Kind, name: str, value: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 import re
@@ -88,6 +89,18 @@ def validate(
         for location, text in disagreements(release)
     ]
     return release, [*document.problems, *disagreeing]
+
+
+def sections(document: Document) -> dict[str, EnvironmentSection]:
+    """The environments that are well-formed by themselves, of a file that is not."""
+    listed = document.data.get("environments")
+    found = {}
+    for name, section in listed.items() if isinstance(listed, dict) else ():
+        with contextlib.suppress(ValidationError):
+            found[str(name)] = EnvironmentSection.model_validate_json(
+                json.dumps(section), strict=True
+            )
+    return found
 
 
 def schema() -> dict[str, Any]:

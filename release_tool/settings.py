@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from release_tool import credentials, release_file
@@ -45,6 +45,7 @@ def settle(
     *,
     environ: Mapping[str, str],
     made: Settings | None,
+    supplied: Collection[str] = (),
 ) -> Settled:
     """Look up every setting of an environment.
 
@@ -54,11 +55,12 @@ def settle(
         document: the release file, for the line of a pinned endpoint.
         environ: the process's environment. An embedded environment never sees it.
         made: what an embedded environment made for the run; None before it runs.
+        supplied: settings that a flag replaces; what they hold is not judged.
     """
     settled = Settled()
     lookup = _lookup(environment, environ, made)
     for setting in credentials.SETTINGS:
-        found = _find(setting, lookup, settled)
+        found = _find(setting, lookup, settled, judged=setting.name not in supplied)
         if not setting.secret:
             _endpoint(setting, found, settled, environment, pinned, document)
         elif found:
@@ -85,7 +87,9 @@ def _lookup(
     )
 
 
-def _find(setting: Setting, lookup: Lookup | None, settled: Settled) -> Secret | None:
+def _find(
+    setting: Setting, lookup: Lookup | None, settled: Settled, *, judged: bool
+) -> Secret | None:
     found = credentials.find(setting, lookup) if lookup else None
     if lookup is None or found is None:
         return None
@@ -94,7 +98,7 @@ def _find(setting: Setting, lookup: Lookup | None, settled: Settled) -> Secret |
         if lookup.source
         else Origin(kind="environment variable", where=found.variable)
     )
-    if fault := credentials.fault(setting, found):
+    if judged and (fault := credentials.fault(setting, found)):
         settled.problems.append(fault)
     if notice := credentials.legacy_notice(setting, lookup, found):
         settled.notices.append(notice)

@@ -32,9 +32,9 @@ SEVEN = {
     "COORDINATOR_URL": "https://api.example.com",
 }
 APPLE = {
-    "APPLE_CERTIFICATE_P12": "QUJD",
+    "APPLE_CERTIFICATE_P12": "MAA=",
     "APPLE_CERTIFICATE_PASSWORD": "pass word",
-    "PROVISIONING_PROFILE_BASE64": "QUJD",
+    "PROVISIONING_PROFILE_BASE64": "MAA=",
 }
 ON_TAG = {"GITHUB_REF_TYPE": "tag"}
 
@@ -381,6 +381,38 @@ def test_faults_of_the_file_do_not_hide_those_of_the_version(tree: Path) -> None
     found = refused(tree, env="prod", version="main")
     assert any("did you mean team_id" in line for line in found)
     assert any("'main' is not a version" in line for line in found)
+
+
+def test_a_setting_that_does_not_decode_comes_with_all_others(tree: Path) -> None:
+    """Its variable is named, never its value, beside what is missing; a file given instead wins."""
+    wrong = {"junk": "does not decode to a file of this kind", "QUJDR": "is not base64"}
+    for junk, reason in wrong.items():
+        values = {"PROVISIONING_PROFILE_BASE64": junk, "DEV_COORDINATOR_URL": "x"}
+        found = refused(tree, values, env="dev", version="0.5.0-dev.1")
+        assert any(f"PROVISIONING_PROFILE_BASE64 {reason}" in line for line in found)
+        assert any("DEV_COORDINATOR_URL is not an address" in line for line in found)
+        assert any("DEV_RELEASE_KEY is not set" in line for line in found)
+        assert not any(junk in line for line in found)
+    request = Request(
+        environ={"PATH": os.environ["PATH"], "PROVISIONING_PROFILE_BASE64": "junk"},
+        working_folder=tree,
+        environment="dev",
+        version="0.5.0-dev.1",
+        supplied=["PROVISIONING_PROFILE_BASE64"],
+    )
+    config.resolve(request)
+
+
+def test_a_bad_file_hides_no_missing_setting_and_invents_no_fault(tree: Path) -> None:
+    """Environments that can be read are judged; a version that may stand in the file is not."""
+    edit(tree, "  team_id:", "  teamid:")
+    found = refused(tree, env="dev", version="0.5.0-dev.1")
+    assert any("DEV_RELEASE_KEY is not set" in line for line in found)
+    assert not any("RELEASE_KEY" in line for line in refused(tree, env="rehearsal"))
+    assert any("no version is named" in line for line in refused(tree, env="dev"))
+    edit(tree, "  rehearsal:", "  rehearsal:\n    embeded: true")
+    for found in (refused(tree, env="rehearsal"), refused(tree)):
+        assert not any("no version" in line or "no environment" in line for line in found)
 
 
 def test_an_unknown_environment_is_told_with_the_nearest(tree: Path) -> None:

@@ -29,9 +29,9 @@ SEVEN = {
     "RELEASE_KEY": "release-key-value",
 }
 APPLE = {
-    "APPLE_CERTIFICATE_P12": "cDEyLXZhbHVl",
+    "APPLE_CERTIFICATE_P12": "MAlwMTItdmFsdWU=",
     "APPLE_CERTIFICATE_PASSWORD": "password-value",
-    "PROVISIONING_PROFILE_BASE64": "cHJvZmlsZQ==",
+    "PROVISIONING_PROFILE_BASE64": "MAdwcm9maWxl",
 }
 HIDDEN = ("access-key-value", "secret-key-value", "release-key-value", *APPLE.values())
 
