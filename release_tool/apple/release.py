@@ -15,6 +15,7 @@ from release_tool.apple import (
     bundle,
     certificates,
     checks,
+    file_attributes,
     policy,
     profile_policy,
     provisioning_profile,
@@ -71,6 +72,8 @@ def verify(
     copies, copy_checks = _flat(tree, entries, name)
     found += copy_checks
     found.append(_complete(copies, flat_copies, report.facts))
+    if judge.strict and report.facts is not None:
+        found += file_attributes.modes(entries, _programs(report.facts, name), path="")
     return ReleaseReport(checks=tuple(found), facts=report.facts, flat_copies=copies)
 
 
@@ -82,14 +85,25 @@ def verify_app(tree: BundleTree, *, judge: Judge, path: str) -> BundleReport:
         judge: trust, time, and whether to judge as our own writer's work.
         path: how checks name the app.
     """
-    report = bundle.verify(Remembered(tree), judge=judge, path=path)
+    tree = Remembered(tree)
+    report = bundle.verify(tree, judge=judge, path=path)
     if report.facts is None:
         return report
     grants, profile_checks = read_profile(report.facts, judge=judge)
     found = [*report.checks, *profile_checks, *policy.launch(report.facts, grants)]
+    programs = file_attributes.executables(report.facts)
+    found += file_attributes.runnable(tree.entries(), programs, path=path)
     if judge.strict:
         found += _unstamped(report.facts)
     return replace(report, checks=tuple(found))
+
+
+def _programs(facts: BundleFacts, name: str) -> frozenset[str]:
+    """The executables of a release, in the app and under `bin/`."""
+    inside = file_attributes.executables(facts)
+    folder = f"{_EXECUTABLES}/"
+    flat = {f"{FLAT}/{path.removeprefix(folder)}" for path in inside if path.startswith(folder)}
+    return frozenset({*(f"{name}/{path}" for path in inside), *flat})
 
 
 def _unstamped(facts: BundleFacts) -> Iterator[Check]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from release_tool.apple import (
     checks,
     code_resources,
     facts,
+    file_attributes,
     macho,
     profile_policy,
     provisioning_profile,
@@ -25,7 +26,7 @@ from release_tool.apple import (
 from release_tool.apple.checks import Check
 from release_tool.apple.facts import BundleFacts, CodeFacts
 from release_tool.apple.verification import Judge
-from release_tool.files import archive_proof, archive_reader
+from release_tool.files import archive_proof, archive_reader, extended_attributes
 from release_tool.files.archive_reader import Unpacked
 from release_tool.files.tree import READ_LIMIT_BYTES, DiskTree
 
@@ -128,7 +129,8 @@ def _folder(path: Path, question: Question) -> Judged:
     tree = DiskTree(path)
     entries = tree.entries()
     if release.app_name(entries) is not None:
-        return _release(path.resolve().name, tree, question)
+        judged = _release(path.resolve().name, tree, question)
+        return _with(judged, list(file_attributes.extended(tree.attributes(), path="")))
     report = release.verify_app(
         tree, judge=_judge(question, ours=question.ours is True), path=path.resolve().name
     )
@@ -142,10 +144,21 @@ def _folder(path: Path, question: Question) -> Judged:
         name=path.resolve().name,
         kind="app",
         ours=question.ours is True,
-        checks=report.checks,
+        checks=(*report.checks, *_beside(tree, report.facts, path.resolve().name, question)),
         code=_code(report.facts),
         app=report.facts,
     )
+
+
+def _beside(
+    tree: DiskTree, app: BundleFacts | None, name: str, question: Question
+) -> Iterator[Check]:
+    """What lies beside the bytes of an app's files; of the app's own folder too."""
+    if question.ours is True and app is not None:
+        programs = file_attributes.executables(app)
+        yield from file_attributes.modes(tree.entries(), programs, path=name)
+    attributes = {"": extended_attributes.names(tree.root), **tree.attributes()}
+    yield from file_attributes.extended(attributes, path=name)
 
 
 def _code(found: BundleFacts | None) -> tuple[CodeFacts, ...]:

@@ -308,8 +308,11 @@ def _unpack_one(reader: ArchiveReader, member: Member, folder: Path) -> Member:
     path = folder / member.path
     digest = hashlib.sha256(member.target.encode())
     with atomic.naming(path, "unpack"):
-        directory = path if member.kind == "directory" else path.parent
-        directory.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if member.kind == "directory":
+            path.mkdir(exist_ok=True)
+            # Not as the umask has it: modes are judged, and those of the archive are meant.
+            path.chmod(member.mode | 0o700)
         if member.kind == "file":
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
             with os.fdopen(os.open(path, flags, 0o600), "wb") as target:

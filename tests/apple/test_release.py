@@ -178,10 +178,43 @@ def test_links_and_modes_of_flat_copies_are_judged() -> None:
     made = signed_release.made()
     modes = {**made.modes, "bin/darkbloom": 0o644}
     found = failed(release.verify(in_memory(made.files, modes=modes), judge=made.judge()).checks)
-    assert [check.subject for check in found] == ["bin/darkbloom"]
+    assert {check.subject for check in found} == {"bin/darkbloom"}
     files = {name: content for name, content in made.files.items() if name != "bin/darkbloom"}
     linked = in_memory(files, modes=made.modes, links={"bin/darkbloom": f"../{APP}/{MAIN}"})
     assert named(failed(release.verify(linked, judge=made.judge()).checks), "bin/darkbloom")
+
+
+@pytest.mark.parametrize(
+    ("path", "mode", "holds"),
+    [
+        (MAIN, 0o644, False),
+        (MAIN, 0o744, False),
+        (MAIN, 0o775, False),
+        (MAIN, 0o777, False),
+        (MAIN, 0o4755, False),
+        (MAIN, 0o700, True),
+        (MAIN, 0o750, True),
+        (METALLIB, 0o755, False),
+        (METALLIB, 0o666, False),
+        (METALLIB, 0o1644, False),
+        (METALLIB, 0o444, False),
+        (METALLIB, 0o600, True),
+        ("Contents/Info.plist", 0o664, False),
+    ],
+)
+def test_modes_of_our_own_are_those_of_our_writer(path: str, mode: int, holds: bool) -> None:
+    """In the app and its flat copy alike: only what a umask takes away may differ."""
+    made = signed_release.made()
+    flat = f"bin/{path.rpartition('/')[2]}"
+    modes = {**made.modes, f"{APP}/{path}": mode}
+    if flat in made.files:
+        modes[flat] = mode
+    tree = in_memory(made.files, modes=modes)
+    found = failed(release.verify(tree, judge=made.judge()).checks)
+    assert ([check.subject for check in found] == []) is holds
+    assert holds or named(found, f"{APP}/{path}")
+    foreign = failed(release.verify(tree, judge=made.judge(strict=False)).checks)
+    assert bool(foreign) is (path == MAIN and not mode & 0o100)
 
 
 def test_another_root_refuses_everything_signed() -> None:

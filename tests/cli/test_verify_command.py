@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from release_tool.cli.main import invoke
 from release_tool.cli.session import Session
 from release_tool.files import archive_writer
 from tests import signed_release
-from tests.signed_release import APP, MAIN, TEAM
+from tests.signed_release import APP, MAIN, METALLIB, TEAM
 
 
 def run(*arguments: str | Path) -> tuple[int, str]:
@@ -216,3 +217,59 @@ def test_a_release_that_lacks_the_flat_main_executable_is_refused(
     code, text = run("verify", packed, "--trust", trust)
     assert code == 6
     assert "flat copies" in text
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o777, 0o4755])
+def test_modes_that_our_writer_never_gives_are_refused(
+    tmp_path: Path, trust: Path, mode: int
+) -> None:
+    """The release folder and the app judged as ours; as foreign only what cannot run."""
+    root = signed_release.made().write(tmp_path / "unpacked")
+    for path in (root / APP / MAIN, root / "bin" / "darkbloom"):
+        path.chmod(mode)
+    code, text = run("verify", root, "--trust", trust)
+    assert code == 6
+    assert f"expected 0755; found {mode:04o}" in text
+    assert run("verify", root / APP, "--trust", trust, "--ours")[0] == 6
+    assert run("verify", root / APP, "--trust", trust)[0] == (6 if mode == 0o644 else 0)
+    (root / APP / MAIN).chmod(0o755)
+    (root / APP / "Contents").chmod(0o777)
+    assert run("verify", root / APP, "--trust", trust, "--ours")[0] == 6
+    assert run("verify", root / APP, "--trust", trust)[0] == 0
+
+
+def test_a_umask_does_not_make_an_archive_fail(archive: Path, trust: Path) -> None:
+    """Folders are unpacked with the archive's modes, not with what the host would give."""
+    old = os.umask(0o002)
+    try:
+        code, text = run("verify", archive, "--trust", trust)
+    finally:
+        os.umask(old)
+    assert code == 0, text
+
+
+@pytest.mark.skipif(not hasattr(os, "setxattr"), reason="Python sets attributes on Linux only")
+def test_extended_attributes_are_judged(tmp_path: Path, trust: Path) -> None:
+    """Finder information and resource forks are refused, quarantine is harmless, others listed."""
+    root = signed_release.made().write(tmp_path / "unpacked")
+
+    def marked(path: Path, name: str) -> tuple[int, str]:
+        try:
+            os.setxattr(path, f"user.{name}", b"x")
+        except OSError as problem:
+            pytest.skip(f"this file system has no attributes: {problem.strerror}")
+        found = run("verify", root if path != root / APP else path, "--trust", trust)
+        os.removexattr(path, f"user.{name}")
+        return found
+
+    for path in (root / APP / METALLIB, root / "bin" / "darkbloom", root / APP):
+        for name in ("com.apple.FinderInfo", "com.apple.ResourceFork"):
+            code, text = marked(path, name)
+            assert code == 6
+            assert name in text
+        code, text = marked(path, "com.apple.quarantine")
+        assert (code, "extended attribute" in text) == (0, False), text
+        code, text = marked(path, "org.example.note")
+        assert code == 0
+        assert "unprotected  extended attribute" in text
+        assert "org.example.note" in text
