@@ -219,7 +219,7 @@ def _freedom(
 ) -> list[Check]:
     """What the signature leaves open: refused in our own code, listed in others'."""
     if not judge.strict:
-        return _open_parts(signed, chain, subject)
+        return _open_parts(signed, chain, subject) + _open_token(signed, stamp, subject)
     same = cms_normal_form.code_signature(signed, chain) == content
     if same and stamp is not None:
         token = signed.signers[0].unsigned[cms.TIMESTAMP_TOKEN][0].raw
@@ -237,19 +237,32 @@ def _freedom(
 
 
 def _open_parts(
-    signed: cms.SignedData, chain: tuple[certificates.Certificate, ...], subject: str
+    signed: cms.SignedData,
+    chain: tuple[certificates.Certificate, ...],
+    subject: str,
+    *,
+    where: str = "",
 ) -> list[Check]:
     found = []
     known = {item.der for item in chain}
     surplus = [item for item in signed.certificates if item not in known]
     if surplus or len(set(signed.certificates)) != len(signed.certificates):
         observed = f"{len(signed.certificates)} certificates, {len(chain)} in the chain"
-        found.append(checks.unprotected("surplus certificates", observed, subject=subject))
-    others = [oid for oid in signed.signers[0].unsigned if oid != cms.TIMESTAMP_TOKEN]
+        name = f"surplus certificates{where}"
+        found.append(checks.unprotected(name, observed, subject=subject))
+    others = [oid for oid in signed.signers[0].unsigned if oid != cms.TIMESTAMP_TOKEN or where]
     if others:
-        observed = ", ".join(others)
-        found.append(checks.unprotected("unsigned attributes", observed, subject=subject))
+        name = f"unsigned attributes{where}"
+        found.append(checks.unprotected(name, ", ".join(others), subject=subject))
     return found
+
+
+def _open_token(signed: cms.SignedData, stamp: TimestampProof | None, subject: str) -> list[Check]:
+    """The timestamp token is a signature of its own, with the same open parts."""
+    if stamp is None:
+        return []
+    token = cms.parse(signed.signers[0].unsigned[cms.TIMESTAMP_TOKEN][0].raw)
+    return _open_parts(token, stamp.chain, subject, where=" in the timestamp")
 
 
 def _guarded(name: str, subject: str, judge: Callable[[], list[Check]]) -> list[Check]:

@@ -35,6 +35,7 @@ from release_tool.services import portable_signer
 from tests import signed_release
 from tests.signed_release import APP, CLAIMS, ENCLAVE, ENCLAVE_CLAIMS, MAIN, METALLIB, TEAM
 
+_UNSIGNED = 0xA1
 SEAL = f"{APP}/Contents/_CodeSignature/CodeResources"
 INFO = f"{APP}/Contents/Info.plist"
 FILES = [
@@ -236,6 +237,14 @@ def test_open_bytes_of_others_are_listed_not_refused() -> None:
         (padded, "padding"),
         (_with_cms(content, _surplus_certificate), "surplus certificates"),
         (_with_cms(content, _unsigned_attribute), "unsigned attributes"),
+        (
+            _with_cms(content, _in_token(_surplus_certificate)),
+            "surplus certificates in the timestamp",
+        ),
+        (
+            _with_cms(content, _in_token(_unsigned_attribute)),
+            "unsigned attributes in the timestamp",
+        ),
     ):
         found = verification.verify(changed, judge=judge).checks
         assert failed(found) == []
@@ -270,19 +279,28 @@ def _with_cms(content: bytes, change: Callable[[bytes], bytes]) -> bytes:
 
 
 def _rebuilt(
-    content: bytes, *, holders: tuple[bytes, ...] = (), unsigned: tuple[bytes, ...] = ()
+    content: bytes,
+    *,
+    holders: tuple[bytes, ...] = (),
+    unsigned: tuple[bytes, ...] = (),
+    keep: bool = True,
 ) -> bytes:
+    """A CMS with more certificates and unsigned attributes; `keep` the unsigned ones there."""
     signed_data = der.as_sequence(der.parse(content))[1].children[0]
     version, digests, encapsulated, there, signers = der.as_sequence(signed_data)
     (signer,) = der.as_set(signers)
-    *fields, attributes = der.as_sequence(signer)
-    open_part = der.encode(0xA1, *(node.raw for node in attributes.children), *unsigned)
+    fields = list(der.as_sequence(signer))
+    old: tuple[bytes, ...] = ()
+    if fields[-1].raw[0] == _UNSIGNED:
+        old = tuple(node.raw for node in fields.pop().children)
+    new = (*old, *unsigned) if keep else unsigned
+    open_part = (der.encode(_UNSIGNED, *new),) if new else ()
     body = der.sequence(
         version.raw,
         digests.raw,
         encapsulated.raw,
         der.encode(0xA0, *(node.raw for node in there.children), *holders),
-        der.set_as_given(der.sequence(*(node.raw for node in fields), open_part)),
+        der.set_as_given(der.sequence(*(node.raw for node in fields), *open_part)),
     )
     return der.sequence(der.oid(cms.SIGNED_DATA), der.context(0, body))
 
@@ -295,6 +313,18 @@ def _surplus_certificate(content: bytes) -> bytes:
 
 def _unsigned_attribute(content: bytes) -> bytes:
     return _rebuilt(content, unsigned=(cms.attribute("1.2.3.4", der.integer(1)),))
+
+
+def _in_token(change: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
+    """The change, made to the timestamp token inside a code signature's CMS."""
+
+    def within(content: bytes) -> bytes:
+        (values,) = cms.parse(content).signers[0].unsigned.values()
+        token = der.parse(change(values[0].raw))
+        stamped = cms.attribute(cms.TIMESTAMP_TOKEN, token.raw)
+        return _rebuilt(content, unsigned=(stamped,), keep=False)
+
+    return within
 
 
 def test_the_normal_form_is_what_the_signer_writes() -> None:
