@@ -7,7 +7,7 @@ is said beforehand, in words.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from release_tool.apple import certificates, checks, entitlements
@@ -15,6 +15,8 @@ from release_tool.apple.checks import Check
 from release_tool.apple.provisioning_profile import KIND_NAMES, MACOS, Profile
 
 _SECONDS_PER_DAY = 86_400
+_CLOCK_TOLERANCE = timedelta(days=1)
+"""How far a clock may be behind Apple's before a profile seems to come from the future."""
 _PORTAL = "make a profile of this kind on the developer portal"
 
 
@@ -41,6 +43,7 @@ def judge(profile: Profile, wanted: Wanted, *, now: datetime) -> tuple[Check, ..
     """
     return (
         *profile.authenticity,
+        *_future(profile, now),
         _kind(profile),
         _platform(profile),
         _debugging(profile),
@@ -58,6 +61,20 @@ def days_left(profile: Profile, now: datetime) -> int | None:
     if profile.expires is None:
         return None
     return int((profile.expires - now).total_seconds() // _SECONDS_PER_DAY)
+
+
+def _future(profile: Profile, now: datetime) -> list[Check]:
+    """Chains are judged at the time of signing, so that time must not be one to come."""
+    for moment, said in ((profile.signed, "signed"), (profile.created, "made")):
+        if moment is not None and moment > now + _CLOCK_TOLERANCE:
+            failure = checks.failed(
+                "signing time",
+                expected=f"not after {now:%Y-%m-%d}",
+                observed=f"{said} in the future: {moment:%Y-%m-%d}",
+                hint="check the clock, or download the profile anew from the developer portal",
+            )
+            return [failure]
+    return []
 
 
 def _kind(profile: Profile) -> Check:
@@ -90,12 +107,19 @@ def _debugging(profile: Profile) -> Check:
 def _team(profile: Profile, wanted: Wanted) -> Check:
     if not wanted.team_id:
         return checks.not_checked("team", "name it with --team-id")
-    granted = profile.entitlements.get(entitlements.TEAM_IDENTIFIER, wanted.team_id)
-    said = (*(profile.team_ids or ("none",)), *profile.prefixes, str(granted))
+    named = [
+        ("TeamIdentifier", profile.team_ids or ("none",)),
+        ("prefix", profile.prefixes),
+    ]
+    if entitlements.TEAM_IDENTIFIER in profile.entitlements:
+        named.append(("entitlement", (str(profile.entitlements[entitlements.TEAM_IDENTIFIER]),)))
+    said = dict.fromkeys(value for _, values in named for value in values)
+    # Places that disagree are named, or the team that was wanted would stand among what was found.
+    told = [f"{place} {', '.join(values)}" for place, values in named if values]
     return checks.compare(
         "team",
         expected=wanted.team_id,
-        observed=_join(tuple(dict.fromkeys(said))),
+        observed=_join(tuple(said) if len(said) == 1 else tuple(told)),
         hint="use a profile of the team that signs",
     )
 

@@ -63,6 +63,8 @@ class Profile(NamedTuple):
     certificates: tuple[certificates.Certificate, ...]
     """The signing certificates that it allows."""
     authenticity: tuple[checks.Check, ...]
+    signed: datetime | None = None
+    """What the outer signature says of its time."""
 
     @property
     def authentic(self) -> bool:
@@ -85,7 +87,7 @@ class Profile(NamedTuple):
     def access_groups(self) -> tuple[str, ...]:
         """The keychain access groups that it grants."""
         granted = self.entitlements.get(entitlements.KEYCHAIN_ACCESS_GROUPS)
-        values = granted if isinstance(granted, list) else [granted]
+        values = granted if isinstance(granted, list) else []
         return tuple(value for value in values if isinstance(value, str))
 
 
@@ -120,9 +122,10 @@ def read(data: bytes, *, trust: certificates.Trust) -> Profile:
         platforms=reader.texts("Platform"),
         created=reader.time("CreationDate"),
         expires=reader.time("ExpirationDate"),
-        entitlements=reader.dictionary("Entitlements"),
+        entitlements=reader.grants("Entitlements"),
         certificates=reader.certificates("DeveloperCertificates"),
         authenticity=_authenticity(signed_data, values, trust),
+        signed=next((signer.signing_time for signer in signed_data.signers), None),
     )
 
 
@@ -161,10 +164,13 @@ class _Reader:
     def has(self, key: str) -> bool:
         return key in self._values
 
-    def dictionary(self, key: str) -> Mapping[str, object]:
+    def grants(self, key: str) -> Mapping[str, object]:
         value = self._values.get(key, {})
         if not isinstance(value, dict):
             raise _wrong(key, "a dictionary")
+        groups = value.get(entitlements.KEYCHAIN_ACCESS_GROUPS, [])
+        if not isinstance(groups, list) or not all(isinstance(item, str) for item in groups):
+            raise _wrong(entitlements.KEYCHAIN_ACCESS_GROUPS, "an array of strings")
         return value
 
     def certificates(self, key: str) -> tuple[certificates.Certificate, ...]:
@@ -173,7 +179,12 @@ class _Reader:
             raise _wrong(key, "an array of data")
         if len(value) > MAX_CERTIFICATES:
             raise errors.FormatError(f"the profile lists {len(value)} certificates")
-        return tuple(map(certificates.load, value))
+        try:
+            return tuple(map(certificates.load, value))
+        except errors.FormatError as problem:
+            raise errors.FormatError(
+                f"the profile's {key} holds what is no certificate: {problem.message}"
+            ) from problem
 
 
 def _wrong(key: str, expected: str) -> errors.FormatError:

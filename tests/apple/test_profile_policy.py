@@ -227,6 +227,24 @@ def test_expiry_counts_whole_days() -> None:
     assert "expired" in _failed(found, Wanted(minimum_days=0), found.expires)["expiry"]
 
 
+def test_a_profile_of_the_future_is_refused() -> None:
+    """The profile names its own signing time: one to come fails, a day of clocks is allowed."""
+    found = _profile(created=NOW + timedelta(days=400))
+    assert "signed in the future" in _failed(found, Wanted())["signing time"]
+    unsigned = found._replace(signed=None)
+    assert "made in the future" in _failed(unsigned, Wanted())["signing time"]
+    near = _profile(created=NOW + timedelta(hours=23))
+    assert _failed(near, _everything()) == {}
+    assert "signing time" in _failed(near, Wanted(), NOW - timedelta(hours=2))
+
+
+def test_a_team_that_stands_in_some_places_only_is_told_by_place() -> None:
+    """What was wanted is never listed as what was found without the place that lacks it."""
+    failed = _failed(_profile(without=("TeamIdentifier",)), Wanted(team_id=TEAM))
+    assert failed["team"].startswith(f"TeamIdentifier none, prefix {TEAM}")
+    assert _failed(_profile(), Wanted(team_id="AAAAAAAAAA"))["team"] == TEAM
+
+
 def test_all_reasons_come_at_once() -> None:
     """A profile that is wrong in everything says everything."""
     found = _profile(

@@ -272,7 +272,9 @@ def test_kinds_go_by_their_keys() -> None:
         ({"ExpirationDate": "2026-01-01"}, "ExpirationDate is not a date"),
         ({"ProvisionsAllDevices": "true"}, "ProvisionsAllDevices is not a boolean"),
         ({"DeveloperCertificates": ["text"]}, "DeveloperCertificates is not an array of data"),
-        ({"DeveloperCertificates": [b"rubbish"]}, "truncated"),
+        ({"DeveloperCertificates": [b"rubbish"]}, "DeveloperCertificates holds .*: .*truncated"),
+        ({"Entitlements": {"keychain-access-groups": "SLDQ2GJ6TL.*"}}, "groups is not an array"),
+        ({"Entitlements": {"keychain-access-groups": [1]}}, "groups is not an array of strings"),
         ({"DeveloperCertificates": [b""] * 600}, "600 certificates"),
     ],
 )
