@@ -65,6 +65,9 @@ _REFUSED = {
     b"7": "a reserved file",
     b"S": "a sparse file",
 }
+_TRAILER_BYTES = 1024**2
+"""Writers fill up their last record with zeros: 10 KiB as a rule, a tape's with some hundred. More
+is nothing but work for whoever reads it."""
 _ATTRIBUTES = ("SCHILY.xattr.", "LIBARCHIVE.xattr.")
 
 
@@ -244,10 +247,17 @@ class ArchiveReader:
                 raise errors.FormatError("holds data in the padding of a member")
 
     def _end(self) -> None:
-        """After the first zero block: a second one, and then nothing but zeros."""
+        """After the first zero block: a second one, and then zeros up to a whole record."""
         if any(self._stream.read(BLOCK_BYTES)):
             raise errors.FormatError("goes on after the end of its tar stream")
+        left = _TRAILER_BYTES
         while piece := self._stream.rest():
+            left -= len(piece)
+            if left < 0:
+                raise errors.FormatError(
+                    "goes on after the end of its tar stream",
+                    expected=f"at most {_TRAILER_BYTES} zeros",
+                )
             if any(piece):
                 raise errors.FormatError("holds data after the end of its tar stream")
 

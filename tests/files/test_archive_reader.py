@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import shutil
 import tarfile
 import time
 import zlib
@@ -279,6 +280,21 @@ def test_a_bomb_stops_at_the_limit(tmp_path: Path) -> None:
     with pytest.raises(errors.FormatError, match="expands beyond"):
         _unpack(tmp_path, data, Limits(expanded_bytes=4 * 1024**2))
     assert sum(path.stat().st_size for path in (tmp_path / "out").iterdir()) <= 4 * 1024**2
+
+
+@pytest.mark.parametrize("start", [b"", _header()], ids=["nothing", "one file"])
+def test_zeros_behind_the_end_are_not_read_on(tmp_path: Path, start: bytes) -> None:
+    """A record's worth of zeros is taken; a gigabyte stops after the first of them."""
+    record = gzip.compress(start + bytes(512 * 1024))
+    _unpack(tmp_path, record)
+    shutil.rmtree(tmp_path / "out")
+    compressor = zlib.compressobj(1, zlib.DEFLATED, 31)
+    zeros = bytes(1024**2)
+    data = compressor.compress(start) + b"".join(compressor.compress(zeros) for _ in range(1024))
+    started = time.monotonic()
+    with pytest.raises(errors.FormatError, match="goes on after the end"):
+        _unpack(tmp_path, data + compressor.flush())
+    assert time.monotonic() - started < 2
 
 
 def test_the_folder_must_be_empty(tmp_path: Path) -> None:
