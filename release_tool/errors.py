@@ -73,6 +73,7 @@ class ReleaseError(Exception):
     def as_json(self) -> dict[str, object]:
         """The same facts for `--json`."""
         return {
+            "ok": False,
             "error": type(self).__name__,
             "exit_code": self.exit_code,
             "message": self.message,

@@ -6,12 +6,15 @@ import os
 import sys
 from collections.abc import Sequence
 
+from release_tool.cli import output
+
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
+    output.guard()
     code = _at_once(sys.argv[1:])
     if code is not None:
-        sys.exit(code)
+        sys.exit(output.finish(code))
     from release_tool.cli.main import main as whole_program
 
     whole_program()

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
+from typing import NoReturn
 
 import click
 
 import release_tool
 from release_tool import errors
+from release_tool.cli import output
 from release_tool.cli.session import Session
 
 # People compare twelve digits; programs get them whole with --json.
@@ -63,42 +66,52 @@ def _unknown(name: str) -> str:
 
 @click.group(
     cls=_LazyGroup,
+    invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(release_tool.__version__, prog_name="release-tool")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """Carry a macOS provider from built binaries to a registered, promoted release.
 
     \b
     Try it without an account:  release-tool rehearse
     Check a profile:            release-tool verify-profile my.provisionprofile
     """
+    if ctx.invoked_subcommand is None:
+        session = ctx.obj if isinstance(ctx.obj, Session) else Session({})
+        print(ctx.get_help(), file=session.out)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command and leave with its exit code."""
-    sys.exit(invoke(list(sys.argv[1:] if argv is None else argv), Session(dict(os.environ))))
+    output.guard()
+    # A job that is cancelled sends this; who asked to ignore it stays ignored.
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _terminated)
+    code = invoke(list(sys.argv[1:] if argv is None else argv), Session(dict(os.environ)))
+    sys.exit(output.finish(code))
+
+
+def _terminated(number: int, frame: object) -> NoReturn:
+    del number, frame
+    # A second one must not break off what the first lets end in order.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def invoke(argv: list[str], session: Session) -> int:
     """Run one command; returns its exit code."""
     try:
         code = cli.main(argv, prog_name="release-tool", standalone_mode=False, obj=session)
-        session.out.flush()
-    except click.exceptions.Abort:
-        return _interrupted(session)
-    except KeyboardInterrupt:
-        return _interrupted(session)
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        return _interrupted(argv, session)
     except click.ClickException as problem:
         return _usage(problem, argv, session)
     except errors.ReleaseError as problem:
         return _failed(problem, argv, session)
-    except BrokenPipeError:
-        # The reader of a pipe went away; nothing more can be said to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except Exception:
-        return _bug(session)
+    except Exception as problem:
+        return _bug(problem, argv, session)
     return code if isinstance(code, int) else 0
 
 
@@ -111,8 +124,7 @@ def _usage(problem: click.ClickException, argv: Sequence[str], session: Session)
 
 
 def _failed(problem: errors.ReleaseError, argv: Sequence[str], session: Session) -> int:
-    if "--json" in argv:
-        print(json.dumps(problem.as_json(), ensure_ascii=False), file=session.out)
+    _document(problem.as_json(), argv, session)
     lines = [_WHOLE_DIGEST.sub(r"\1", line) for line in problem.lines()]
     for number, line in enumerate(lines):
         print(f"release-tool: {line}" if number == 0 else line, file=session.err)
@@ -130,15 +142,31 @@ def _annotation(lines: Sequence[str]) -> str:
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
-def _interrupted(session: Session) -> int:
-    print("\nrelease-tool: interrupted; nothing that was recorded is lost", file=session.err)
-    if session.resume_with:
-        print(f"  resume with: {session.resume_with}", file=session.err)
-    return errors.EXIT_INTERRUPTED
+def _document(facts: Mapping[str, object], argv: Sequence[str], session: Session) -> None:
+    if "--json" in argv:
+        print(json.dumps(facts, ensure_ascii=False), file=session.out)
 
 
-def _bug(session: Session) -> int:
-    traceback.print_exc(file=session.err)
+def _interrupted(argv: Sequence[str], session: Session) -> int:
+    said = "interrupted; nothing that was recorded is lost"
+    hint = f"resume with: {session.resume_with}" if session.resume_with else ""
+    facts = errors.ReleaseError(said, hint=hint).as_json()
+    code = errors.EXIT_INTERRUPTED
+    _document({**facts, "error": "Interrupted", "exit_code": code}, argv, session)
+    print(f"\nrelease-tool: {said}", file=session.err)
+    if hint:
+        print(f"  {hint}", file=session.err)
+    return code
+
+
+def _bug(problem: Exception, argv: Sequence[str], session: Session) -> int:
+    facts = errors.ReleaseError(
+        "this is a bug of the tool",
+        observed=type(problem).__name__,
+        hint="please report the lines on standard error",
+    ).as_json()
+    _document({**facts, "error": "Bug", "exit_code": errors.EXIT_BUG}, argv, session)
+    traceback.print_exception(problem, file=session.err)
     print(
         "release-tool: this is a bug of the tool; please report the lines above", file=session.err
     )

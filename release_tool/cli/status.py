@@ -49,7 +49,12 @@ def command(
 def _workspaces(workspace: Path | None, dist: Path) -> list[Path]:
     if workspace is not None:
         if not (workspace / "ledger").is_dir():
-            raise errors.UsageError("there is no ledger here", subject=str(workspace))
+            raise errors.UsageError(
+                "there is no ledger here",
+                subject=str(workspace),
+                hint="name the folder of one release, such as dist/dev/1.2.3, or see them all:"
+                " release-tool status",
+            )
         return [workspace]
     found = sorted(ledger.parent for ledger in dist.glob("*/*/ledger"))
     if not found:

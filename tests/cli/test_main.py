@@ -122,6 +122,31 @@ def test_an_interrupt_says_how_to_resume(failing: list[BaseException]) -> None:
     assert "interrupted" in err
 
 
+@pytest.mark.parametrize(
+    ("raised", "code", "name"),
+    [
+        (KeyboardInterrupt(), 130, "Interrupted"),
+        (ZeroDivisionError("x"), 70, "Bug"),
+        (errors.HostError("it failed"), 3, "HostError"),
+    ],
+)
+def test_every_bad_end_is_one_json_document(
+    failing: list[BaseException], raised: BaseException, code: int, name: str
+) -> None:
+    """A program reads `ok`, the error and the exit code whatever ended the command."""
+    failing.append(raised)
+    exit_code, out, _ = invoke("status", "--json")
+    found = json.loads(out)
+    assert (exit_code, found["ok"], found["error"], found["exit_code"]) == (code, False, name, code)
+
+
+def test_a_bare_call_prints_the_help() -> None:
+    """Without a command the help is the answer, on standard output, exit 0."""
+    code, out, err = invoke()
+    assert (code, err) == (0, "")
+    assert out.startswith("Usage: release-tool")
+
+
 def test_a_mistyped_command_is_answered_with_the_nearest() -> None:
     """A wrong word exits 2 and names the command that was meant."""
     code, _, err = invoke("rehears")
@@ -155,3 +180,11 @@ def test_status_without_a_release_says_how_to_begin(tmp_path: Path) -> None:
     code, _, err = invoke("status", "--dist", str(tmp_path))
     assert code == 2
     assert "release-tool rehearse" in err
+
+
+def test_a_folder_without_a_ledger_says_what_to_name(tmp_path: Path) -> None:
+    """The next step stands under the refusal."""
+    code, _, err = invoke("status", str(tmp_path))
+    assert code == 2
+    assert "there is no ledger here" in err
+    assert "name the folder of one release" in err
