@@ -83,6 +83,7 @@ def answer(request: Request, environ: Mapping[str, str]) -> tuple[str, int]:
 
     Raises:
         UsageError: the request makes no sense, or a file cannot be read.
+        CredentialError: the variable that should hold the profile is unset.
         FormatError: what it names is no profile, or no certificate.
     """
     _refuse_empty(request)
@@ -125,7 +126,10 @@ def _profile_bytes(request: Request, environ: Mapping[str, str]) -> tuple[str, b
     if variable is not None:
         value = environ.get(variable, "")
         if not value.strip():
-            raise errors.UsageError(f"the variable {variable} is unset or empty")
+            raise errors.CredentialError(
+                f"the variable {variable} is unset or empty",
+                hint=f"set {variable} to the profile as base64 text",
+            )
         return f"${variable}", value.encode("utf-8", "surrogateescape")
     if path == "-":
         return "standard input", sys.stdin.buffer.read(armor.MAX_BYTES + 1)

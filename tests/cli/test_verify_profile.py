@@ -130,7 +130,6 @@ def test_base64_comes_from_a_variable(files: Files) -> None:
     [
         ([], "name one profile"),
         (["-", "--base64-env", "X"], "name one profile"),
-        (["--base64-env", "UNSET"], "UNSET is unset or empty"),
         (["/no/such/file"], "cannot be read"),
         (["/"], "cannot be read"),
         (["x\0y"], "cannot be read"),
@@ -147,6 +146,15 @@ def test_usage_errors_exit_2(arguments: list[str], reason: str) -> None:
     code, out, err = run(*arguments)
     assert (code, out) == (2, "")
     assert reason in err
+
+
+@pytest.mark.parametrize("environ", [{}, {"NAME": " "}])
+def test_an_unset_variable_is_a_missing_credential(environ: dict[str, str]) -> None:
+    """It exits 4, as every missing credential does, with the next step."""
+    code, out, err = run("--base64-env", "NAME", environ=environ)
+    assert (code, out) == (4, "")
+    assert "NAME is unset or empty" in err
+    assert "set NAME to the profile as base64 text" in err
 
 
 @pytest.mark.parametrize(
