@@ -15,7 +15,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TextIO
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
@@ -85,7 +85,7 @@ class Ledger:
             update={"number": len(self._records) + 1, "previous": self._head}
         )
         content = _encode(chained)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        _make(self.folder)
         final = self.folder / f"{chained.number:04d}-{chained.stage}.json"
         _write_new(final, content)
         self._records.append(chained)
@@ -105,10 +105,10 @@ class Ledger:
 
         Raises:
             TransientError: another process holds it.
+            HostError: its folder cannot be made or written.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / ".lock"
-        with path.open("a+", encoding="utf-8") as held:
+        with _open_lock(path) as held:
             try:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -125,6 +125,30 @@ class Ledger:
             # What another process appended before we held the lock must be seen.
             self._records, self._head = _read_chain(self.folder)
             yield
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise _refused("cannot make the ledger's folder", folder, problem) from problem
+
+
+def _open_lock(path: Path) -> TextIO:
+    _make(path.parent)
+    try:
+        return path.open("a+", encoding="utf-8")
+    except OSError as problem:
+        raise _refused("cannot write the ledger's lock", path, problem) from problem
+
+
+def _refused(message: str, path: Path, problem: OSError) -> errors.HostError:
+    return errors.HostError(
+        message,
+        subject=str(path),
+        observed=problem.strerror or str(problem),
+        hint="name another folder with --dist, or let this user write here",
+    )
 
 
 def _encode(record: Record) -> bytes:
@@ -180,9 +204,12 @@ def _read_chain(folder: Path) -> tuple[list[Record], str]:
 
 
 def _entries(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    found = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)]
+    try:
+        if not folder.is_dir():
+            return []
+        found = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)]
+    except OSError as problem:
+        raise _refused("cannot read the ledger", folder, problem) from problem
     return sorted(found, key=lambda path: int(path.name.split("-")[0]))
 
 

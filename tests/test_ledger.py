@@ -138,3 +138,19 @@ def test_records_are_readable_json(tmp_path: Path) -> None:
     document = json.loads((tmp_path / "0003-sign.json").read_text())
     assert document["stage"] == "sign"
     assert document["outputs"] == {"sign/file": "ab" * 32}
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    """A file in the way of the ledger is a lack of the host that names the path."""
+    (tmp_path / "file").write_text("")
+    ledger = Ledger(tmp_path / "file" / "dev" / "1.2.3" / "ledger")
+    with pytest.raises(errors.HostError) as caught, ledger.lock():
+        pass
+    assert caught.value.subject == str(ledger.folder)
+    assert caught.value.observed == "Not a directory"
+    with pytest.raises(errors.HostError, match="cannot make the ledger's folder"):
+        ledger.append(record("profile"))
+    (tmp_path / "ledger" / ".lock").mkdir(parents=True)
+    other = Ledger(tmp_path / "ledger")
+    with pytest.raises(errors.HostError, match="the ledger's lock"), other.lock():
+        pass

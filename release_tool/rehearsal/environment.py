@@ -19,6 +19,7 @@ from pathlib import Path
 
 import release_tool
 from release_tool import errors
+from release_tool.files import atomic
 from release_tool.rehearsal import counts, places
 
 IDLE_SECONDS = 600.0
@@ -174,7 +175,8 @@ def start(
     """
     if (living := attach(state)) is not None:
         return living
-    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with atomic.naming(state, "make the folder"):
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
     command = [
         *(sys.executable, "-m", "release_tool.rehearsal.serve", str(state.resolve())),
         *("--team-id", team_id),
@@ -225,7 +227,9 @@ def _spawn(state: Path, command: list[str]) -> subprocess.Popen[bytes]:
         "TMPDIR": str(places.scratch(state)),
         "PYTHONPATH": str(Path(release_tool.__file__).resolve().parent.parent),
     }
-    with places.log(state).open("ab") as log:
+    with atomic.naming(places.log(state), "write"):
+        log = places.log(state).open("ab")
+    with log:
         child = subprocess.Popen(
             command,
             env=scrubbed,

@@ -251,3 +251,11 @@ def test_a_start_that_cannot_succeed_says_why(state: Path) -> None:
     with pytest.raises(errors.HostError) as caught:
         environment.start(state, team_id="OTHERTEAM1", bundle_id=BUNDLE)
     assert any("another team" in line for line in caught.value.details)
+
+
+def test_a_state_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    """A file in its way is a lack of the host that names the path, and nothing is started."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(errors.HostError, match="cannot make the folder") as caught:
+        start(tmp_path / "file" / "environment")
+    assert caught.value.subject == str(tmp_path / "file" / "environment")
