@@ -29,6 +29,8 @@ from release_tool.apple.verification import Judge
 FLAT = "bin"
 _EXECUTABLES = "Contents/MacOS"
 _APP_SUFFIX = ".app"
+_LAYOUT = "one app and its flat copies under bin/"
+_BUNDLE_TOPS = frozenset({"Contents", "Info.plist", "Versions"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +51,13 @@ def app_name(entries: Sequence[TreeEntry]) -> str | None:
     return apps[0] if len(apps) == 1 and FLAT in tops else None
 
 
+def is_part(entries: Sequence[TreeEntry]) -> bool:
+    """Whether a folder holds an app or `bin/` and is no bundle itself: a release with gaps."""
+    tops = {entry.path for entry in entries if entry.kind == "directory" and "/" not in entry.path}
+    bundle_tops = {entry.path.split("/", 1)[0] for entry in entries} & _BUNDLE_TOPS
+    return not bundle_tops and any(top == FLAT or top.endswith(_APP_SUFFIX) for top in tops)
+
+
 def verify(
     tree: BundleTree, *, judge: Judge, flat_copies: Sequence[str] | None = None
 ) -> ReleaseReport:
@@ -63,9 +72,7 @@ def verify(
     entries = tree.entries()
     name = app_name(entries)
     if name is None:
-        failure = checks.failed(
-            "layout", expected="one app and its flat copies under bin/", observed=_tops(entries)
-        )
+        failure = checks.failed("layout", expected=_LAYOUT, observed=_lacking(entries))
         return ReleaseReport(checks=(failure,), facts=None, flat_copies={})
     report = verify_app(Subtree(tree=tree, prefix=name), judge=judge, path=name)
     found = [*report.checks, *_strangers(entries, name)]
@@ -142,6 +149,18 @@ def read_profile(facts: BundleFacts, *, judge: Judge) -> tuple[Grants | None, li
         certificates=tuple(certificates.fingerprint(item) for item in profile.certificates),
     )
     return grants, found
+
+
+def _lacking(entries: Sequence[TreeEntry]) -> str:
+    """What a folder lacks to be a release, and what it has instead."""
+    tops = sorted({entry.path.split("/", 1)[0] for entry in entries})
+    apps = [top for top in tops if top.endswith(_APP_SUFFIX)]
+    gaps = [] if apps else ["no app"]
+    if len(apps) > 1:
+        gaps.append(f"{len(apps)} apps")
+    if FLAT not in tops:
+        gaps.append(f"no {FLAT}/")
+    return f"{' and '.join(gaps)}, only {_tops(entries)}"
 
 
 def _tops(entries: Sequence[TreeEntry]) -> str:

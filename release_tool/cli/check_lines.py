@@ -14,6 +14,7 @@ _OUTCOME_WIDTH = 13
 _DIGEST = re.compile(r"\b[0-9a-f]{40,}\b")
 _SHOWN_DIGITS = 12
 _SLICE = re.compile(r" \((?:arm64e?|x86_64)\)$")
+_ANNOTATED = 3
 _FEW_OBJECTS, _FEW_NAMES = 2, 3
 
 
@@ -33,11 +34,27 @@ def lines(checks: Sequence[Check]) -> Iterator[str]:
         yield from _alike([check for check in checks if check.outcome == outcome])
 
 
-def _failed(check: Check) -> Iterator[str]:
+def annotation(verdict: str, checks: Sequence[Check]) -> str:
+    """A refusal as GitHub Actions shows it beside a run: the verdict and what failed first."""
+    failed = [check for check in checks if check.outcome == "failed"]
+    told = [certificates.printable(_told(check), 500) for check in failed[:_ANNOTATED]]
+    if len(failed) > _ANNOTATED:
+        told.append(f"and {len(failed) - _ANNOTATED} more")
+    text = f"{verdict}: " + "\n".join(told)
+    for mark, escaped in (("%", "%25"), ("\r", "%0D"), ("\n", "%0A")):
+        text = text.replace(mark, escaped)
+    return f"::error title=release-tool::{text}"
+
+
+def _told(check: Check) -> str:
     where = f"{check.subject}: " if check.subject else ""
     found = check.observed or "nothing"
     told = f"expected {check.expected}; found {found}" if check.expected else found
-    yield from _wrapped("failed", f"{check.name}  {where}{told}")
+    return f"{check.name}  {where}{told}"
+
+
+def _failed(check: Check) -> Iterator[str]:
+    yield from _wrapped("failed", _told(check))
     if check.hint:
         yield from _wrapped("", check.hint)
 

@@ -40,6 +40,9 @@ KIND_NAMES: Mapping[Kind, str] = {
     "release": "unpacked release",
 }
 _GZIP = b"\x1f\x8b"
+_PROFILE_STARTS = (b"\x30\x80", b"\x30\x81", b"\x30\x82", b"\x30\x83", b"-----BEGIN", b"MI")
+"""DER of some length, PEM, and base64 of DER."""
+_SHOWN_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +131,7 @@ def _judge(question: Question, *, ours: bool) -> Judge:
 def _folder(path: Path, question: Question) -> Judged:
     tree = DiskTree(path)
     entries = tree.entries()
-    if release.app_name(entries) is not None:
+    if release.app_name(entries) is not None or release.is_part(entries):
         judged = _release(path.resolve().name, tree, question)
         return _with(judged, list(file_attributes.extended(tree.attributes(), path="")))
     report = release.verify_app(
@@ -205,19 +208,30 @@ def _code_file(path: Path, question: Question) -> Judged:
 
 
 def _profile(path: Path, question: Question) -> Judged:
+    content = _read(path, armor.MAX_BYTES + 1)
     try:
-        profile = provisioning_profile.read(_read(path, armor.MAX_BYTES + 1), trust=question.trust)
+        profile = provisioning_profile.read(content, trust=question.trust)
     except errors.FormatError as problem:
+        # Only of what looks like a profile does its reader know what is wrong.
+        alike = content.lstrip().startswith(_PROFILE_STARTS)
         raise errors.FormatError(
             "is neither a Mach-O, an app, a profile nor a release archive",
             subject=str(path),
-            observed=problem.message,
+            observed=problem.message if alike else _beginning(content),
         ) from problem
     wanted = profile_policy.Wanted(team_id=question.team_id, minimum_days=0)
     found = profile_policy.judge(profile, wanted, now=datetime.now(UTC))
     asked = [check for check in found if check.outcome != "not_checked" and check.name != "team"]
     asked.append(checks.not_checked("what it allows", "ask release-tool verify-profile"))
     return Judged(name=path.name, kind="profile", ours=False, checks=tuple(asked), profile=profile)
+
+
+def _beginning(content: bytes) -> str:
+    head = content[:_SHOWN_BYTES]
+    if not head:
+        return "an empty file"
+    text = "".join(chr(byte) if 0x20 <= byte < 0x7F else "." for byte in head)
+    return f"a file that begins with {head.hex(' ')} ({text})"
 
 
 def _archive(path: Path, question: Question) -> Judged:

@@ -57,7 +57,12 @@ def command(
     question = Question(trust=signed_subject.trusting(trust), team_id=team_id or "", ours=ours)
     judged = signed_subject.judge(path, question)
     print(_json(judged) if as_json else _text(judged), file=session.out)
-    return 0 if judged.holds else errors.VerificationError.exit_code
+    if judged.holds:
+        return 0
+    if session.in_github_actions:
+        annotation = check_lines.annotation(f"{path}: do not ship", judged.checks)
+        print(annotation, file=session.err)
+    return errors.VerificationError.exit_code
 
 
 def _json(judged: Judged) -> str:

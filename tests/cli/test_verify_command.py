@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -20,9 +22,10 @@ from tests import signed_release
 from tests.signed_release import APP, MAIN, METALLIB, TEAM
 
 
-def run(*arguments: str | Path) -> tuple[int, str]:
+def run(*arguments: str | Path, environ: Mapping[str, str] | None = None) -> tuple[int, str]:
     out, err = io.StringIO(), io.StringIO()
-    code = invoke([str(item) for item in arguments], Session({}, out=out, err=err))
+    session = Session(environ or {}, out=out, err=err)
+    code = invoke([str(item) for item in arguments], session)
     assert "Traceback" not in err.getvalue()
     return code, out.getvalue() + err.getvalue()
 
@@ -273,3 +276,57 @@ def test_extended_attributes_are_judged(tmp_path: Path, trust: Path) -> None:
         assert code == 0
         assert "unprotected  extended attribute" in text
         assert "org.example.note" in text
+
+
+def test_a_release_with_gaps_is_told_what_is_missing(tmp_path: Path, trust: Path) -> None:
+    """Without `bin/` or without the app, unpacked or packed, the missing part is named."""
+    for number, (gone, told) in enumerate((("bin", "no bin/, only"), (APP, "no app, only bin"))):
+        root = signed_release.made().write(tmp_path / f"unpacked-{number}")
+        shutil.rmtree(root / gone)
+        packed = tmp_path / f"packed-{number}.tar.gz"
+        archive_writer.pack(root, packed, date=signed_release.DATE)
+        for path in (root, packed):
+            code, text = run("verify", path, "--trust", trust)
+            assert code == 6
+            assert told in text
+            assert "Info.plist" not in text
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"\x7fELF\x02\x01\x01\0" + bytes(9_000_000), "7f 45 4c 46 02 01 01 00 (.ELF....)"),
+        (b"PK\x03\x04", "50 4b 03 04 (PK..)"),
+        (b"\x1b[31mred", "(.[31mred)"),
+        (b"", "an empty file"),
+        (b"\x30\x82\x01\x00rubbish", "truncated"),
+    ],
+)
+def test_an_unknown_file_is_told_by_its_beginning(
+    tmp_path: Path, content: bytes, told: str
+) -> None:
+    """What does not look like a profile is not told what is wrong with it as a profile."""
+    (tmp_path / "file").write_bytes(content)
+    code, text = run("verify", tmp_path / "file")
+    assert code == 6
+    assert told in text
+    assert "8 MB" not in text
+
+
+def test_a_refusal_is_annotated_in_github_actions(
+    tmp_path: Path, archive: Path, trust: Path
+) -> None:
+    """One line for the runner with at most three checks, beside the answer; none where it holds."""
+    runner = {"GITHUB_ACTIONS": "true"}
+    odd = archive.rename(tmp_path / "100%\nodd.tar.gz")
+    code, text = run("verify", odd, environ=runner)
+    lines = [line for line in text.splitlines() if line.startswith("::error")]
+    assert code == 6
+    assert len(lines) == 1
+    assert lines[0].startswith(
+        f"::error title=release-tool::{tmp_path}/100%25%0Aodd.tar.gz: do not"
+    )
+    assert lines[0].count("%0A") == 4
+    assert "more" in lines[0]
+    assert "::error" not in run("verify", odd)[1]
+    assert "::error" not in run("verify", odd, "--trust", trust, environ=runner)[1]
