@@ -22,8 +22,10 @@ _ESCAPES: Final = "release_tool.escape"
 class Guard(io.RawIOBase):
     """Passes bytes on until the first failure and drops them afterwards."""
 
-    def __init__(self, inner: io.RawIOBase) -> None:
+    def __init__(self, inner: io.RawIOBase, owner: io.TextIOWrapper) -> None:
         self._inner = inner
+        # It would close the descriptor when it goes.
+        self._owner = owner
         self.problem: OSError | None = None
 
     def writable(self) -> bool:
@@ -78,7 +80,7 @@ def _guarded(stream: io.TextIOWrapper) -> io.TextIOWrapper:
     if isinstance(raw, Guard) or not isinstance(raw, io.RawIOBase):
         return stream
     return io.TextIOWrapper(
-        io.BufferedWriter(Guard(raw)),
+        io.BufferedWriter(Guard(raw, stream)),
         encoding=stream.encoding,
         errors=_ESCAPES,
         line_buffering=stream.line_buffering,

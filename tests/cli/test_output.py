@@ -89,6 +89,13 @@ def test_a_closed_pipe_changes_no_exit_code(profile: Path, more: tuple[str, ...]
         assert (done.returncode, done.stderr) == (code, b"")
 
 
+def test_closed_streams_are_no_bug() -> None:
+    """A caller that closed both streams gets the exit code alone."""
+    words = ["sh", "-c", '"$@" >&- 2>&-', "sh", *TOOL]
+    assert subprocess.run([*words, "--help"], check=False, timeout=60).returncode == 0
+    assert subprocess.run([*words, "nonsense"], check=False, timeout=60).returncode == 2
+
+
 def test_a_termination_is_an_interrupt(tmp_path: Path) -> None:
     """A cancelled job ends as Ctrl-C does: exit 130, and one JSON document."""
     pipe = tmp_path / "pipe"
