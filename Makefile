@@ -29,7 +29,7 @@ $(READY): requirements.txt pyproject.toml tools/find-python.sh
 	@touch $(READY)
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not online and not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not online and not slow"
 
 test-online: $(READY)
 	$(BIN)/python -m pytest -m online

@@ -58,7 +58,10 @@ def carry(session: Session, options: Options) -> None:
     for name in (options.until, options.only):
         if name is not None and name not in wiring.STAGES:
             raise errors.UsageError(
-                "there is no such stage", subject=name, expected=", ".join(wiring.STAGES)
+                "there is no such stage",
+                subject=name,
+                expected=", ".join(wiring.STAGES),
+                hint="name one of these",
             )
     started = time.monotonic()
     resolved, inputs = _resolve(session, options)

@@ -168,8 +168,8 @@ def _taken(
     return errors.RemoteRefusedError(
         f"cannot publish: {there.key} already holds other bytes",
         details=[
-            f"there     {digest or 'too large to hash'} · {_megabytes(there.size)} · put {put}",
-            f"ours      {archive.sha256} · {_megabytes(archive.size)}",
+            f"there     {digest or 'too large to hash'} · {_shown_size(there.size)} · put {put}",
+            f"ours      {archive.sha256} · {_shown_size(archive.size)}",
         ],
         hint=(
             "A registered hash may point at those bytes, so they are never overwritten. "
@@ -230,5 +230,5 @@ def _served(
     return None
 
 
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"
+def _shown_size(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= 1_000_000 else f"{size / 1e3:.1f} kB"
