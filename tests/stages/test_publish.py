@@ -70,8 +70,8 @@ def test_other_bytes_are_refused_for_ever(world: SmallWorld, chain: Chain) -> No
     assert caught.value.exit_code == 7
     assert caught.value.lines() == [
         f"cannot publish: {KEY} already holds other bytes",
-        f"  there     {hashlib.sha256(other).hexdigest()} · 0.0 MB · put 2026-05-14 21:51 UTC",
-        f"  ours      {chain.archive.sha256} · 0.0 MB",
+        f"  there     {hashlib.sha256(other).hexdigest()} · 1.1 kB · put 2026-05-14 21:51 UTC",
+        f"  ours      {chain.archive.sha256} · {chain.archive.size / 1000:.1f} kB",
         "  A registered hash may point at those bytes, so they are never overwritten. "
         "If 0.5.0 was never registered, release 0.5.1.",
     ]
