@@ -107,21 +107,7 @@ class Ledger:
             TransientError: another process holds it.
             HostError: its folder cannot be made or written.
         """
-        path = self.folder / ".lock"
-        with _open_lock(path) as held:
-            try:
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                held.seek(0)
-                raise errors.TransientError(
-                    "another run holds this release",
-                    subject=str(path),
-                    observed=held.read().strip(),
-                    hint="wait for it to end, then run again",
-                ) from None
-            held.truncate(0)
-            held.write(f"process {os.getpid()}\n")
-            held.flush()
+        with hold(self.folder):
             # What another process appended before we held the lock must be seen.
             self._records, self._head = _read_chain(self.folder)
             yield
@@ -149,6 +135,32 @@ def _refused(message: str, path: Path, problem: OSError) -> errors.HostError:
         observed=problem.strerror or str(problem),
         hint="name another folder with --dist, or let this user write here",
     )
+
+
+@contextlib.contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Hold a folder's lock for this process.
+
+    Raises:
+        TransientError: another process holds it.
+        HostError: the folder cannot be made or written.
+    """
+    path = folder / ".lock"
+    with _open_lock(path) as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            held.seek(0)
+            raise errors.TransientError(
+                "another run holds this release",
+                subject=str(path),
+                observed=held.read().strip(),
+                hint="wait for it to end, then run again",
+            ) from None
+        held.truncate(0)
+        held.write(f"process {os.getpid()}\n")
+        held.flush()
+        yield
 
 
 def _encode(record: Record) -> bytes:

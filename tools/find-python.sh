@@ -2,8 +2,17 @@
 # Prints the first Python 3.11 to 3.14 that can make a virtual environment, or says what is missing.
 # PYTHON=/path/to/python chooses one.
 seen=""
-for name in ${PYTHON:-python3.13 python3.14 python3.12 python3.11 python3 python}; do
-    path=$(command -v "$name" 2>/dev/null) || continue
+if [ -n "${PYTHON:-}" ]; then
+    set -- "$PYTHON"
+else
+    set -- python3.13 python3.14 python3.12 python3.11 python3 python
+fi
+for name in "$@"; do
+    path=$(command -v "$name" 2>/dev/null) || {
+        [ -z "${PYTHON:-}" ] || seen="
+  $PYTHON is not there"
+        continue
+    }
     found=$("$path" -c 'import sys
 print("%d.%d" % sys.version_info[:2])
 import ensurepip, venv' 2>/dev/null)
@@ -12,7 +21,7 @@ import ensurepip, venv' 2>/dev/null)
     case "$version" in
         3.11 | 3.12 | 3.13 | 3.14)
             if [ $status -eq 0 ]; then
-                "$path" -c 'import sys; print(sys.executable)'
+                "$path" -c 'import sys; print(getattr(sys, "_base_executable", "") or sys.executable)'
                 exit 0
             fi
             seen="$seen

@@ -69,7 +69,10 @@ def carry(session: Session, options: Options) -> None:
     session.resume_with = session.resume_with or _resume_command(options, resolved)
     ledger = Ledger(workspace.root / "ledger")
     with ledger.lock():
-        found = _run(session, options, resolved, inputs, workspace, ledger)
+        try:
+            found = _run(session, options, resolved, inputs, workspace, ledger)
+        finally:
+            _summarize(session, workspace, ledger)
         _close(session, options, workspace, ledger, found, time.monotonic() - started)
 
 
@@ -251,7 +254,12 @@ def _close(
     if isinstance(promoted, values.PromotedRelease) and promoted.outcome == "superseded":
         done = f"Superseded by {promoted.latest_version}, done"
     print(f"{done} in {seconds:.1f} s   ledger head {ledger.head[:12]}", file=session.out)
-    if path := session.environ.get("GITHUB_STEP_SUMMARY"):
+
+
+def _summarize(session: Session, workspace: Workspace, ledger: Ledger) -> None:
+    """The table for a job's page, after a failure too."""
+    path = session.environ.get("GITHUB_STEP_SUMMARY")
+    if path and ledger.records:
         with Path(path).open("a", encoding="utf-8") as out:
             out.write(overview.read(workspace.root).as_markdown() + "\n")
 

@@ -61,6 +61,8 @@ def command(
             config_file=config_file,
             environment=environment,
             version=version,
+            # The job that resolves holds no setting, and none is asked of it.
+            stages=() if github_output else None,
         )
     )
     if github_output:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import shutil
 from pathlib import Path
 
 import click
 
-from release_tool import errors
+from release_tool import errors, ledger
 from release_tool.cli import carry, embedded
 from release_tool.cli.run import DIST, FILE
 from release_tool.cli.session import Session, pass_session
@@ -48,8 +49,7 @@ def command(
     Up to the signature: release-tool rehearse --until sign
     """
     if fresh or _is_finished(dist):
-        embedded.stop(dist, ENVIRONMENT)
-        shutil.rmtree(dist / ENVIRONMENT, ignore_errors=True)
+        _forget(dist)
     options = carry.Options(
         environment=ENVIRONMENT,
         version=version,
@@ -69,6 +69,24 @@ def command(
         embedded.stop(dist, ENVIRONMENT)
 
 
+def _forget(dist: Path) -> None:
+    """Remove an earlier rehearsal whole, unless somebody is still at it."""
+    with contextlib.ExitStack() as held:
+        for folder in (dist / ENVIRONMENT).glob("*/ledger"):
+            held.enter_context(ledger.hold(folder))
+        embedded.stop(dist, ENVIRONMENT)
+        try:
+            shutil.rmtree(dist / ENVIRONMENT)
+        except FileNotFoundError:
+            return
+        except OSError as problem:
+            raise errors.HostError(
+                "an earlier rehearsal cannot be removed",
+                subject=str(dist / ENVIRONMENT),
+                observed=str(problem),
+            ) from problem
+
+
 def _again(options: carry.Options, *, keep: bool) -> str:
     words = ["release-tool", "rehearse"]
     for name in ("version", "metallib", "model", "until"):
@@ -81,7 +99,7 @@ def _again(options: carry.Options, *, keep: bool) -> str:
 
 def _is_finished(dist: Path) -> bool:
     """Whether every release of an earlier rehearsal went its whole way, and nobody kept it."""
-    workspaces = [ledger.parent for ledger in (dist / ENVIRONMENT).glob("*/ledger")]
+    workspaces = [folder.parent for folder in (dist / ENVIRONMENT).glob("*/ledger")]
     if not workspaces or embedded.is_running(dist, ENVIRONMENT):
         return False
     return all(overview.read(workspace).verdict == "released" for workspace in workspaces)

@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -51,9 +50,8 @@ READS = (
 WIRING_ONLY = (
     "proves the wiring only: dev and prod need the bundle's own executable on Apple Silicon"
 )
-# What a killed run left behind; the system's own cleaning would come days later.
+# What a killed run left behind goes with the next one.
 _SCRATCH_PREFIX = "release-tool-smoke-"
-_STALE_SECONDS = 24 * 3600
 
 Judge = Callable[[Path], Mapping[str, str]]
 
@@ -190,14 +188,27 @@ def _scratch() -> Iterator[Path]:
     """A folder outside every build tree: an app that only runs beside its build would show it."""
     parent = Path(tempfile.gettempdir())
     for old in parent.glob(f"{_SCRATCH_PREFIX}*"):
-        with_owner = old.lstat()
-        if with_owner.st_uid == os.getuid() and time.time() - with_owner.st_mtime > _STALE_SECONDS:
+        if old.lstat().st_uid == os.getuid() and not _is_used(old):
             shutil.rmtree(old, ignore_errors=True)
     with tempfile.TemporaryDirectory(
-        prefix=_SCRATCH_PREFIX, dir=parent, ignore_cleanup_errors=True
+        prefix=f"{_SCRATCH_PREFIX}{os.getpid()}-", dir=parent, ignore_cleanup_errors=True
     ) as name:
         # On macOS the temporary folder is behind a link, and an app should see its true path.
         yield Path(name).resolve()
+
+
+def _is_used(folder: Path) -> bool:
+    """Whether the run that made the folder, and put its number into the name, still lives."""
+    number = folder.name.removeprefix(_SCRATCH_PREFIX).partition("-")[0]
+    if not number.isdecimal():
+        return False
+    try:
+        os.kill(int(number), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _unpack(

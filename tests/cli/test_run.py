@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from release_tool import ledger
 from release_tool.cli import embedded, main
 from release_tool.cli.session import Session
 from release_tool.rehearsal import samples, tiny_model
@@ -141,3 +142,27 @@ def test_a_missing_model_is_told_before_anything_runs(parts: Path) -> None:
     assert "preflight" in err
     assert "/nonexistent" in err
     assert not list((parts / "dist" / "rehearsal" / "0.6.0").glob("ledger/*.json"))
+
+
+def test_a_rehearsal_that_somebody_is_at_is_not_forgotten(parts: Path) -> None:
+    """Beginning anew waits for nobody and removes nothing while a run holds the release."""
+    assert rehearsal(parts, "--until", "sign")[0] == 0
+    folder = parts / "dist" / "rehearsal" / "0.5.0" / "ledger"
+    with ledger.hold(folder):
+        code, _, err = invoke("rehearse", "--fresh", "--dist", str(parts / "dist"))
+    assert code == 5
+    assert "another run holds this release" in err
+    assert list(folder.glob("*-sign.json"))
+
+
+def test_a_failed_job_has_a_summary_too(parts: Path, tmp_path: Path) -> None:
+    """The step summary is written after a failure, for whoever looks at the job's page."""
+    assert rehearsal(parts, "--until", "sign")[0] == 0
+    page = tmp_path / "summary.md"
+    code, _, _ = invoke(
+        *("run", "--env", "rehearsal", "--dist", str(parts / "dist"), "--only", "publish"),
+        *("--metallib", str(parts / "lib.metallib"), "--model", str(parts / "model")),
+        environ={"GITHUB_STEP_SUMMARY": str(page)},
+    )
+    assert code == 2
+    assert "| sign | done |" in page.read_text()

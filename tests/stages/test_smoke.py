@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -302,13 +303,15 @@ def test_gatekeeper_is_asked_on_a_mac_only(tmp_path: Path) -> None:
 
 
 def test_scratch_of_killed_runs_goes(plan: ReleasePlan, world: World) -> None:
-    """What a killed run left a day ago is removed by the next one; what is fresh stays."""
+    """What a killed run left is removed by the next one; what a living one uses stays."""
     parent = Path(tempfile.gettempdir())
-    old, fresh = parent / "release-tool-smoke-test-old", parent / "release-tool-smoke-test-fresh"
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait(60)
+    old = parent / f"release-tool-smoke-{ended.pid}-x"
+    fresh = parent / f"release-tool-smoke-{os.getpid()}-x"
     for folder in (old, fresh):
         folder.mkdir()
         (folder / "file").touch()
-    os.utime(old, (1, 1))
     other = world.archive.model_copy(update={"sha256": "1" * 64})
     with pytest.raises(errors.VerificationError):
         run_stand_in(plan, World(world.workspace, other, world.model))
