@@ -8,6 +8,7 @@ Source: the GGUF specification, and llama.cpp's `convert_hf_to_gguf.py` for the 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import tempfile
@@ -65,7 +66,8 @@ def folder_from_gguf(gguf: Path, *, sha256: str, cache: Path) -> Path:
         HostError: mlx is missing, or the cache cannot be written.
     """
     final = cache / f"model-{sha256[:16]}-{CONVERSION}"
-    if final.is_dir():
+    noted = final.with_suffix(".sha256")
+    if _is_intact(final, noted):
         return final
     observed = hashing.sha256_of(gguf)
     if observed != sha256:
@@ -77,8 +79,27 @@ def folder_from_gguf(gguf: Path, *, sha256: str, cache: Path) -> Path:
         with tempfile.TemporaryDirectory(prefix=".model-", dir=cache) as scratch:
             made = Path(scratch) / "folder"
             convert(gguf, made)
+            atomic.write_atomically(noted, digest(made).encode())
             atomic.replace_directory(made, final)
     return final
+
+
+def digest(folder: Path) -> str:
+    """SHA-256 over the digests and names of a folder's files, in the order of their names."""
+    lines = [
+        f"{hashing.sha256_of(path)}  {path.relative_to(folder).as_posix()}\n"
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    ]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _is_intact(folder: Path, noted: Path) -> bool:
+    """Whether a cached folder is what its conversion wrote: a damaged one is made anew."""
+    try:
+        return folder.is_dir() and noted.read_text(encoding="ascii") == digest(folder)
+    except (OSError, ValueError):
+        return False
 
 
 def convert(gguf: Path, folder: Path) -> None:

@@ -125,7 +125,18 @@ def test_a_model_is_converted_once(tmp_path: Path, tiny: Path) -> None:
     first = model.folder_from_gguf(gguf, sha256=sha256, cache=cache)
     gguf.unlink()
     assert model.folder_from_gguf(gguf, sha256=sha256, cache=cache) == first
-    assert [entry.name for entry in cache.iterdir()] == [first.name]
+    assert {entry.name for entry in cache.iterdir()} == {first.name, f"{first.name}.sha256"}
+
+
+def test_a_damaged_folder_is_made_again(tmp_path: Path, tiny: Path) -> None:
+    """A converted model whose bytes changed in the cache is not served."""
+    gguf = gguf_of(tiny, tmp_path / "model.gguf")
+    sha256 = hashing.sha256_of(gguf)
+    folder = model.folder_from_gguf(gguf, sha256=sha256, cache=tmp_path / "cache")
+    before = model.digest(folder)
+    (folder / "model.safetensors").write_bytes(b"cut")
+    assert model.folder_from_gguf(gguf, sha256=sha256, cache=tmp_path / "cache") == folder
+    assert model.digest(folder) == before
 
 
 def test_another_file_is_refused(tmp_path: Path, tiny: Path) -> None:
