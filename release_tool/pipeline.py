@@ -38,6 +38,7 @@ class Run:
     tool: str
     resign: bool = False
     _standing: dict[str, Standing] = field(default_factory=dict, init=False)
+    _judged: tuple[tuple[str, ...], str] | None = field(default=None, init=False)
 
     def until(self, last: str) -> dict[str, Value]:
         """Bring every stage up to `last` to a record that counts; returns the values by stage.
@@ -83,6 +84,10 @@ class Run:
         ]
 
     def _judge_all(self, names: Sequence[str]) -> None:
+        """Judge the records once for each question: looking at outputs hashes whole bundles."""
+        question = (tuple(names), self.ledger.head)
+        if question == self._judged:
+            return
         self._refuse_open_slots(names)
         self._standing = standings(self.steps, self.plan, self.ledger)
         if self.resign:
@@ -92,6 +97,7 @@ class Run:
         self._look_at_outputs(names)
         if not self.resign:
             self._refuse_repeats(names)
+        self._judged = question
 
     def _fixed(self, names: Sequence[str]) -> list[Stage]:
         """The stages that are not repeated by accident."""
