@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from release_tool.apple import certificates
 from release_tool.apple.checks import Check
+from release_tool.cli import github_commands
 
 _WIDTH = 100
 _OUTCOME_WIDTH = 13
@@ -40,10 +41,7 @@ def annotation(verdict: str, checks: Sequence[Check]) -> str:
     told = [certificates.printable(_told(check), 500) for check in failed[:_ANNOTATED]]
     if len(failed) > _ANNOTATED:
         told.append(f"and {len(failed) - _ANNOTATED} more")
-    text = f"{verdict}: " + "\n".join(told)
-    for mark, escaped in (("%", "%25"), ("\r", "%0D"), ("\n", "%0A")):
-        text = text.replace(mark, escaped)
-    return f"::error title=release-tool::{text}"
+    return github_commands.error(f"{verdict}: " + "\n".join(told))
 
 
 def _told(check: Check) -> str:

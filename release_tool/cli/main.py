@@ -16,7 +16,7 @@ import click
 
 import release_tool
 from release_tool import errors
-from release_tool.cli import output
+from release_tool.cli import github_commands, output
 from release_tool.cli.session import Session
 
 # People compare twelve digits; programs get them whole with --json.
@@ -133,13 +133,8 @@ def _failed(problem: errors.ReleaseError, argv: Sequence[str], session: Session)
     if session.in_github_actions:
         # With --json standard output is one document; the runner reads both streams.
         stream = session.err if "--json" in argv else session.out
-        print(f"::error title=release-tool::{_annotation(lines)}", file=stream)
+        print(github_commands.error("\n".join(line.strip() for line in lines)), file=stream)
     return problem.exit_code
-
-
-def _annotation(lines: Sequence[str]) -> str:
-    text = "\n".join(line.strip() for line in lines)
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
 def _document(facts: Mapping[str, object], argv: Sequence[str], session: Session) -> None:

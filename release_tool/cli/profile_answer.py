@@ -14,6 +14,7 @@ from typing import NamedTuple
 from release_tool import errors
 from release_tool.apple import armor, certificates, checks, profile_policy, provisioning_profile
 from release_tool.apple.provisioning_profile import Profile
+from release_tool.cli import github_commands
 
 DEFAULT_MINIMUM_DAYS = 30
 
@@ -220,9 +221,9 @@ def _said(check: checks.Check) -> str:
 def _annotation(name: str, outcomes: Sequence[checks.Check]) -> str:
     """One annotation of GitHub's with every reason."""
     failed = (f"{check.name}: {_said(check)}" for check in outcomes if check.outcome == "failed")
-    text = "\n".join((f"{certificates.printable(name)}: do not ship", *failed))
-    escaped = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-    return f"::error title=release-tool::{escaped}"
+    return github_commands.error(
+        "\n".join((f"{certificates.printable(name)}: do not ship", *failed))
+    )
 
 
 def _document(found: Profile, outcomes: Sequence[checks.Check], now: datetime) -> str:
