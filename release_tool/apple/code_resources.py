@@ -22,6 +22,7 @@ TICKET = "CodeResources"
 # Never sealed: the seal's own folder, the stapled ticket, the store's receipt.
 EXCLUDED = ("_CodeSignature", TICKET, "_MASReceipt")
 
+_DIGEST, _LEGACY_DIGEST = "sha256", "sha1"
 _FINDER_STATE = ".DS_Store"
 _MACHO_MAGICS = frozenset(
     struct.pack(order + "I", magic)
@@ -87,14 +88,18 @@ def build(tree: BundleTree, nested: Mapping[str, NestedCode], *, main_executable
     missing = set(nested) - {entry.path for entry in entries}
     if missing:
         raise errors.VerificationError("nested code is not in the bundle", subject=min(missing))
-    files2: dict[str, object] = {}
-    for found in _scan(entries, resource_rules.RULES2, main_executable):
-        files2[found.entry.path] = _seal(tree, found, nested)
-    files: dict[str, object] = {}
-    for found in _scan(entries, resource_rules.RULES, main_executable):
-        if found.entry.kind == "file":
-            digest = tree.digest(found.entry.path, "sha1")
-            files[found.entry.path] = _maybe_optional(digest, found.rule)
+    sealed = list(_scan(entries, resource_rules.RULES2, main_executable))
+    legacy = [
+        found
+        for found in _scan(entries, resource_rules.RULES, main_executable)
+        if found.entry.kind == "file"
+    ]
+    digests = tree.digests(_wanted(tree, sealed, legacy, nested))
+    files2 = {found.entry.path: _seal(found, nested, digests) for found in sealed}
+    files = {
+        found.entry.path: _maybe_optional(digests[found.entry.path][_LEGACY_DIGEST], found.rule)
+        for found in legacy
+    }
     return property_list.write(
         {
             "files": files,
@@ -105,8 +110,34 @@ def build(tree: BundleTree, nested: Mapping[str, NestedCode], *, main_executable
     )
 
 
+def _wanted(
+    tree: BundleTree,
+    sealed: Sequence[_Found],
+    legacy: Sequence[_Found],
+    nested: Mapping[str, NestedCode],
+) -> dict[str, list[str]]:
+    """Which digests of which files the seal needs: each file is read once for all of them."""
+    wanted: dict[str, list[str]] = {}
+    for found in sealed:
+        entry = found.entry
+        if entry.kind == "symlink" or entry.path in nested:
+            continue
+        if entry.kind == "directory" or (found.rule.nested and is_code(tree.head(entry.path, 4))):
+            raise errors.VerificationError(
+                "code in the bundle is not signed",
+                subject=entry.path,
+                hint="sign it before the bundle that holds it",
+            )
+        wanted[entry.path] = [_DIGEST]
+    for found in legacy:
+        wanted.setdefault(found.entry.path, []).append(_LEGACY_DIGEST)
+    return wanted
+
+
 def _seal(
-    tree: BundleTree, found: _Found, nested: Mapping[str, NestedCode]
+    found: _Found,
+    nested: Mapping[str, NestedCode],
+    digests: Mapping[str, Mapping[str, bytes]],
 ) -> Mapping[str, object]:
     entry = found.entry
     optional = {"optional": True} if found.rule.optional else {}
@@ -116,13 +147,7 @@ def _seal(
     code = nested.get(entry.path)
     if code is not None:
         return {"cdhash": code.cdhash, "requirement": code.requirement_text, **optional}
-    if entry.kind == "directory" or (found.rule.nested and is_code(tree.head(entry.path, 4))):
-        raise errors.VerificationError(
-            "code in the bundle is not signed",
-            subject=entry.path,
-            hint="sign it before the bundle that holds it",
-        )
-    return {"hash2": tree.digest(entry.path, "sha256"), **optional}
+    return {"hash2": digests[entry.path][_DIGEST], **optional}
 
 
 def _maybe_optional(digest: bytes, rule: resource_rules.Rule) -> object:

@@ -38,8 +38,25 @@ class BundleTree(Protocol):
     def head(self, path: str, count: int) -> bytes:
         """The first `count` bytes of a regular file, fewer where it is shorter."""
 
+    def view(self, path: str) -> memoryview:
+        """The content of a regular file, without holding it: on disk it is mapped.
+
+        Files that are rewritten in place while a view lives show their new bytes, and cutting
+        one short ends the process: look at folders that nobody else writes to.
+        """
+
     def digest(self, path: str, algorithm: str) -> bytes:
         """The digest of a regular file, without holding all of it."""
+
+    def digests(self, wanted: Mapping[str, Sequence[str]]) -> Mapping[str, Mapping[str, bytes]]:
+        """Digests of many files, each file read once.
+
+        Args:
+            wanted: names of algorithms by path.
+
+        Returns:
+            Digest by algorithm, by path.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +89,17 @@ class MemoryTree:
     def head(self, path: str, count: int) -> bytes:
         return self.read(path)[:count]
 
+    def view(self, path: str) -> memoryview:
+        return memoryview(self.read(path))
+
     def digest(self, path: str, algorithm: str) -> bytes:
         return hashlib.new(algorithm, self.read(path)).digest()
+
+    def digests(self, wanted: Mapping[str, Sequence[str]]) -> Mapping[str, Mapping[str, bytes]]:
+        return {
+            path: {name: self.digest(path, name) for name in names}
+            for path, names in wanted.items()
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,8 +132,15 @@ class Subtree:
     def head(self, path: str, count: int) -> bytes:
         return self.tree.head(self._whole(path), count)
 
+    def view(self, path: str) -> memoryview:
+        return self.tree.view(self._whole(path))
+
     def digest(self, path: str, algorithm: str) -> bytes:
         return self.tree.digest(self._whole(path), algorithm)
+
+    def digests(self, wanted: Mapping[str, Sequence[str]]) -> Mapping[str, Mapping[str, bytes]]:
+        found = self.tree.digests({self._whole(path): names for path, names in wanted.items()})
+        return {path: found[self._whole(path)] for path in wanted}
 
     def _whole(self, path: str) -> str:
         return f"{self.prefix}/{path}" if self.prefix else path
@@ -132,11 +165,24 @@ class Remembered:
     def head(self, path: str, count: int) -> bytes:
         return self.tree.head(path, count)
 
+    def view(self, path: str) -> memoryview:
+        return self.tree.view(path)
+
     def digest(self, path: str, algorithm: str) -> bytes:
-        key = (path, algorithm)
-        if key not in self._digests:
-            self._digests[key] = self.tree.digest(path, algorithm)
-        return self._digests[key]
+        return self.digests({path: (algorithm,)})[path][algorithm]
+
+    def digests(self, wanted: Mapping[str, Sequence[str]]) -> Mapping[str, Mapping[str, bytes]]:
+        unknown = {
+            path: [name for name in names if (path, name) not in self._digests]
+            for path, names in wanted.items()
+        }
+        found = self.tree.digests({path: names for path, names in unknown.items() if names})
+        for path, values in found.items():
+            self._digests.update(((path, name), value) for name, value in values.items())
+        return {
+            path: {name: self._digests[path, name] for name in names}
+            for path, names in wanted.items()
+        }
 
 
 def in_memory(

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from io import BufferedReader
 from pathlib import Path
 
 from release_tool.files import atomic
 from release_tool.progress import Reporter, Silent
 
 CHUNK_BYTES = 1024 * 1024
+# What several digests read in turn stays in a core's own cache.
+_SHARED_CHUNK_BYTES = 256 * 1024
 
 
 def sha256_of(path: Path, *, reporter: Reporter | None = None, task: str = "hash") -> str:
@@ -40,3 +44,14 @@ def digest_of(
             digest.update(chunk)
             shown.advance(task, len(chunk))
     return digest.digest()
+
+
+def digests_of(source: BufferedReader, algorithms: Sequence[str]) -> dict[str, bytes]:
+    """Digests of the rest of an open file by algorithm, read once and never held."""
+    found = {name: hashlib.new(name) for name in algorithms}
+    chunk = bytearray(_SHARED_CHUNK_BYTES)
+    view = memoryview(chunk)
+    while count := source.readinto(chunk):
+        for digest in found.values():
+            digest.update(view[:count])
+    return {name: digest.digest() for name, digest in found.items()}

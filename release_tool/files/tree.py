@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
+import mmap
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from release_tool import errors
 from release_tool.apple.tree import TreeEntry
@@ -19,6 +20,8 @@ READ_LIMIT_BYTES = 512 * 1024 * 1024
 """The largest file that is read whole: no executable of a release is larger."""
 _ENTRIES_LIMIT = 100_000
 """A release has some dozen files; a walk that finds this many is in the wrong folder."""
+# Files that one thread digests before it asks for more: enough to make the asking cheap.
+_BATCH = 16
 APPLE_DOUBLE_PREFIX = "._"
 """Where macOS keeps attributes on volumes and in archives that have none (AppleDouble)."""
 
@@ -58,16 +61,46 @@ class DiskTree:
         with self.open(path) as source:
             return source.read(count)
 
+    def view(self, path: str) -> memoryview:
+        """The content of a regular file, mapped: it costs no memory of this process.
+
+        Raises:
+            VerificationError: there is no regular file.
+        """
+        with self.open(path) as source:
+            if os.fstat(source.fileno()).st_size == 0:
+                return memoryview(b"")
+            return memoryview(mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ))
+
     def digest(self, path: str, algorithm: str) -> bytes:
         """The digest of a regular file, without holding all of it."""
-        found = hashlib.new(algorithm)
         with self.open(path) as source:
-            while chunk := source.read(hashing.CHUNK_BYTES):
-                found.update(chunk)
-        return found.digest()
+            return hashing.digests_of(source, (algorithm,))[algorithm]
+
+    def digests(self, wanted: Mapping[str, Sequence[str]]) -> Mapping[str, Mapping[str, bytes]]:
+        """Digests of many files, each read once, on all cores: hashing frees the interpreter."""
+        paths = list(wanted)
+        batches = [paths[at : at + _BATCH] for at in range(0, len(paths), _BATCH)]
+        executor = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
+        try:
+            found: dict[str, Mapping[str, bytes]] = {}
+            for part in executor.map(lambda batch: self._digest_batch(batch, wanted), batches):
+                found.update(part)
+            return found
+        finally:
+            executor.shutdown(cancel_futures=True)
+
+    def _digest_batch(
+        self, batch: Sequence[str], wanted: Mapping[str, Sequence[str]]
+    ) -> dict[str, Mapping[str, bytes]]:
+        found: dict[str, Mapping[str, bytes]] = {}
+        for path in batch:
+            with self.open(path) as source:
+                found[path] = hashing.digests_of(source, wanted[path])
+        return found
 
     @contextmanager
-    def open(self, path: str) -> Iterator[BinaryIO]:
+    def open(self, path: str) -> Iterator[BufferedReader]:
         """Open a regular file below the root; no link on the way is followed.
 
         Raises:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from release_tool import errors
-from release_tool.apple.tree import BundleTree
+from release_tool.apple.tree import BundleTree, Remembered, Subtree, in_memory
 from release_tool.files import extended_attributes
 from release_tool.files.tree import DiskTree
 
@@ -50,6 +51,50 @@ def test_content_head_and_digest(folder: Path) -> None:
     assert tree.digest("b/c/file", "sha1") == hashlib.sha1(b"content").digest()
 
 
+def test_a_view_is_the_content_and_outlives_the_name(folder: Path) -> None:
+    """A mapped file shows its bytes, also once its name is gone; an empty one shows none."""
+    tree = DiskTree(folder)
+    found = tree.view("b/c/file")
+    (folder / "b/c/file").unlink()
+    assert bytes(found) == b"content"
+    assert found.readonly
+    assert bytes(tree.view("b-d")) == b""
+
+
+@pytest.mark.parametrize("kind", ["disk", "memory", "subtree", "remembered"])
+def test_many_digests_are_those_of_each_file(kind: str, folder: Path) -> None:
+    """Whatever the tree is: several algorithms of many files, as hashlib alone has them."""
+    contents = {f"many/{number}": bytes([number % 256]) * number * 999 for number in range(99)}
+    (folder / "many").mkdir()
+    for path, content in contents.items():
+        (folder / path).write_bytes(content)
+    trees: dict[str, BundleTree] = {
+        "disk": DiskTree(folder),
+        "memory": in_memory(contents),
+        "subtree": Subtree(tree=DiskTree(folder.parent), prefix=folder.name),
+        "remembered": Remembered(DiskTree(folder)),
+    }
+    tree = trees[kind]
+    wanted = {path: ("sha256", "sha1") if path[-1] == "1" else ("sha256",) for path in contents}
+    expected = {
+        path: {name: hashlib.new(name, contents[path]).digest() for name in names}
+        for path, names in wanted.items()
+    }
+    assert tree.digests(wanted) == expected
+    assert tree.digests({}) == {}
+    assert bytes(tree.view("many/7")) == contents["many/7"]
+    if kind == "remembered":
+        shutil.rmtree(folder / "many")
+        assert tree.digests(wanted) == expected
+
+
+def test_one_missing_file_stops_them_all(folder: Path) -> None:
+    """The first file that cannot be read is named."""
+    with pytest.raises(errors.VerificationError) as caught:
+        DiskTree(folder).digests({"b/c/file": ("sha256",), "none": ("sha256",)})
+    assert caught.value.subject == "none"
+
+
 @pytest.mark.parametrize(
     "path", ["none", "a/file", "b", "a", "b-d/x", "../root/b-d", "b/../b-d", "pipe"]
 )
@@ -58,6 +103,8 @@ def test_only_regular_files_below_the_root_are_read(folder: Path, path: str) -> 
     os.mkfifo(folder / "pipe")
     with pytest.raises(errors.VerificationError):
         DiskTree(folder).read(path)
+    with pytest.raises(errors.VerificationError):
+        DiskTree(folder).view(path)
 
 
 def test_a_pipe_is_no_entry(folder: Path) -> None:
