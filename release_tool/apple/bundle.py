@@ -16,12 +16,14 @@ from release_tool.apple import (
     code_resources,
     property_list,
     requirement,
+    seal_verification,
     superblob,
     verification,
 )
 from release_tool.apple.checks import Check
-from release_tool.apple.code_resources import NestedCode, SealReport
+from release_tool.apple.code_resources import NestedCode
 from release_tool.apple.facts import BundleFacts, BundleReport, CodeFacts, CodeReport
+from release_tool.apple.seal_verification import SealReport
 from release_tool.apple.tree import BundleTree, Subtree, TreeEntry
 from release_tool.apple.verification import BundleFiles, Judge
 
@@ -204,7 +206,7 @@ def _seal(bundle: _Bundle, seal: bytes, judge: Judge) -> tuple[SealReport | None
     inner = Subtree(tree=bundle.tree, prefix=contents)
     main = bundle.main.removeprefix(f"{contents}/") if contents else bundle.main
     try:
-        report = code_resources.verify(seal, inner, main_executable=main, strict=judge.strict)
+        report = seal_verification.verify(seal, inner, main_executable=main, strict=judge.strict)
     except errors.VerificationError as problem:
         subject = bundle.named(bundle.layout.at(code_resources.PATH))
         return None, [_refused("resource seal", problem, subject)]

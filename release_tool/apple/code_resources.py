@@ -1,4 +1,4 @@
-"""The resource seal `_CodeSignature/CodeResources`: written, and verified both ways.
+"""The resource seal `_CodeSignature/CodeResources`, as it is written.
 
 Every tree here is the bundle's `Contents` folder (`tree.Subtree` of the app), as the seal's own
 paths are. Rule and source: Apple's published resource builder and validator; real seals come out
@@ -7,14 +7,12 @@ byte for byte.
 
 from __future__ import annotations
 
-import hmac
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from release_tool import errors
-from release_tool.apple import checks, property_list, resource_rules
-from release_tool.apple.checks import Check
+from release_tool.apple import property_list, resource_rules
 from release_tool.apple.tree import BundleTree, TreeEntry
 
 PATH = "_CodeSignature/CodeResources"
@@ -29,7 +27,6 @@ _MACHO_MAGICS = frozenset(
     for order in (">", "<")
     for magic in (0xFEEDFACE, 0xFEEDFACF, 0xCAFEBABE, 0xCAFEBABF)
 )
-_LOWEST_LINK_TARGETS = ("/System/", "/Library/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,20 +40,7 @@ class NestedCode:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SealReport:
-    """What a seal says, and how the folder compares."""
-
-    checks: tuple[Check, ...]
-    nested: Mapping[str, NestedCode]
-    """Nested code by path, still to be judged by its own signature."""
-    sealed: int
-    """Entries of the seal."""
-    data_in_code_places: tuple[str, ...]
-    """Regular files under `MacOS` and the like that are sealed as data, by their digest."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Found:
+class Found:
     """One entry of the folder with the rule that decides about it."""
 
     entry: TreeEntry
@@ -88,10 +72,10 @@ def build(tree: BundleTree, nested: Mapping[str, NestedCode], *, main_executable
     missing = set(nested) - {entry.path for entry in entries}
     if missing:
         raise errors.VerificationError("nested code is not in the bundle", subject=min(missing))
-    sealed = list(_scan(entries, resource_rules.RULES2, main_executable))
+    sealed = list(scan(entries, resource_rules.RULES2, main_executable))
     legacy = [
         found
-        for found in _scan(entries, resource_rules.RULES, main_executable)
+        for found in scan(entries, resource_rules.RULES, main_executable)
         if found.entry.kind == "file"
     ]
     digests = tree.digests(_wanted(tree, sealed, legacy, nested))
@@ -112,8 +96,8 @@ def build(tree: BundleTree, nested: Mapping[str, NestedCode], *, main_executable
 
 def _wanted(
     tree: BundleTree,
-    sealed: Sequence[_Found],
-    legacy: Sequence[_Found],
+    sealed: Sequence[Found],
+    legacy: Sequence[Found],
     nested: Mapping[str, NestedCode],
 ) -> dict[str, list[str]]:
     """Which digests of which files the seal needs: each file is read once for all of them."""
@@ -135,7 +119,7 @@ def _wanted(
 
 
 def _seal(
-    found: _Found,
+    found: Found,
     nested: Mapping[str, NestedCode],
     digests: Mapping[str, Mapping[str, bytes]],
 ) -> Mapping[str, object]:
@@ -155,13 +139,13 @@ def _maybe_optional(digest: bytes, rule: resource_rules.Rule) -> object:
 
 
 def _require_inner_link(entry: TreeEntry) -> None:
-    if not _stays_inside(entry):
+    if not stays_inside(entry):
         raise errors.VerificationError(
             "a symbolic link leaves the bundle", subject=entry.path, observed=entry.target
         )
 
 
-def _stays_inside(entry: TreeEntry) -> bool:
+def stays_inside(entry: TreeEntry) -> bool:
     """Whether a link's target, read as text, stays below `Contents`' parent folder."""
     if entry.target.startswith("/") or not entry.target:
         return False
@@ -173,9 +157,9 @@ def _stays_inside(entry: TreeEntry) -> bool:
     return True
 
 
-def _scan(
+def scan(
     entries: Sequence[TreeEntry], table: Mapping[str, object], main_executable: str
-) -> Iterator[_Found]:
+) -> Iterator[Found]:
     """What a table of rules wants sealed, in path order; nested bundles count as one entry."""
     rules = resource_rules.compile_rules(table)
     skipped: tuple[str, ...] = ()
@@ -192,182 +176,4 @@ def _scan(
                 continue
             skipped = (*skipped, entry.path + "/")
         if not rule.omit:
-            yield _Found(entry=entry, rule=rule)
-
-
-def verify(
-    seal: bytes, tree: BundleTree, *, main_executable: str, strict: bool = False
-) -> SealReport:
-    """Compare a seal with the folder, both ways.
-
-    Every sealed entry must be there and match, unless it is optional; everything there that the
-    rules do not omit must be sealed. Nested code is returned for its own signature to be judged.
-
-    Args:
-        seal: the bytes of `_CodeSignature/CodeResources`.
-        tree: the `Contents` folder.
-        main_executable: its path relative to that folder.
-        strict: judge as our own writer's work: Apple's default rules and exactly our bytes, so
-            that what no rule covers is refused instead of listed.
-
-    Raises:
-        FormatError: the seal is not a property list of the known shape.
-    """
-    document = property_list.parse(seal)
-    files2 = _table(document, "files2")
-    rules2 = _table(document, "rules2")
-    entries = {entry.path: entry for entry in tree.entries()}
-    found = {
-        item.entry.path: item for item in _scan(tuple(entries.values()), rules2, main_executable)
-    }
-    nested: dict[str, NestedCode] = {}
-    outcomes: list[Check] = []
-    data: list[str] = []
-    for path, value in files2.items():
-        sealed = _sealed(path, value)
-        if isinstance(sealed.get("requirement"), str):
-            nested[path] = _nested_code(path, sealed)
-        outcomes += _compare(path, sealed, entries.get(path), tree)
-        if path in found and found[path].rule.nested and "hash2" in sealed:
-            data.append(path)
-    outcomes += [_added(path) for path in found if path not in files2]
-    outcomes += _summary(outcomes, len(files2))
-    outcomes += [_data_note(path) for path in data]
-    outcomes += _uncovered(list(entries.values()), found, files2, main_executable, strict=strict)
-    outcomes += [_rules_check(rules2, strict=strict)]
-    if strict:
-        outcomes.append(_rebuilt(seal, tree, nested, main_executable))
-    return SealReport(
-        checks=tuple(outcomes),
-        nested=nested,
-        sealed=len(files2),
-        data_in_code_places=tuple(data),
-    )
-
-
-def _table(document: Mapping[str, object], name: str) -> dict[str, object]:
-    value = document.get(name)
-    if not isinstance(value, dict):
-        raise errors.FormatError(
-            f"the seal has no {name}", hint="a seal of the first version proves nothing today"
-        )
-    return value
-
-
-def _sealed(path: str, value: object) -> Mapping[str, object]:
-    if isinstance(value, bytes):
-        return {"hash": value}
-    if not isinstance(value, dict):
-        raise errors.FormatError("an entry of the seal has an unknown shape", subject=path)
-    return value
-
-
-def _nested_code(path: str, sealed: Mapping[str, object]) -> NestedCode:
-    cdhash, requirement = sealed.get("cdhash"), sealed.get("requirement")
-    if not isinstance(requirement, str) or not isinstance(cdhash, bytes | None):
-        raise errors.FormatError("nested code of the seal has an unknown shape", subject=path)
-    return NestedCode(cdhash=cdhash or b"", requirement_text=requirement)
-
-
-def _compare(
-    path: str, sealed: Mapping[str, object], entry: TreeEntry | None, tree: BundleTree
-) -> list[Check]:
-    """The failed checks of one sealed entry; none where it matches."""
-    if entry is None:
-        if sealed.get("optional") is True:
-            return []
-        return [checks.failed("sealed file", subject=path, expected="present", observed="missing")]
-    if "symlink" in sealed:
-        return _compare_link(sealed, entry)
-    if isinstance(sealed.get("requirement"), str):
-        return []
-    if entry.kind != "file":
-        return [_mismatch(path, "a regular file", f"a {entry.kind}")]
-    for key, algorithm in (("hash2", "sha256"), ("hash", "sha1")):
-        wanted = sealed.get(key)
-        if isinstance(wanted, bytes):
-            found = tree.digest(path, algorithm)
-            same = hmac.compare_digest(wanted, found)
-            return [] if same else [_mismatch(path, wanted.hex(), found.hex())]
-    return [_mismatch(path, "a digest, a link or nested code in the seal", "none of them")]
-
-
-def _compare_link(sealed: Mapping[str, object], entry: TreeEntry) -> list[Check]:
-    wanted = str(sealed["symlink"])
-    if entry.kind != "symlink" or entry.target != wanted:
-        observed = f"a link to {entry.target}" if entry.kind == "symlink" else f"a {entry.kind}"
-        return [_mismatch(entry.path, f"a link to {wanted}", observed)]
-    if _stays_inside(entry) or wanted.startswith(_LOWEST_LINK_TARGETS):
-        return []
-    return [_mismatch(entry.path, "a link that stays in the bundle", f"a link to {wanted}")]
-
-
-def _mismatch(path: str, expected: str, observed: str) -> Check:
-    return checks.failed("sealed file", subject=path, expected=expected, observed=observed)
-
-
-def _added(path: str) -> Check:
-    return checks.failed(
-        "sealed file", subject=path, expected="nothing there", observed="a file that is not sealed"
-    )
-
-
-def _summary(outcomes: Sequence[Check], count: int) -> list[Check]:
-    if not checks.all_hold(outcomes):
-        return []
-    return [checks.passed("resource seal", f"{count} entries, compared both ways")]
-
-
-def _data_note(path: str) -> Check:
-    return checks.passed("sealed as data", "no code, covered by its SHA-256", subject=path)
-
-
-def _uncovered(
-    entries: Sequence[TreeEntry],
-    found: Mapping[str, _Found],
-    files2: Mapping[str, object],
-    main_executable: str,
-    *,
-    strict: bool,
-) -> list[Check]:
-    """Files that the rules leave out: nothing protects them.
-
-    `Info.plist` is covered by the executable's first special slot, the ticket by its own
-    signature, and nested bundles by their own seals.
-    """
-    bundles = tuple(path + "/" for path, item in found.items() if item.entry.kind == "directory")
-    covered = {PATH, TICKET, "Info.plist", main_executable, *found, *files2}
-    left = [
-        entry.path
-        for entry in entries
-        if entry.kind != "directory"
-        and entry.path not in covered
-        and not (bundles and entry.path.startswith(bundles))
-    ]
-    if strict:
-        return [_added(path) for path in left]
-    return [checks.unprotected("outside the seal", "no rule seals it", subject=p) for p in left]
-
-
-def _rules_check(rules2: Mapping[str, object], *, strict: bool) -> Check:
-    if resource_rules.is_default(rules2):
-        return checks.passed("resource rules", "Apple's default")
-    if strict:
-        return checks.failed("resource rules", expected="Apple's default", observed="others")
-    return checks.unprotected("resource rules", "not Apple's default; judged by the seal's own")
-
-
-def _rebuilt(
-    seal: bytes, tree: BundleTree, nested: Mapping[str, NestedCode], main_executable: str
-) -> Check:
-    try:
-        ours = build(tree, nested, main_executable=main_executable)
-    except errors.VerificationError as problem:
-        return checks.failed(
-            "seal as written", subject=PATH, expected="what we write", observed=str(problem)
-        )
-    if ours == seal:
-        return checks.passed("seal as written", "byte for byte what we write", subject=PATH)
-    return checks.failed(
-        "seal as written", subject=PATH, expected="what we write", observed="other bytes"
-    )
+            yield Found(entry=entry, rule=rule)

@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from release_tool import errors
-from release_tool.apple import checks, code_resources, property_list, resource_rules
+from release_tool.apple import (
+    checks,
+    code_resources,
+    property_list,
+    resource_rules,
+    seal_verification,
+)
 from release_tool.apple.code_resources import NestedCode
 from release_tool.apple.tree import MemoryTree, Subtree, in_memory
 
@@ -42,7 +48,7 @@ def sealed(tree: MemoryTree) -> bytes:
 
 
 def failures(seal: bytes, tree: MemoryTree, *, strict: bool = False) -> set[str]:
-    report = code_resources.verify(seal, tree, main_executable=MAIN, strict=strict)
+    report = seal_verification.verify(seal, tree, main_executable=MAIN, strict=strict)
     return {check.subject for check in report.checks if check.outcome == "failed"}
 
 
@@ -88,7 +94,7 @@ def test_an_untouched_bundle_holds_and_names_its_data_file() -> None:
     files = {path: content for path, content in FILES.items() if path != "PkgInfo"}
     tree = in_memory(files, links=LINKS)
     seal = sealed(tree)
-    report = code_resources.verify(seal, tree, main_executable=MAIN)
+    report = seal_verification.verify(seal, tree, main_executable=MAIN)
     assert checks.all_hold(report.checks)
     assert report.data_in_code_places == ("MacOS/mlx.metallib",)
     assert dict(report.nested) == NESTED
@@ -181,20 +187,20 @@ def test_rules_of_others_are_used_only_when_harmless() -> None:
     seal = sealed(tree)
     plain = seal.replace(b"^version\\.plist$</key>\n\t\t<dict>", b"^docs/.*$</key>\n\t\t<dict>")
     assert plain != seal
-    report = code_resources.verify(plain, tree, main_executable=MAIN)
+    report = seal_verification.verify(plain, tree, main_executable=MAIN)
     assert [check.outcome for check in report.checks if check.name == "resource rules"] == [
         "unprotected"
     ]
     hostile = plain.replace(b"^docs/.*$", b"^(a+)+$")
     with pytest.raises(errors.FormatError):
-        code_resources.verify(hostile, tree, main_executable=MAIN)
+        seal_verification.verify(hostile, tree, main_executable=MAIN)
 
 
 @given(st.binary(max_size=200))
 def test_hostile_seals_end_in_a_format_error(data: bytes) -> None:
     """A seal of random bytes is refused."""
     with pytest.raises(errors.FormatError):
-        code_resources.verify(data, in_memory(FILES), main_executable=MAIN)
+        seal_verification.verify(data, in_memory(FILES), main_executable=MAIN)
 
 
 def test_the_tables_are_apples() -> None:

@@ -21,6 +21,7 @@ from release_tool.apple import (
     macho,
     policy,
     requirement,
+    seal_verification,
     superblob,
     verification,
 )
@@ -149,7 +150,7 @@ def test_its_seals_come_out_byte_for_byte(app: MemoryTree, root: str, main: str)
     """Our writer makes the very seal that Apple's codesign made."""
     tree = Subtree(tree=app, prefix=root)
     seal = tree.read(code_resources.PATH)
-    report = code_resources.verify(seal, tree, main_executable=main)
+    report = seal_verification.verify(seal, tree, main_executable=main)
     assert code_resources.build(tree, report.nested, main_executable=main) == seal
 
 
