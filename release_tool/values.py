@@ -137,6 +137,9 @@ class CodeObject(Value):
     requirement: str
     signed_at: str
     """Time of the RFC 3161 timestamp, ISO 8601 UTC; empty for an ad-hoc signature."""
+    unsigned_sha256: str
+    """Of the executable outside its signature (`apple.unsigned_content`), all slices: the same
+    before it was signed, so a source build can be compared with what ships."""
 
 
 class SignedBundle(Value):

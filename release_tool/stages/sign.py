@@ -16,7 +16,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from release_tool import errors
-from release_tool.apple import certificates, checks, policy, release
+from release_tool.apple import certificates, checks, policy, release, signing_changes
 from release_tool.apple.checks import Check
 from release_tool.apple.facts import BundleFacts, CodeFacts
 from release_tool.apple.identity import Identity
@@ -108,7 +108,11 @@ def run(
             _sign_portably(app, code, signer)
         # Judged at this moment and not at that of signing: the timestamps lie between.
         judge = Judge(trust=trust, now=clock(), strict=plan.environment.signer == "portable")
-        value = _read_back(plan, assembled, made, code, judge=judge, certificate=certificate)
+        source = workspace.path(assembled.root)
+        outside = _outside_signatures(source, made, [f"{assembled.app}/{one.path}" for one in code])
+        value = _read_back(
+            plan, assembled, made, code, outside, judge=judge, certificate=certificate
+        )
         workspace.place(made, OUTPUT)
     return value
 
@@ -193,6 +197,7 @@ def _read_back(
     assembled: AssembledBundle,
     made: Path,
     code: list[_Code],
+    outside: list[Check],
     *,
     judge: Judge,
     certificate: str,
@@ -200,7 +205,7 @@ def _read_back(
     tree = Subtree(tree=DiskTree(made), prefix=assembled.app)
     report = release.verify_app(tree, judge=judge, path=assembled.app)
     files = listing.sealed_files(made)
-    found = [*report.checks, *_untouched(assembled, files, code)]
+    found = [*report.checks, *_untouched(assembled, files, code), *outside]
     if report.facts is not None:
         found += policy.compare(report.facts, _meant(plan, code, certificate))
     findings.require(
@@ -208,11 +213,12 @@ def _read_back(
     )
     if report.facts is None or report.facts.main is None:
         raise errors.VerificationError("the signed app cannot be read", subject=assembled.app)
+    digests = {check.subject: check.observed for check in outside}
     return SignedBundle(
         root=OUTPUT,
         app=assembled.app,
         files=files,
-        code=tuple(_objects(report.facts, assembled.app)),
+        code=tuple(_objects(report.facts, assembled.app, digests)),
         signer=plan.environment.signer,
         certificate_sha256=report.facts.main.certificate_sha256,
         certificate_name=report.facts.main.certificate_name,
@@ -263,14 +269,26 @@ def _untouched(
             )
 
 
-def _objects(facts: BundleFacts, app: str) -> Iterator[CodeObject]:
+def _outside_signatures(source: Path, made: Path, paths: list[str]) -> list[Check]:
+    """Signing an executable changes its signature: every other byte is the assembled one."""
+    before, after = DiskTree(source), DiskTree(made)
+    return [
+        signing_changes.compare_code(before.view(path), after.view(path), subject=path)
+        for path in paths
+    ]
+
+
+def _objects(
+    facts: BundleFacts, app: str, unsigned_sha256: Mapping[str, str]
+) -> Iterator[CodeObject]:
     for path, report in facts.code.items():
         if report.primary is not None:
-            place = app if path == facts.main_executable else f"{app}/{path}"
-            yield _object(report.primary, place)
+            whole = f"{app}/{path}"
+            place = app if path == facts.main_executable else whole
+            yield _object(report.primary, place, unsigned_sha256[whole])
 
 
-def _object(facts: CodeFacts, path: str) -> CodeObject:
+def _object(facts: CodeFacts, path: str, unsigned_sha256: str) -> CodeObject:
     return CodeObject(
         path=path,
         identifier=facts.identifier,
@@ -283,4 +301,5 @@ def _object(facts: CodeFacts, path: str) -> CodeObject:
         else listing.json_dictionary(facts.entitlements),
         requirement=facts.requirement_text,
         signed_at=facts.signed_at.isoformat() if facts.signed_at else "",
+        unsigned_sha256=unsigned_sha256,
     )

@@ -12,6 +12,7 @@ import pytest
 from pydantic import JsonValue
 
 from release_tool import errors
+from release_tool.apple import unsigned_content
 from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Silent
@@ -157,6 +158,40 @@ def test_only_code_and_seal_change(
     for path in before:
         one, other = (workspace.path(f"{root}/{path}") for root in ("assembled", "signed"))
         assert one.stat().st_ino != other.stat().st_ino
+
+
+def test_the_record_links_the_build_to_the_shipped_bytes(
+    plan: ReleasePlan, assembled: AssembledBundle, workspace: Workspace, timestamp_url: str
+) -> None:
+    """Each executable's digest outside its signature is that of the assembled one."""
+    value = _run(plan, assembled, workspace, timestamp_url)
+    app = workspace.path("assembled/Darkbloom.app")
+    expected = [unsigned_content.digest((app / path).read_bytes()) for path in (MAIN, HELPER)]
+    assert [code.unsigned_sha256 for code in value.code] == expected
+
+
+def test_a_signer_that_changes_code_is_caught(
+    plan: ReleasePlan,
+    assembled: AssembledBundle,
+    workspace: Workspace,
+    timestamp_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Code that was changed before it was validly signed is named by segment and offset."""
+    signing = portable_signer.sign_app
+
+    def change(app: Path, **arguments: object) -> tuple[portable_signer.SignedExecutable, ...]:
+        data = bytearray((app / HELPER).read_bytes())
+        data[0x4000] ^= 1
+        (app / HELPER).write_bytes(data)
+        return signing(app, **arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(portable_signer, "sign_app", change)
+    with pytest.raises(errors.VerificationError) as caught:
+        _run(plan, assembled, workspace, timestamp_url)
+    assert len(caught.value.details) == 1
+    assert "outside the signature" in caught.value.details[0]
+    assert "0x4000" in caught.value.details[0]
 
 
 def test_it_may_be_killed_and_run_again(
