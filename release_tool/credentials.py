@@ -1,4 +1,4 @@
-"""Seven settings and the Apple ones: which name won, what is missing, and secrets that stay secret.
+"""Seven settings and Apple's: which name won, what is missing, and secrets that stay secret.
 
 One table says everything; where a value comes from is decided here and shown by `plan`.
 """
@@ -16,7 +16,7 @@ from typing import Literal, NoReturn
 from release_tool import errors
 from release_tool.services import addresses
 
-Kind = Literal["address", "bucket", "key", "text", "base64"]
+Kind = Literal["address", "bucket", "key", "text", "base64", "p8"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +30,17 @@ class Setting:
     """The stages that cannot run without it."""
     per_environment: bool = True
     """Whether each environment has its own, under its prefix."""
+    optional: bool = False
+    """Whether it only serves in place of others, see `NOTARYTOOL`."""
+    advice: str = ""
+    """How to come by it, where that is not plain."""
 
 
+_MAKE_A_KEY = (
+    "make one in App Store Connect: Users and Access, Integrations, App Store Connect API, Team"
+    " Keys, role Developer; the .p8 file can be downloaded once; APPLE_ID with APPLE_APP_PASSWORD"
+    " serves on a Mac only"
+)
 _STORE = ("publish", "promote")
 SETTINGS = (
     Setting(name="R2_ACCESS_KEY_ID", kind="key", secret=True, stages=_STORE),
@@ -67,7 +76,51 @@ SETTINGS = (
         stages=("profile",),
         per_environment=False,
     ),
+    Setting(
+        name="APPLE_API_KEY_P8",
+        kind="p8",
+        secret=True,
+        stages=("notarize",),
+        per_environment=False,
+        advice=_MAKE_A_KEY,
+    ),
+    Setting(
+        name="APPLE_API_KEY_ID",
+        kind="key",
+        secret=True,
+        stages=("notarize",),
+        per_environment=False,
+        advice="the Key ID column beside the key in App Store Connect",
+    ),
+    Setting(
+        name="APPLE_API_ISSUER_ID",
+        kind="key",
+        secret=True,
+        stages=("notarize",),
+        per_environment=False,
+        advice="the Issuer ID above the keys in App Store Connect",
+    ),
+    Setting(
+        name="APPLE_ID",
+        kind="key",
+        secret=True,
+        stages=("notarize",),
+        per_environment=False,
+        optional=True,
+    ),
+    Setting(
+        name="APPLE_APP_PASSWORD",
+        kind="key",
+        secret=True,
+        stages=("notarize",),
+        per_environment=False,
+        optional=True,
+    ),
 )
+API_KEY = ("APPLE_API_KEY_P8", "APPLE_API_KEY_ID", "APPLE_API_ISSUER_ID")
+"""What the notary's REST interface is asked with, anywhere."""
+NOTARYTOOL = ("APPLE_ID", "APPLE_APP_PASSWORD")
+"""What Apple's `notarytool` is driven with, on a Mac, where no key is set."""
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
 SEVEN = tuple(setting.name for setting in SETTINGS if setting.per_environment)
 
@@ -76,6 +129,8 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _BASE64 = re.compile(r"[A-Za-z0-9+/=\s]*")
 # A PKCS#12 file or a profile has some KiB.
 _BASE64_CHARACTERS = 4 * 1024 * 1024
+# A P-256 key in PEM has some 250 bytes.
+_P8_BYTES = 16 * 1024
 # A DER sequence, PEM with and without a byte order mark, and DER that was encoded twice.
 _BEGINNINGS = (b"\x30", b"-----BEGIN ", b"\xef\xbb\xbf", b"MI")
 
@@ -162,10 +217,12 @@ class Missing:
     wanted: tuple[str, ...]
     """The names under which it was looked for."""
     stages: tuple[str, ...]
+    advice: str = ""
 
     def line(self) -> str:
         """For the list of everything that is missing."""
-        return f"{' or '.join(self.wanted)} is not set: wanted for {', '.join(self.stages)}"
+        line = f"{' or '.join(self.wanted)} is not set: wanted for {', '.join(self.stages)}"
+        return f"{line} ({self.advice})" if self.advice else line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,7 +314,41 @@ def fault(setting: Setting, found: Found) -> str:
     text = found.value.reveal()
     if reason := plain_fault(setting.kind, found.variable, text):
         return reason
+    if setting.kind == "p8":
+        return _p8_fault(found)
     return _content_fault(found) if setting.kind == "base64" else ""
+
+
+def replaced_by_notarytool(values: Mapping[str, str], *, on_a_mac: bool) -> tuple[str, ...]:
+    """The settings that need not be set because Apple's own tool is driven instead.
+
+    That is a Mac's way only, and only where no part of an API key is set: half a key is a mistake.
+    """
+    has_key = any(values.get(name, "").strip() for name in API_KEY)
+    has_password = all(values.get(name, "").strip() for name in NOTARYTOOL)
+    return API_KEY if on_a_mac and has_password and not has_key else ()
+
+
+def p8(value: Secret) -> bytes:
+    """The bytes of an API key's file, given as PEM text or as its base64.
+
+    Raises:
+        CredentialError: it is neither.
+    """
+    text = value.reveal()
+    if "-----BEGIN " in text:
+        return text.encode()
+    return value.decoded()
+
+
+def _p8_fault(found: Found) -> str:
+    try:
+        content = p8(found.value)
+    except errors.CredentialError:
+        content = b""
+    if len(content) <= _P8_BYTES and b"-----BEGIN PRIVATE KEY-----" in content:
+        return ""
+    return f"{found.variable} is neither a .p8 file (PEM, BEGIN PRIVATE KEY) nor its base64"
 
 
 def _content_fault(found: Found) -> str:
@@ -294,7 +385,7 @@ def _address_fault(name: str, value: str) -> str:
 
 
 def _missing(setting: Setting, wanted: tuple[str, ...]) -> Missing:
-    return Missing(name=setting.name, wanted=wanted, stages=setting.stages)
+    return Missing(name=setting.name, wanted=wanted, stages=setting.stages, advice=setting.advice)
 
 
 def missing(setting: Setting, lookup: Lookup) -> Missing:

@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 OriginKind = Literal[
-    "flag", "environment variable", "file", "git", "default", "made for the run", "missing"
+    "flag",
+    "environment variable",
+    "file",
+    "git",
+    "default",
+    "made for the run",
+    "missing",
+    "not set",
 ]
 
 

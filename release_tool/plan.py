@@ -135,6 +135,10 @@ class Limits(Part):
     request_seconds: float = Field(default=150, gt=0, allow_inf_nan=False)
     latest_poll_seconds: float = Field(default=150, gt=0, allow_inf_nan=False)
     """A May coordinator caches `latest` for 60 s and registration does not clear it."""
+    notary_wait_seconds: float = Field(default=3600, gt=0, allow_inf_nan=False)
+    """How long one run waits for the notary; the submission goes on, and `run` resumes."""
+    ticket_wait_seconds: float = Field(default=600, gt=0, allow_inf_nan=False)
+    """How long one run waits for a ticket, which comes some minutes after the verdict."""
 
 
 class Smoke(Part):
@@ -183,6 +187,15 @@ class EnvironmentPolicy(Part):
     signer: Literal["portable", "codesign"]
     timestamp_url: str = ""
     """Empty where the embedded environment names its own."""
+    notary_url: str = "https://appstoreconnect.apple.com/notary/v2/submissions"
+    """Apple's notary; an embedded environment names its own."""
+    notary_upload_url: str = ""
+    """The S3 endpoint of submissions; empty for AWS itself."""
+    ticket_url: str = (
+        "https://api.apple-cloudkit.com/database/1/com.apple.gk.ticket-delivery"
+        "/production/public/records/lookup"
+    )
+    """Where tickets are looked up; an embedded environment names its own."""
     provider: Literal["bundle", "stand-in"]
     """What answers the smoke run: the bundle's own executable, or a stand-in."""
     notarization: Literal["required", "open"]
@@ -199,13 +212,16 @@ class Environment(EnvironmentPolicy):
 
 
 class Endpoints(Part):
-    """The four resolved settings that are no secrets; they appear in records."""
+    """The resolved addresses that are no secrets; they appear in records."""
 
     r2_endpoint: str
     r2_public_url: str
     r2_bucket: str
     coordinator_url: str
     timestamp_url: str = ""
+    notary_url: str = ""
+    notary_upload_url: str = ""
+    ticket_url: str = ""
 
 
 class Source(Part):

@@ -210,6 +210,14 @@ def _in_environment(name: str, section: EnvironmentSection) -> Iterator[tuple[Lo
         yield place, f"{name} has no prefix for its settings"
     if not re.fullmatch(r"https?://[A-Za-z0-9.:/_-]+", section.timestamp_url):
         yield (*place, "timestamp_url"), f"{name} names no timestamp server by its address"
+    yield from _in_addresses(place, section)
+
+
+def _in_addresses(place: Location, section: EnvironmentSection) -> Iterator[tuple[Location, str]]:
+    for key in ("notary_url", "notary_upload_url", "ticket_url"):
+        text = getattr(section, key)
+        if text and (reason := credentials.plain_fault("address", key, text)):
+            yield (*place, key), reason
     for key, text in section.endpoints:
         kind: credentials.Kind = "bucket" if key == "r2_bucket" else "address"
         if text and (reason := credentials.plain_fault(kind, key, text)):

@@ -9,9 +9,10 @@ from release_tool import credentials, release_file
 from release_tool.credentials import Lookup, Missing, Secret, Setting
 from release_tool.origin import Origin, Origins
 from release_tool.plan import Endpoints, Environment
-from release_tool.release_yaml import Document
+from release_tool.release_yaml import Document, Location
 
-_TIMESTAMP = "TIMESTAMP_URL"
+# Apple's own services: named by the release file, or made for the run.
+_SERVICES = ("timestamp_url", "notary_url", "notary_upload_url", "ticket_url")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +72,8 @@ def settle(
         if not setting.secret:
             name = setting.name.lower()
             settled.origins[f"endpoints.{name}"] = settled.origins[_origin_name(setting)]
-    _timestamp(environment, document, made, settled)
+    for service in _SERVICES:
+        _service(service, environment, document, made, settled)
     return settled
 
 
@@ -109,6 +111,8 @@ def _absent(setting: Setting, lookup: Lookup | None, settled: Settled, *, embedd
     # An embedded environment hands its identity and profile on as files of the run.
     if lookup is None or (embedded and not setting.per_environment):
         return Origin(kind="made for the run")
+    if setting.optional:
+        return Origin(kind="not set")
     settled.missing.append(credentials.missing(setting, lookup))
     return Origin(kind="missing")
 
@@ -135,17 +139,25 @@ def _endpoint(
         )
 
 
-def _timestamp(
-    environment: Environment, document: Document, made: Settings | None, settled: Settled
+def _service(
+    service: str,
+    environment: Environment,
+    document: Document,
+    made: Settings | None,
+    settled: Settled,
 ) -> None:
-    name = "endpoints.timestamp_url"
+    name = f"endpoints.{service}"
     if environment.embedded:
-        settled.endpoints["timestamp_url"] = made.values.get(_TIMESTAMP, "") if made else ""
+        settled.endpoints[service] = made.values.get(service.upper(), "") if made else ""
         settled.origins[name] = Origin(kind="made for the run", where=made.name if made else "")
         return
-    settled.endpoints["timestamp_url"] = environment.timestamp_url
-    place = document.at(("environments", environment.name, "timestamp_url"))
-    settled.origins[name] = Origin(kind="file", where=place)
+    settled.endpoints[service] = getattr(environment, service)
+    location: Location = ("environments", environment.name, service)
+    settled.origins[name] = (
+        Origin(kind="file", where=document.at(location))
+        if location in document.lines
+        else Origin(kind="default")
+    )
 
 
 def _origin_name(setting: Setting) -> str:

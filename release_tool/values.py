@@ -162,15 +162,36 @@ class Notarization(Value):
     """Apple's verdict on exactly our bytes."""
 
     submission_id: str
+    name: str
+    """As it was submitted; `Darkbloom-0.5.0-<first of the archive's digest>.zip`."""
     archive_sha256: str
+    """Of the zip that was uploaded, as our side and Apple's log both say."""
+    archive_size: int
+    log: str
+    """Apple's log as it came, in the workspace."""
     log_sha256: str
     cdhashes: tuple[str, ...]
+    """Of every signed slice, each listed in the log."""
+    extra_cdhashes: int
+    """Entries of the log beyond ours."""
+    issues: tuple[str, ...]
+    """What an accepted submission was still warned of."""
+    route: Literal["api", "notarytool"]
+
+    def outputs(self) -> Mapping[str, str]:
+        return {self.log: self.log_sha256}
 
 
 class StapledBundle(SignedBundle):
     """The signed app with its notarization ticket."""
 
     ticket_sha256: str
+    ticket_issued: str
+    """ISO 8601, UTC."""
+    ticket_checks: tuple[CheckOutcome, ...]
+    """What was verified of the ticket, offline."""
+    macos_verdicts: Mapping[str, str]
+    """stapler and spctl; empty off macOS."""
 
 
 class ReleaseArchive(Value):

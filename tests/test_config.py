@@ -35,6 +35,9 @@ APPLE = {
     "APPLE_CERTIFICATE_P12": "MAA=",
     "APPLE_CERTIFICATE_PASSWORD": "pass word",
     "PROVISIONING_PROFILE_BASE64": "MAA=",
+    "APPLE_API_KEY_P8": "-----BEGIN PRIVATE KEY-----\nMIGH\n-----END PRIVATE KEY-----",
+    "APPLE_API_KEY_ID": "2X9R4HXF34",
+    "APPLE_API_ISSUER_ID": "57246542-96fe-1a63-e053-0824d011072a",
 }
 ON_TAG = {"GITHUB_REF_TYPE": "tag"}
 
@@ -111,6 +114,8 @@ def test_each_value_says_where_it_came_from(tree: Path) -> None:
     assert where["product.team_id"].endswith(f"release.yaml:{team}")
     assert where["smoke.model"] == "--model"
     assert where["smoke.model_revision"] == "default"
+    assert where["endpoints.notary_url"] == "default"
+    assert where["credentials.APPLE_ID"] == "not set"
     assert where["source.commit"] == "git"
     assert where["endpoints.r2_bucket"] == "DEV_R2_BUCKET"
     assert where["credentials.RELEASE_KEY"] == "DEV_RELEASE_KEY"
@@ -126,7 +131,7 @@ def test_every_leaf_of_the_plan_has_an_origin(tree: Path) -> None:
     leaves = {dotted(place) for place, _ in config.leaves(found.plan.model_dump(mode="json"))}
     named = {name for name in found.origins if not name.startswith("credentials.")}
     assert named == leaves
-    assert sum(name.startswith("credentials.") for name in found.origins) == 10
+    assert sum(name.startswith("credentials.") for name in found.origins) == 15
 
 
 def test_the_source_is_what_git_says(tree: Path) -> None:
@@ -291,7 +296,7 @@ def test_all_missing_settings_come_at_once(tree: Path) -> None:
         found.require()
     text = "\n".join(caught.value.details)
     assert all(f"PROD_{name} or {name} is not set" in text for name in SEVEN)
-    assert len(caught.value.details) == 10
+    assert len(caught.value.details) == 13
 
 
 def test_prod_wants_a_clean_tree(tree: Path) -> None:

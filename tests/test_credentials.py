@@ -222,6 +222,10 @@ FAULTS = [
     ("RELEASE_KEY", "hunter2-hunter2\nX-Other: 1", "one line"),
     ("R2_SECRET_ACCESS_KEY", "hunter2-hunter2 ü", "one line"),
     ("APPLE_CERTIFICATE_P12", "hunter2-hunter2!", "base64"),
+    ("APPLE_API_KEY_P8", "hunter2-hunter2", ".p8 file"),
+    ("APPLE_API_KEY_P8", "-----BEGIN CERTIFICATE-----\nhunter2-hunter2", ".p8 file"),
+    ("APPLE_API_KEY_P8", "aHVudGVyMi1odW50ZXIy", ".p8 file"),
+    ("APPLE_API_KEY_ID", "hunter2 hunter2", "one line"),
 ]
 
 
@@ -239,6 +243,9 @@ def test_a_value_that_cannot_be_right_is_told_without_it(
     assert "unter2" not in fault
 
 
+P8 = "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49\n-----END PRIVATE KEY-----"
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -248,6 +255,9 @@ def test_a_value_that_cannot_be_right_is_told_without_it(
         ("R2_ENDPOINT", "http://[::1]:9000"),
         ("R2_BUCKET", "d-inf-app-dev"),
         ("RELEASE_KEY", "abc/+=123"),
+        ("APPLE_API_KEY_P8", P8),
+        ("APPLE_API_KEY_P8", base64.encodebytes(P8.encode()).decode()),
+        ("APPLE_API_KEY_P8", f"\n{P8}\n"),
     ],
 )
 def test_good_values_pass(name: str, value: str) -> None:
@@ -255,6 +265,39 @@ def test_good_values_pass(name: str, value: str) -> None:
     found = credentials.find(BY_NAME[name], Lookup(values={name: value}))
     assert found is not None
     assert credentials.fault(BY_NAME[name], found) == ""
+
+
+def test_an_api_key_comes_as_text_or_as_its_base64() -> None:
+    """Both spellings give the bytes of the file."""
+    encoded = base64.encodebytes(P8.encode()).decode()
+    for value in (P8, encoded):
+        assert credentials.p8(Secret("APPLE_API_KEY_P8", value)) == P8.encode()
+
+
+NOTARY_ROUTES = [
+    (True, {"APPLE_ID": "a@b.c", "APPLE_APP_PASSWORD": "p"}, credentials.API_KEY),
+    (False, {"APPLE_ID": "a@b.c", "APPLE_APP_PASSWORD": "p"}, ()),
+    (True, {"APPLE_ID": "a@b.c", "APPLE_APP_PASSWORD": " "}, ()),
+    (True, {"APPLE_ID": "a@b.c", "APPLE_APP_PASSWORD": "p", "APPLE_API_KEY_ID": "k"}, ()),
+    (True, {}, ()),
+]
+
+
+@pytest.mark.parametrize(("on_a_mac", "values", "replaced"), NOTARY_ROUTES)
+def test_todays_secrets_serve_on_a_mac_without_a_key(
+    on_a_mac: bool, values: dict[str, str], replaced: tuple[str, ...]
+) -> None:
+    """An Apple id with its password replaces a whole missing key, on a Mac and nowhere else."""
+    assert credentials.replaced_by_notarytool(values, on_a_mac=on_a_mac) == replaced
+
+
+def test_a_missing_api_key_is_explained() -> None:
+    """Exit 4 says how to make a key, and that today's secrets serve on a Mac only."""
+    with pytest.raises(errors.CredentialError) as caught:
+        _missing(*credentials.API_KEY).require(["notarize"])
+    text = "\n".join(caught.value.lines())
+    assert "Team Keys, role Developer" in text
+    assert "APPLE_APP_PASSWORD serves on a Mac only" in text
 
 
 @given(st.dictionaries(st.text(max_size=20), st.text(max_size=20)))

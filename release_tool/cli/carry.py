@@ -15,7 +15,7 @@ import click
 
 import release_tool
 from release_tool import config, errors, pipeline, values
-from release_tool.cli import embedded, preflight, probes, wiring
+from release_tool.cli import embedded, notary_route, preflight, probes, wiring
 from release_tool.cli.console import JSONObserver, RunConsole
 from release_tool.cli.session import Session
 from release_tool.files.workspace import Workspace
@@ -115,6 +115,7 @@ def _request(session: Session, options: Options, settings: Settings | None) -> c
         supplied.append("PROVISIONING_PROFILE_BASE64")
     if options.identity:
         supplied += ["APPLE_CERTIFICATE_P12", "APPLE_CERTIFICATE_PASSWORD"]
+    supplied += notary_route.supplied(session.environ)
     return config.Request(
         environ=session.environ,
         working_folder=Path.cwd(),

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from release_tool import config, credentials, errors, release_file
+from release_tool.cli import notary_route
 from release_tool.cli.session import Session, pass_session
 from release_tool.release_yaml import dotted
 
@@ -63,6 +64,7 @@ def command(
             version=version,
             # The job that resolves holds no setting, and none is asked of it.
             stages=() if github_output else None,
+            supplied=notary_route.supplied(session.environ),
         )
     )
     if github_output:

@@ -53,6 +53,18 @@ def _signed(value: values.SignedBundle) -> str:
     )
 
 
+def _notarized(value: values.Notarization) -> str:
+    count = len(value.cdhashes)
+    said = f"Accepted {value.submission_id}, our sha256 and {count} of {count} cdhashes in the log"
+    warned = len(value.issues)
+    return f"{said}, {warned} warning{'s' if warned > 1 else ''}" if warned else said
+
+
+def _stapled(value: values.StapledBundle) -> str:
+    covered = "covers every slice, verified offline"
+    return f"ticket of {value.ticket_issued[:19].replace('T', ' ')} {covered}"
+
+
 def _archive(value: values.ReleaseArchive) -> str:
     return f"{value.path}, {size(value.size)}, sha256 {value.sha256[:12]}"
 
@@ -86,6 +98,8 @@ _SPEAKERS: dict[type[values.Value], Callable[[Any], str]] = {
     values.VerifiedProfile: _profile,
     values.AssembledBundle: _assembled,
     values.SignedBundle: _signed,
+    values.Notarization: _notarized,
+    values.StapledBundle: _stapled,
     values.ReleaseArchive: _archive,
     values.SmokeEvidence: _smoke,
     values.PublishedRelease: _published,
