@@ -1,53 +1,68 @@
-"""A signing identity: a private key, its certificate, and the chain above it.
+"""A signing identity: a certificate, the chain above it, and what signs for it.
 
-Read from PKCS#12 or PEM. Nothing here prints a key or a password: neither errors nor reprs hold
-one.
+What signs is a port: a private key read from a file, or a token or a key service that never hands
+its key out. Nothing here prints a key or a password: neither errors nor reprs hold one.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
-from typing import Protocol, TypeVar
+from typing import Protocol
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.serialization import pkcs12 as library_pkcs12
 
 from release_tool import errors
-from release_tool.apple import certificates, pkcs12, signatures
+from release_tool.apple import certificates, identity_files, signatures
 from release_tool.apple.certificates import Certificate
+from release_tool.apple.identity_files import PrivateKey
 
-_Loaded = TypeVar("_Loaded")
-_PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
-
-# A key with a long chain stays below 20 kB.
-MAX_BYTES = 1024 * 1024
-_PEM_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----.*?-----END \1-----", re.DOTALL)
-_EXPORT_AGAIN = "export it again, for example with `openssl pkcs12 -export`, which uses AES"
+_SHA256 = Prehashed(hashes.SHA256())
+# macOS imports this combination on every version; it refuses AES on older ones. It protects
+# nothing here: the file lives for one import, under a password made for it.
+_KEYCHAIN_CIPHER = library_pkcs12.PBES.PBESv1SHA1And3KeyTripleDESCBC
+_KEYCHAIN_ROUNDS = 2048
 
 
 class Signer(Protocol):
     """What signs a digest: a key here, or one that never leaves a device."""
 
     def sign(self, digest: bytes) -> bytes:
-        """The signature octets over a SHA-256 digest."""
+        """The signature octets over a SHA-256 digest: RSA PKCS#1 v1.5, or ECDSA in DER."""
+
+
+class KeySigner:
+    """Signs with a private key in memory."""
+
+    __slots__ = ("__key",)
+
+    def __init__(self, key: PrivateKey) -> None:
+        self.__key = key
+
+    def sign(self, digest: bytes) -> bytes:
+        """As `Signer` says."""
+        if isinstance(self.__key, rsa.RSAPrivateKey):
+            return self.__key.sign(digest, padding.PKCS1v15(), _SHA256)
+        return self.__key.sign(digest, ec.ECDSA(_SHA256))
+
+    def __repr__(self) -> str:
+        return "<private key>"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """A certificate with its private key."""
+    """A certificate with what signs for it."""
 
     leaf: Certificate = field(repr=False)
     chain: tuple[Certificate, ...] = field(repr=False)
     """The issuers above the leaf, the root last, as far as they are known."""
-    _key: _PrivateKey = field(repr=False)
+    signer: Signer = field(repr=False)
 
     @property
     def name(self) -> str:
@@ -65,11 +80,21 @@ class Identity:
         return certificates.fingerprint(self.leaf)
 
     def sign(self, digest: bytes) -> bytes:
-        """Sign a SHA-256 digest: RSA PKCS#1 v1.5, as Developer ID does, or ECDSA."""
-        algorithm = Prehashed(hashes.SHA256())
-        if isinstance(self._key, rsa.RSAPrivateKey):
-            return self._key.sign(digest, padding.PKCS1v15(), algorithm)
-        return self._key.sign(digest, ec.ECDSA(algorithm))
+        """Sign a SHA-256 digest, and see that the leaf's key verifies what came back.
+
+        Raises:
+            CredentialError: the signer does not hold the key of this certificate.
+        """
+        signature = self.signer.sign(digest)
+        if not _verifies(self.leaf, signature, digest):
+            raise errors.CredentialError(
+                "the signer does not sign for its certificate",
+                subject=self.name,
+                expected="a signature that the certificate's public key verifies",
+                observed=f"{len(signature)} bytes that it does not",
+                hint="name the certificate that belongs to the key",
+            )
+        return signature
 
     def require_valid(self, at: datetime) -> None:
         """Refuse a certificate that is not valid at this time.
@@ -101,23 +126,99 @@ def load(
         known: further authorities that may stand above, such as the roots of a look-alike.
 
     Raises:
-        CredentialError: wrong password, an algorithm that cannot be read, no key, no certificate
-            for the key, a key of another kind.
+        CredentialError: wrong password, an algorithm that cannot be read, no key, several keys,
+            no certificate for the key, a key of another kind.
         FormatError: neither PKCS#12 nor PEM.
     """
-    if len(data) > MAX_BYTES:
-        raise errors.FormatError("too large for a signing identity", observed=f"{len(data)} bytes")
-    key, found = _from_pem(data, password) if b"-----BEGIN " in data else _from_p12(data, password)
-    if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
-        raise errors.CredentialError(
-            "the signing identity's key is neither RSA nor EC",
-            observed="no private key" if key is None else type(key).__name__,
-        )
+    return _load(data, password, known)[0]
+
+
+def held_elsewhere(data: bytes, signer: Signer, *, known: Sequence[Certificate] = ()) -> Identity:
+    """An identity whose key is a token's or a key service's.
+
+    Args:
+        data: the leaf as PEM, further certificates beside it.
+        signer: what signs; the leaf is the certificate that verifies what it signs.
+        known: further authorities that may stand above.
+
+    Raises:
+        CredentialError: none of the certificates is the signer's.
+        FormatError: not PEM.
+    """
+    found = identity_files.pem_certificates(data)
+    probe = hashlib.sha256(b"which certificate is this key's").digest()
+    signature = signer.sign(probe)
+    for leaf in found:
+        if _verifies(leaf, signature, probe):
+            return Identity(leaf=leaf, chain=tuple(_chain(leaf, [*found, *known])), signer=signer)
+    raise errors.CredentialError(
+        "no certificate belongs to the key that signs",
+        observed=f"{len(found)} certificates of other keys",
+        hint="name the certificate that was issued for this key",
+    )
+
+
+def for_keychain(
+    data: bytes,
+    password: str | None,
+    *,
+    new_password: str,
+    known: Sequence[Certificate] = (),
+) -> tuple[Identity, bytes]:
+    """The identity, and the same as PKCS#12 that `security import` reads on every macOS.
+
+    Key, leaf and chain are written again with Triple DES and SHA-1 under another password: macOS
+    refuses files with AES, with an empty password or with an unusual spelling of it.
+
+    Args:
+        data: as for `load`.
+        password: of the data.
+        new_password: of the PKCS#12 file; random, and not kept.
+        known: as for `load`.
+
+    Raises:
+        CredentialError, FormatError: as `load` says.
+    """
+    identity, key = _load(data, password, known)
+    encryption = (
+        serialization.PrivateFormat.PKCS12.encryption_builder()
+        .kdf_rounds(_KEYCHAIN_ROUNDS)
+        .key_cert_algorithm(_KEYCHAIN_CIPHER)
+        .hmac_hash(hashes.SHA1())  # noqa: S303 - what macOS has always read
+        .build(new_password.encode())
+    )
+    made = library_pkcs12.serialize_key_and_certificates(
+        identity.name.encode(),
+        key,
+        identity_files.as_library(identity.leaf),
+        [identity_files.as_library(above) for above in identity.chain] or None,
+        encryption,
+    )
+    return identity, made
+
+
+def _load(
+    data: bytes, password: str | None, known: Sequence[Certificate]
+) -> tuple[Identity, PrivateKey]:
+    key, found = identity_files.read(data, password)
     leaf = _leaf_of(key, found)
-    return Identity(leaf=leaf, chain=tuple(_chain(leaf, [*found, *known])), _key=key)
+    chain = tuple(_chain(leaf, [*found, *known]))
+    return Identity(leaf=leaf, chain=chain, signer=KeySigner(key)), key
 
 
-def _leaf_of(key: _PrivateKey, found: Sequence[Certificate]) -> Certificate:
+def _verifies(leaf: Certificate, signature: bytes, digest: bytes) -> bool:
+    key = signatures.load_public_key(leaf.public_key_info)
+    try:
+        if isinstance(key, rsa.RSAPublicKey):
+            key.verify(signature, digest, padding.PKCS1v15(), _SHA256)
+        else:
+            key.verify(signature, digest, ec.ECDSA(_SHA256))
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _leaf_of(key: PrivateKey, found: Sequence[Certificate]) -> Certificate:
     ours = key.public_key().public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
@@ -163,95 +264,3 @@ def _signed(below: Certificate, candidate: Certificate) -> bool:
     except errors.VerificationError:
         return False
     return True
-
-
-def _from_p12(data: bytes, password: str | None) -> tuple[object, list[Certificate]]:
-    try:
-        outer = pkcs12.read(data)
-    except errors.FormatError:
-        raise errors.FormatError(
-            "the signing identity is neither PKCS#12 nor PEM",
-            hint="export it from Keychain Access as .p12, certificate and key together",
-        ) from None
-    spellings = [_octets(password)] if password else [b"", None]
-    for spelling in spellings:
-        loaded = _attempt(partial(library_pkcs12.load_pkcs12, data, spelling))
-        if loaded is not None:
-            held = [loaded.cert, *loaded.additional_certs]
-            return loaded.key, [_ours(one.certificate) for one in held if one is not None]
-    raise _unreadable(outer, password or "")
-
-
-def _unreadable(outer: pkcs12.Outer, password: str) -> errors.CredentialError:
-    algorithms = ", ".join(outer.algorithms) or "no encryption"
-    holds = pkcs12.password_holds(outer, password)
-    if holds is False:
-        return errors.CredentialError(
-            "the password of the signing identity is wrong" if password else _NO_PASSWORD,
-            observed=f"PKCS#12, {algorithms}",
-        )
-    if holds:
-        return errors.CredentialError(
-            "this host cannot read how the signing identity is encrypted; its password is right",
-            observed=algorithms,
-            hint=_EXPORT_AGAIN,
-        )
-    return errors.CredentialError(
-        "the signing identity does not open: a wrong password, or an algorithm that this host"
-        " cannot read",
-        observed=algorithms,
-        hint=_EXPORT_AGAIN,
-    )
-
-
-_NO_PASSWORD = "the signing identity needs a password"  # noqa: S105 - a message
-
-
-def _from_pem(data: bytes, password: str | None) -> tuple[object, list[Certificate]]:
-    key: object = None
-    found: list[Certificate] = []
-    for block in _PEM_BLOCK.finditer(data):
-        if block[1] == b"CERTIFICATE":
-            found.append(_pem_certificate(block[0]))
-        elif block[1].endswith(b"PRIVATE KEY") and key is None:
-            key = _pem_key(block[0], password)
-    return key, found
-
-
-def _pem_certificate(block: bytes) -> Certificate:
-    loaded = _attempt(lambda: x509.load_pem_x509_certificate(block))
-    if loaded is None:
-        raise errors.FormatError("a certificate of the signing identity is not PEM")
-    return _ours(loaded)
-
-
-def _pem_key(block: bytes, password: str | None) -> object:
-    encrypted = b"ENCRYPTED" in block
-    if encrypted and not password:
-        raise errors.CredentialError(_NO_PASSWORD)
-    spelling = _octets(password) if encrypted and password else None
-    loaded = _attempt(lambda: serialization.load_pem_private_key(block, spelling))
-    if loaded is None:
-        raise errors.CredentialError(
-            "the password of the signing identity is wrong, or its key cannot be read"
-            if encrypted
-            else "the key of the signing identity cannot be read"
-        )
-    return loaded
-
-
-def _octets(password: str) -> bytes:
-    """A setting may hold bytes that are no text; then no password fits, but nothing breaks."""
-    return password.encode("utf-8", "surrogateescape")
-
-
-def _attempt(action: Callable[[], _Loaded]) -> _Loaded | None:
-    """Run a library call; its errors may quote what they read, so they are dropped here."""
-    try:
-        return action()
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        return None
-
-
-def _ours(certificate: x509.Certificate) -> Certificate:
-    return certificates.load(certificate.public_bytes(serialization.Encoding.DER))
