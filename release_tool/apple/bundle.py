@@ -12,18 +12,23 @@ from dataclasses import dataclass
 
 from release_tool import errors
 from release_tool.apple import (
+    bundle_layout,
     checks,
     code_resources,
     property_list,
     requirement,
     seal_verification,
+    stapled,
     superblob,
+    ticket,
     verification,
 )
+from release_tool.apple.bundle_layout import Layout
 from release_tool.apple.checks import Check
 from release_tool.apple.code_resources import NestedCode
 from release_tool.apple.facts import BundleFacts, BundleReport, CodeFacts, CodeReport
 from release_tool.apple.seal_verification import SealReport
+from release_tool.apple.ticket import Ticket
 from release_tool.apple.tree import BundleTree, Subtree, TreeEntry
 from release_tool.apple.verification import BundleFiles, Judge
 
@@ -31,21 +36,6 @@ PROFILE = "embedded.provisionprofile"
 
 # Real apps nest three levels: an app, a framework, a helper in it.
 MAX_NESTING = 8
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Layout:
-    """Where a bundle of this kind keeps its parts, relative to its root."""
-
-    contents: str
-    """What the seal's paths are relative to."""
-    info: str
-    executables: str
-    """Folder of the main executable, relative to `contents`; empty for itself."""
-
-    def at(self, path: str) -> str:
-        """A path below `contents`, relative to the bundle's root."""
-        return f"{self.contents}/{path}" if self.contents else path
 
 
 def verify(tree: BundleTree, *, judge: Judge, path: str = "", nesting: int = 0) -> BundleReport:
@@ -70,7 +60,7 @@ class _Bundle:
 
     tree: BundleTree
     path: str
-    layout: _Layout
+    layout: Layout
     entries: Mapping[str, TreeEntry]
     info: Mapping[str, object]
     info_bytes: bytes
@@ -86,6 +76,11 @@ class _Bundle:
         entry = self.entries.get(path)
         return self.tree.read(path) if entry is not None and entry.kind == "file" else None
 
+    def code(self, path: str) -> memoryview | None:
+        """A file's content, looked at and not held; None where there is no regular file."""
+        entry = self.entries.get(path)
+        return self.tree.view(path) if entry is not None and entry.kind == "file" else None
+
     def text(self, key: str) -> str:
         value = self.info.get(key)
         return value if isinstance(value, str) else ""
@@ -95,7 +90,7 @@ def _open(tree: BundleTree, path: str, nesting: int) -> _Bundle:
     if nesting > MAX_NESTING:
         raise errors.VerificationError("bundles are nested too deeply")
     entries = {entry.path: entry for entry in tree.entries()}
-    layout = _layout(entries)
+    layout = bundle_layout.find(entries)
     info_bytes = tree.read(layout.info)
     try:
         info = property_list.parse_any(info_bytes)
@@ -117,18 +112,6 @@ def _open(tree: BundleTree, path: str, nesting: int) -> _Bundle:
         info_bytes=info_bytes,
         main=layout.at(inner),
     )
-
-
-def _layout(entries: Mapping[str, TreeEntry]) -> _Layout:
-    if "Contents/Info.plist" in entries:
-        return _Layout(contents="Contents", info="Contents/Info.plist", executables="MacOS")
-    current = entries.get("Versions/Current")
-    if current is not None and current.kind == "symlink" and "/" not in current.target:
-        root = f"Versions/{current.target}"
-        return _Layout(contents=root, info=f"{root}/Resources/Info.plist", executables="")
-    if "Info.plist" in entries:
-        return _Layout(contents="", info="Info.plist", executables="")
-    raise errors.VerificationError("is not a bundle", expected="Contents/Info.plist")
 
 
 def _refused(name: str, problem: errors.VerificationError, subject: str) -> Check:
@@ -158,13 +141,17 @@ def _judge(bundle: _Bundle, judge: Judge, nesting: int) -> BundleReport:
         nested, nested_checks = _nested(bundle, seal, judge, nesting)
         code |= nested
         found += nested_checks
-    found += _ticket(bundle, judge)
-    return BundleReport(checks=tuple(found), facts=_facts(bundle, code, seal))
+    versions, version_checks = _other_versions(bundle, judge, nesting)
+    code |= versions
+    found += version_checks
+    stapled_ticket, ticket_checks = _ticket(bundle, code, judge)
+    found += ticket_checks
+    return BundleReport(checks=tuple(found), facts=_facts(bundle, code, seal, stapled_ticket))
 
 
 def _main(bundle: _Bundle, seal: bytes | None, judge: Judge) -> CodeReport:
     subject = bundle.named(bundle.main)
-    content = bundle.maybe(bundle.main)
+    content = bundle.code(bundle.main)
     if content is None:
         missing = checks.failed(
             "main executable",
@@ -185,12 +172,11 @@ def _main(bundle: _Bundle, seal: bytes | None, judge: Judge) -> CodeReport:
 
 
 def _root(bundle: _Bundle, judge: Judge) -> Iterator[Check]:
-    """Nothing stands beside `Contents`, where no seal reaches; no folder is empty in our own."""
-    if bundle.layout.contents == "Contents":
-        for top in sorted({path.split("/", 1)[0] for path in bundle.entries} - {"Contents"}):
-            yield checks.failed(
-                "bundle root", subject=bundle.named(top), expected="Contents only", observed=top
-            )
+    """No stranger lies in the root, where no seal reaches; no folder is empty in our own."""
+    for path, wanted in bundle_layout.strangers(bundle.layout, bundle.entries):
+        yield checks.failed(
+            "bundle root", subject=bundle.named(path), expected=wanted, observed=path
+        )
     if not judge.strict:
         return
     parents = {path.rpartition("/")[0] for path in bundle.entries}
@@ -199,6 +185,21 @@ def _root(bundle: _Bundle, judge: Judge) -> Iterator[Check]:
             yield checks.failed(
                 "empty folder", subject=bundle.named(path), expected="none", observed="one"
             )
+
+
+def _other_versions(
+    bundle: _Bundle, judge: Judge, nesting: int
+) -> tuple[dict[str, CodeReport], list[Check]]:
+    """Every version of a framework holds by itself: the seal is the current version's only."""
+    code: dict[str, CodeReport] = {}
+    found: list[Check] = []
+    for path in bundle_layout.other_versions(bundle.layout, bundle.entries):
+        subtree = Subtree(tree=bundle.tree, prefix=path)
+        report = verify(subtree, judge=judge, path=bundle.named(path), nesting=nesting + 1)
+        found += report.checks
+        inside = report.facts.code if report.facts else {}
+        code |= {f"{path}/{name}": item for name, item in inside.items()}
+    return code, found
 
 
 def _seal(bundle: _Bundle, seal: bytes, judge: Judge) -> tuple[SealReport | None, list[Check]]:
@@ -247,13 +248,13 @@ def _nested(
 
 
 def _nested_file(bundle: _Bundle, path: str, judge: Judge) -> CodeReport:
-    content = bundle.maybe(path)
+    content = bundle.code(path)
     if content is None:
         observed = checks.failed(
             "nested code", subject=bundle.named(path), expected="a file", observed="a link"
         )
         return CodeReport(checks=(observed,), slices=())
-    if not code_resources.is_code(content):
+    if not code_resources.is_code(bytes(content[:4])):
         detached = checks.failed(
             "nested code",
             subject=bundle.named(path),
@@ -293,21 +294,33 @@ def _satisfies(slices: tuple[CodeFacts, ...], text: str, subject: str) -> Check:
     return checks.passed(name, text, subject=subject)
 
 
-def _ticket(bundle: _Bundle, judge: Judge) -> Iterator[Check]:
+def _ticket(
+    bundle: _Bundle, code: Mapping[str, CodeReport], judge: Judge
+) -> tuple[Ticket | None, list[Check]]:
+    """A stapled ticket is Apple's, and lists this code; the seal leaves its place out."""
     path = bundle.layout.at(code_resources.TICKET)
-    if path not in bundle.entries:
-        return
     subject = bundle.named(path)
-    if judge.strict:
-        yield checks.failed(
-            "ticket", subject=subject, expected="none: it was not stapled", observed="a file"
+    entry = bundle.entries.get(path)
+    if entry is None:
+        return None, []
+    if entry.kind != "file":
+        stranger = checks.failed(
+            "ticket", subject=subject, expected="a file", observed=f"a {entry.kind}"
         )
-    else:
-        hint = "stapler validate on a Mac; its own signature protects it, no seal does"
-        yield checks.not_checked("ticket", hint, subject=subject)
+        return None, [stranger]
+    content = bundle.tree.head(path, ticket.MAX_BYTES + 1)
+    found, outcomes = stapled.read(content, trust=judge.trust, subject=subject)
+    if found is not None:
+        outcomes += stapled.covers(found, code, bundle.main, strict=judge.strict, subject=subject)
+    return found, outcomes
 
 
-def _facts(bundle: _Bundle, code: Mapping[str, CodeReport], seal: SealReport | None) -> BundleFacts:
+def _facts(
+    bundle: _Bundle,
+    code: Mapping[str, CodeReport],
+    seal: SealReport | None,
+    stapled_ticket: Ticket | None,
+) -> BundleFacts:
     places = seal.data_in_code_places if seal else ()
     return BundleFacts(
         path=bundle.path,
@@ -319,5 +332,5 @@ def _facts(bundle: _Bundle, code: Mapping[str, CodeReport], seal: SealReport | N
         sealed=seal.sealed if seal else 0,
         data_in_code_places=tuple(bundle.layout.at(path) for path in places),
         profile=bundle.maybe(bundle.layout.at(PROFILE)),
-        ticket=bundle.maybe(bundle.layout.at(code_resources.TICKET)),
+        ticket=stapled_ticket,
     )

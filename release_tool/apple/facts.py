@@ -8,6 +8,8 @@ from datetime import datetime
 
 from release_tool.apple import certificates, code_directory, requirement
 from release_tool.apple.checks import Check
+from release_tool.apple.code_directory import CodeDirectory
+from release_tool.apple.ticket import Ticket
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,8 @@ class CodeFacts:
     """None for code that carries none."""
     requirement_text: str
     """The designated requirement in source form."""
+    signer_kind: str
+    """What kind of signer it is, once its chain held; `ad-hoc` or `ad-hoc by a linker`."""
     signed_at: datetime | None
     """Time of the timestamp; None without a valid one."""
     signing_time: datetime | None
@@ -47,6 +51,8 @@ class CodeFacts:
     sdk: str | None
     is_executable: bool
     linked_libraries: tuple[str, ...] = field(repr=False)
+    directories: tuple[CodeDirectory, ...] = field(repr=False)
+    """Every code directory, in order."""
     info: Mapping[str, object] = field(repr=False)
     """The `Info.plist` that belongs to it; empty without one."""
 
@@ -83,6 +89,7 @@ class CodeFacts:
             apple_root=self.trusted,
             info=self.info,
             entitlements=self.entitlements or {},
+            platform=self.directories[0].platform if self.directories else 0,
         )
 
     def as_json(self) -> dict[str, object]:
@@ -145,8 +152,8 @@ class BundleFacts:
     data_in_code_places: tuple[str, ...]
     profile: bytes | None = field(repr=False)
     """The embedded provisioning profile as it stands."""
-    ticket: bytes | None = field(repr=False)
-    """The stapled notarization ticket as it stands."""
+    ticket: Ticket | None = field(repr=False)
+    """The stapled notarization ticket, where there is one that can be read."""
 
     @property
     def main(self) -> CodeFacts | None:

@@ -17,9 +17,11 @@ _NESTED_PLACES = (
     "^(Frameworks|SharedFrameworks|PlugIns|Plug-ins|XPCServices|Helpers|MacOS"
     "|Library/(Automator|Spotlight|LoginItems))/"
 )
+_EVERYTHING = "^.*"
 _LOCALIZED = r"^Resources/.*\.lproj/"
 _LOCALIZED_VERSION = r"^Resources/.*\.lproj/locversion.plist$"
-_BASE_LOCALIZED = r"^Resources/Base\.lproj/"
+_BASE_EVERYTHING = "^.*"
+_LOCALIZED = r"^Resources/Base\.lproj/"
 
 
 def _weighing(weight: int, **flags: bool) -> dict[str, object]:
@@ -39,7 +41,7 @@ RULES2: Mapping[str, object] = {
     r".*\.dSYM($|/)": _weighing(11),
     r"^(.*/)?\.DS_Store$": _weighing(2000, omit=True),
     _NESTED_PLACES: _weighing(10, nested=True),
-    "^.*": True,
+    _EVERYTHING: True,
     r"^Info\.plist$": _weighing(20, omit=True),
     "^PkgInfo$": _weighing(20, omit=True),
     "^Resources/": _weighing(20),
@@ -121,3 +123,21 @@ def choose(rules: Sequence[Rule], path: str) -> Rule:
 def is_default(table: object) -> bool:
     """Whether a table says exactly what Apple's default says."""
     return isinstance(table, dict) and table == dict(RULES2)
+
+
+def weaknesses(table: Mapping[str, object]) -> list[str]:
+    """Why a table leaves files unsealed that Apple's default seals; empty where it does not.
+
+    Rule and source: codesign's strict validation. Only the default's own omissions may stand, and
+    the rule that seals everything must.
+    """
+    own = {pattern for pattern, value in RULES2.items() if _omits(value)}
+    omitted = [pattern for pattern, value in table.items() if _omits(value) and pattern not in own]
+    found = [f"{pattern} is omitted" for pattern in omitted]
+    if table.get(_EVERYTHING) is not True:
+        found.append(f"no rule {_EVERYTHING}")
+    return found
+
+
+def _omits(value: object) -> bool:
+    return isinstance(value, Mapping) and value.get("omit") is True

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from release_tool import errors
 from release_tool.apple import checks, code_resources, property_list, resource_rules
@@ -16,7 +16,9 @@ from release_tool.apple.checks import Check
 from release_tool.apple.code_resources import NestedCode
 from release_tool.apple.tree import BundleTree, TreeEntry
 
-_LOWEST_LINK_TARGETS = ("/System/", "/Library/")
+_SYSTEM_FOLDERS = ("/System/", "/Library/")
+_ALGORITHMS = (("hash2", "sha256"), ("hash", "sha1"))
+"""The digests of an entry, the strongest first: it decides."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +30,10 @@ class SealReport:
     """Nested code by path, still to be judged by its own signature."""
     sealed: int
     """Entries of the seal."""
+    entries: Mapping[str, Mapping[str, object]] = field(repr=False)
+    """What the seal says, by path: digests, links, nested code."""
+    omitted: tuple[str, ...]
+    """Paths that no rule seals and nothing else covers."""
     data_in_code_places: tuple[str, ...]
     """Regular files under `MacOS` and the like that are sealed as data, by their digest."""
 
@@ -58,20 +64,24 @@ def verify(
         item.entry.path: item
         for item in code_resources.scan(tuple(entries.values()), rules2, main_executable)
     }
-    nested: dict[str, NestedCode] = {}
+    sealed = {path: _sealed(path, value) for path, value in files2.items()}
+    nested = {
+        path: _nested_code(path, value) for path, value in sealed.items() if _is_code(value)
+    }
+    digests = tree.digests(_wanted(sealed, entries))
     outcomes: list[Check] = []
-    data: list[str] = []
-    for path, value in files2.items():
-        sealed = _sealed(path, value)
-        if isinstance(sealed.get("requirement"), str):
-            nested[path] = _nested_code(path, sealed)
-        outcomes += _compare(path, sealed, entries.get(path), tree)
-        if path in found and found[path].rule.nested and "hash2" in sealed:
-            data.append(path)
+    for path, value in sealed.items():
+        outcomes += _compare(path, value, entries.get(path), digests, strict=strict)
+    data = [
+        path
+        for path, value in sealed.items()
+        if path in found and found[path].rule.nested and "hash2" in value
+    ]
     outcomes += [_added(path) for path in found if path not in files2]
     outcomes += _summary(outcomes, len(files2))
     outcomes += [_data_note(path) for path in data]
-    outcomes += _uncovered(list(entries.values()), found, files2, main_executable, strict=strict)
+    omitted = _left(list(entries.values()), found, files2, main_executable)
+    outcomes += [_uncovered(path, strict=strict) for path in omitted]
     outcomes += [_rules_check(rules2, strict=strict)]
     if strict:
         outcomes.append(_rebuilt(seal, tree, nested, main_executable))
@@ -79,6 +89,8 @@ def verify(
         checks=tuple(outcomes),
         nested=nested,
         sealed=len(files2),
+        entries=sealed,
+        omitted=tuple(omitted),
         data_in_code_places=tuple(data),
     )
 
@@ -107,8 +119,32 @@ def _nested_code(path: str, sealed: Mapping[str, object]) -> NestedCode:
     return NestedCode(cdhash=cdhash or b"", requirement_text=requirement)
 
 
+def _is_code(sealed: Mapping[str, object]) -> bool:
+    """Whether an entry is nested code, which its own signature judges."""
+    return isinstance(sealed.get("requirement"), str)
+
+
+def _wanted(
+    sealed: Mapping[str, Mapping[str, object]], entries: Mapping[str, TreeEntry]
+) -> dict[str, list[str]]:
+    """The one digest that decides about each sealed file: all are read in one go."""
+    wanted: dict[str, list[str]] = {}
+    for path, value in sealed.items():
+        entry = entries.get(path)
+        if entry is not None and entry.kind == "file" and not _is_code(value):
+            wanted[path] = [
+                name for key, name in _ALGORITHMS if isinstance(value.get(key), bytes)
+            ][:1]
+    return {path: names for path, names in wanted.items() if names}
+
+
 def _compare(
-    path: str, sealed: Mapping[str, object], entry: TreeEntry | None, tree: BundleTree
+    path: str,
+    sealed: Mapping[str, object],
+    entry: TreeEntry | None,
+    digests: Mapping[str, Mapping[str, bytes]],
+    *,
+    strict: bool,
 ) -> list[Check]:
     """The failed checks of one sealed entry; none where it matches."""
     if entry is None:
@@ -116,28 +152,42 @@ def _compare(
             return []
         return [checks.failed("sealed file", subject=path, expected="present", observed="missing")]
     if "symlink" in sealed:
-        return _compare_link(sealed, entry)
-    if isinstance(sealed.get("requirement"), str):
+        return _compare_link(sealed, entry, strict=strict)
+    if _is_code(sealed):
         return []
     if entry.kind != "file":
         return [_mismatch(path, "a regular file", f"a {entry.kind}")]
-    for key, algorithm in (("hash2", "sha256"), ("hash", "sha1")):
+    for key, algorithm in _ALGORITHMS:
         wanted = sealed.get(key)
         if isinstance(wanted, bytes):
-            found = tree.digest(path, algorithm)
+            found = digests[path][algorithm]
             same = hmac.compare_digest(wanted, found)
             return [] if same else [_mismatch(path, wanted.hex(), found.hex())]
     return [_mismatch(path, "a digest, a link or nested code in the seal", "none of them")]
 
 
-def _compare_link(sealed: Mapping[str, object], entry: TreeEntry) -> list[Check]:
+def _compare_link(
+    sealed: Mapping[str, object], entry: TreeEntry, *, strict: bool
+) -> list[Check]:
     wanted = str(sealed["symlink"])
     if entry.kind != "symlink" or entry.target != wanted:
         observed = f"a link to {entry.target}" if entry.kind == "symlink" else f"a {entry.kind}"
         return [_mismatch(entry.path, f"a link to {wanted}", observed)]
-    if code_resources.stays_inside(entry) or wanted.startswith(_LOWEST_LINK_TARGETS):
+    if code_resources.stays_inside(entry) or (not strict and _leads_into_system(wanted)):
         return []
-    return [_mismatch(entry.path, "a link that stays in the bundle", f"a link to {wanted}")]
+    return [
+        checks.failed(
+            "sealed link",
+            subject=entry.path,
+            expected="a link that stays in the bundle",
+            observed=f"a link to {wanted}",
+        )
+    ]
+
+
+def _leads_into_system(target: str) -> bool:
+    """Whether Apple's verifier lets a link lead out: into what belongs to the system."""
+    return target.startswith(_SYSTEM_FOLDERS) and ".." not in target.split("/")
 
 
 def _mismatch(path: str, expected: str, observed: str) -> Check:
@@ -160,14 +210,12 @@ def _data_note(path: str) -> Check:
     return checks.passed("sealed as data", "no code, covered by its SHA-256", subject=path)
 
 
-def _uncovered(
+def _left(
     entries: Sequence[TreeEntry],
     found: Mapping[str, code_resources.Found],
     files2: Mapping[str, object],
     main_executable: str,
-    *,
-    strict: bool,
-) -> list[Check]:
+) -> list[str]:
     """Files that the rules leave out: nothing protects them.
 
     `Info.plist` is covered by the executable's first special slot, the ticket by its own
@@ -182,24 +230,36 @@ def _uncovered(
         *found,
         *files2,
     }
-    left = [
+    return [
         entry.path
         for entry in entries
         if entry.kind != "directory"
         and entry.path not in covered
         and not (bundles and entry.path.startswith(bundles))
     ]
+
+
+def _uncovered(path: str, *, strict: bool) -> Check:
     if strict:
-        return [_added(path) for path in left]
-    return [checks.unprotected("outside the seal", "no rule seals it", subject=p) for p in left]
+        return _added(path)
+    return checks.unprotected("outside the seal", "no rule seals it", subject=path)
 
 
 def _rules_check(rules2: Mapping[str, object], *, strict: bool) -> Check:
+    name, default = "resource rules", "Apple's default"
     if resource_rules.is_default(rules2):
-        return checks.passed("resource rules", "Apple's default")
+        return checks.passed(name, default)
+    weak = resource_rules.weaknesses(rules2)
+    if weak:
+        return checks.failed(
+            name,
+            expected="rules that seal everything",
+            observed="; ".join(weak),
+            hint="codesign's strict validation refuses weak rules, and so does Gatekeeper",
+        )
     if strict:
-        return checks.failed("resource rules", expected="Apple's default", observed="others")
-    return checks.unprotected("resource rules", "not Apple's default; judged by the seal's own")
+        return checks.failed(name, expected=default, observed="others")
+    return checks.passed(name, "others than Apple's default, none of them weaker")
 
 
 def _rebuilt(

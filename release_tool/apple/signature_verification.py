@@ -20,9 +20,11 @@ from release_tool.apple import (
     der,
     property_list,
     signatures,
+    signer_kinds,
     timestamp_token,
 )
 from release_tool.apple.checks import Check
+from release_tool.apple.signer_kinds import SignerKind
 from release_tool.apple.timestamp_token import TimestampProof
 
 # The digest over the attributes; SHA-1 is allowed inside tokens and for code directories only.
@@ -37,8 +39,11 @@ class Signature:
     certificates: tuple[certificates.Certificate, ...] = ()
     """The chain, leaf first; the leaf alone where none holds."""
     trusted: bool = False
+    kind: SignerKind | None = None
+    """What the signer's certificate claims to be; borne out where `trusted`."""
     signing_time: datetime | None = None
-    signed_at: datetime | None = None
+    stamp: TimestampProof | None = None
+    """None without a valid timestamp."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +85,10 @@ def verify(
     )
     stamp, stamp_check = _timestamp(proof, judge, subject)
     found.append(stamp_check)
-    chain, chain_check = _chain(proof, judge, stamp, subject)
+    kind = signer_kinds.DEVELOPER_ID if judge.strict else signer_kinds.of(proof.certificate)
+    chain, chain_check = _chain(proof, judge, stamp, kind, subject)
     found.append(chain_check)
+    found += _validity(proof.certificate, stamp, judge, subject)
     if chain:
         found += _guarded(
             "signature as written",
@@ -92,8 +99,9 @@ def verify(
         checks=tuple(found),
         certificates=chain or (proof.certificate,),
         trusted=bool(chain),
+        kind=kind,
         signing_time=proof.signer.signing_time,
-        signed_at=stamp.gen_time if stamp else None,
+        stamp=stamp,
     )
 
 
@@ -174,9 +182,9 @@ def _timestamp(
     try:
         token = cms.single(proof.signer.unsigned, cms.TIMESTAMP_TOKEN)
         if token is None:
-            return None, checks.unprotected(
-                "timestamp", "none: the signature ends with its certificate", subject=subject
-            )
+            ends = f"{proof.certificate.not_after:%Y-%m-%d}"
+            observed = f"none: the signature ends with its certificate, {ends}"
+            return None, checks.unprotected("timestamp", observed, subject=subject)
         stamp = timestamp_token.verify(
             token.raw, signed_octets=proof.signer.signature, trust=judge.trust, pool=judge.pool
         )
@@ -188,7 +196,11 @@ def _timestamp(
 
 
 def _chain(
-    proof: cms.SignerProof, judge: Judge, stamp: TimestampProof | None, subject: str
+    proof: cms.SignerProof,
+    judge: Judge,
+    stamp: TimestampProof | None,
+    kind: SignerKind,
+    subject: str,
 ) -> tuple[tuple[certificates.Certificate, ...], Check]:
     at = stamp.gen_time if stamp else judge.now
     try:
@@ -197,15 +209,37 @@ def _chain(
             (*proof.pool, *judge.pool),
             trust=judge.trust,
             at=at,
-            required_leaf_marker=certificates.DEVELOPER_ID_APPLICATION,
-            required_issuer_marker=certificates.DEVELOPER_ID_CA,
+            required_leaf_marker=kind.leaf_marker,
+            required_issuer_marker=kind.issuer_marker,
             required_purpose=certificates.CODE_SIGNING,
         )
+        signer_kinds.require_platform(kind, chain)
         names = " < ".join(map(certificates.display_name, chain))
     except errors.VerificationError as problem:
         return (), _failed("certificate chain", problem, subject)
-    observed = f"{judge.trust.name}: {names}, at {at:%Y-%m-%d}"
+    observed = f"{kind.name}, {judge.trust.name}: {names}, at {at:%Y-%m-%d}"
     return chain, checks.passed("certificate chain", observed, subject=subject)
+
+
+def _validity(
+    leaf: certificates.Certificate, stamp: TimestampProof | None, judge: Judge, subject: str
+) -> list[Check]:
+    """Tell an expired signer: a timestamp from before keeps its signatures valid for ever."""
+    if judge.now <= leaf.not_after:
+        return []
+    name, ended = "expired certificate", f"{leaf.not_after:%Y-%m-%d}"
+    if stamp is None:
+        return [
+            checks.failed(
+                name,
+                subject=subject,
+                expected="a timestamp from before it expired",
+                observed=f"expired {ended}, and there is no timestamp",
+                hint="sign it again with a timestamp",
+            )
+        ]
+    observed = f"expired {ended}; the timestamp of {stamp.gen_time:%Y-%m-%d} is from before"
+    return [checks.passed(name, observed, subject=subject)]
 
 
 def _freedom(

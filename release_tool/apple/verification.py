@@ -20,15 +20,20 @@ from release_tool.apple import (
     property_list,
     requirement,
     signature_verification,
+    signer_kinds,
     superblob,
 )
 from release_tool.apple.checks import Check
+from release_tool.apple.code_directory import CodeDirectory
 from release_tool.apple.facts import CodeFacts, CodeReport
 from release_tool.apple.requirement_expression import Expression
 from release_tool.apple.signature_verification import Signature
 
 BundleFiles = page_verification.BundleFiles
 Judge = signature_verification.Judge
+
+# The version of code directories that brought the team.
+_FIRST_WITH_TEAM = 0x20200
 
 
 def verify(
@@ -61,6 +66,7 @@ def verify(
             continue
         found += outcomes
         facts.append(fact)
+    found += _alike(facts, path)
     found += _gaps(data, slices, path, strict=judge.strict)
     return CodeReport(checks=tuple(found), slices=tuple(facts))
 
@@ -137,9 +143,15 @@ def _adhoc(case: page_verification.Case, content: bytes) -> Check:
         return checks.failed(
             "signature", subject=case.subject, expected="nothing: ad-hoc", observed="a CMS"
         )
-    return checks.unprotected(
-        "signature", "ad-hoc: anyone could have made it", subject=case.subject
-    )
+    linker = bool(case.primary.flags & code_directory.LINKER_SIGNED)
+    observed = f"{_adhoc_kind(linker=linker)}: anyone could have made it"
+    if case.primary.platform:
+        observed += f" (it calls itself platform code {case.primary.platform})"
+    return checks.unprotected("signature", observed, subject=case.subject)
+
+
+def _adhoc_kind(*, linker: bool) -> str:
+    return "ad-hoc by a linker" if linker else "ad-hoc"
 
 
 def _entitlements(case: page_verification.Case) -> tuple[dict[str, object] | None, list[Check]]:
@@ -212,7 +224,8 @@ def _facts(
         sealed_slots=tuple(sorted(directory.special)),
         entitlements=claims,
         requirement_text="",
-        signed_at=signature.signed_at,
+        signer_kind=_signer_kind(directory, signature),
+        signed_at=signature.stamp.gen_time if signature.stamp else None,
         signing_time=signature.signing_time,
         certificates=signature.certificates,
         trusted=signature.trusted,
@@ -220,6 +233,7 @@ def _facts(
         sdk=case.code.sdk,
         is_executable=case.code.is_executable,
         linked_libraries=case.code.linked_libraries,
+        directories=case.directories,
         info=info,
     )
 
@@ -249,20 +263,60 @@ def _designated(requirements: dict[int, Expression], facts: CodeFacts) -> Expres
     cdhashes = [bytes.fromhex(item) for item in facts.cdhashes]
     if requirement.DESIGNATED in requirements or facts.is_adhoc:
         return requirement.designated(requirements, cdhashes)
+    if facts.signer_kind == signer_kinds.PLATFORM.name:
+        return requirement.parse_text(f'identifier "{facts.identifier}" and anchor apple')
     return requirement.developer_id(facts.identifier, facts.team_id or "")
+
+
+def _signer_kind(directory: CodeDirectory, signature: Signature) -> str:
+    if directory.flags & code_directory.ADHOC:
+        return _adhoc_kind(linker=bool(directory.flags & code_directory.LINKER_SIGNED))
+    return signature.kind.name if signature.kind is not None and signature.trusted else ""
 
 
 def _team(case: page_verification.Case, signature: Signature) -> Iterator[Check]:
     """The code directory and the certificate name the same team."""
-    if not signature.certificates:
+    name = "team of the certificate"
+    if not signature.certificates or signature.kind is None:
+        return
+    directory = case.primary
+    if directory.version < _FIRST_WITH_TEAM and not case.judge.strict:
+        hint = f"a code directory of version {directory.version:#x} has no place for a team"
+        yield checks.not_checked(name, hint, subject=case.subject)
         return
     unit = certificates.organizational_unit(signature.certificates[0])
-    yield checks.compare(
-        "team of the certificate",
-        expected=case.primary.team_id or "none",
-        observed=unit or "none",
-        subject=case.subject,
+    if signature.kind.names_team:
+        yield checks.compare(
+            name,
+            expected=directory.team_id or "none",
+            observed=unit or "none",
+            subject=case.subject,
+        )
+    elif signature.kind is signer_kinds.PLATFORM:
+        yield checks.compare(
+            name, expected="none", observed=directory.team_id or "none", subject=case.subject
+        )
+
+
+def _alike(facts: Sequence[CodeFacts], path: str) -> Iterator[Check]:
+    """All slices are one signer's: a Mac looks only at the slice that it runs."""
+    if len(facts) < 2:
+        return
+    signers = {(item.signer_kind, item.team_id) for item in facts}
+    told = ", ".join(
+        f"{item.arch} {item.identifier} by {item.team_id or item.signer_kind or 'nobody known'}"
+        for item in facts
     )
+    if len(signers) > 1:
+        yield checks.failed(
+            "slices",
+            subject=path,
+            expected="one signer of all slices",
+            observed=told,
+            hint="a Mac looks only at the slice that it runs",
+        )
+    else:
+        yield checks.passed("slices", f"one signer of all: {told}", subject=path)
 
 
 def _gaps(

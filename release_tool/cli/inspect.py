@@ -48,7 +48,7 @@ def command(session: Session, path: Path, *, as_json: bool) -> int:
 
 def _require_readable(judged: Judged) -> None:
     """Refuse what held nothing to show; a signature that merely does not hold is shown."""
-    if judged.code or judged.profile is not None:
+    if judged.code or judged.profile is not None or judged.ticket is not None:
         return
     reason = next((check for check in judged.checks if check.outcome == "failed"), None)
     raise errors.FormatError(

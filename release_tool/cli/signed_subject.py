@@ -21,28 +21,58 @@ from release_tool.apple import (
     profile_policy,
     provisioning_profile,
     release,
+    stapled,
+    ticket,
     verification,
 )
 from release_tool.apple.checks import Check
 from release_tool.apple.facts import BundleFacts, CodeFacts
+from release_tool.apple.ticket import Ticket
 from release_tool.apple.verification import Judge
 from release_tool.files import archive_proof, archive_reader, extended_attributes
 from release_tool.files.archive_reader import Unpacked
 from release_tool.files.tree import READ_LIMIT_BYTES, DiskTree
 
-Kind = Literal["macho", "app", "profile", "archive", "release"]
+Kind = Literal[
+    "macho",
+    "app",
+    "framework",
+    "plug-in",
+    "xpc",
+    "bundle",
+    "ticket",
+    "profile",
+    "archive",
+    "release",
+]
 
 KIND_NAMES: Mapping[Kind, str] = {
     "macho": "Mach-O",
     "app": "app",
+    "framework": "framework",
+    "plug-in": "plug-in",
+    "xpc": "XPC service",
+    "bundle": "bundle",
+    "ticket": "notarization ticket",
     "profile": "provisioning profile",
     "archive": "release archive",
     "release": "unpacked release",
+}
+_BUNDLE_KINDS: Mapping[str, Kind] = {
+    ".app": "app",
+    ".framework": "framework",
+    ".bundle": "plug-in",
+    ".plugin": "plug-in",
+    ".appex": "plug-in",
+    ".xpc": "xpc",
 }
 _GZIP = b"\x1f\x8b"
 _PROFILE_STARTS = (b"\x30\x80", b"\x30\x81", b"\x30\x82", b"\x30\x83", b"-----BEGIN", b"MI")
 """DER of some length, PEM, and base64 of DER."""
 _SHOWN_BYTES = 8
+_REVOCATION = (
+    "nobody was asked whether Apple has revoked a certificate or a notarization since: a Mac asks"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +97,8 @@ class Judged:
     code: tuple[CodeFacts, ...] = ()
     app: BundleFacts | None = None
     profile: provisioning_profile.Profile | None = field(default=None, repr=False)
+    ticket: Ticket | None = field(default=None, repr=False)
+    """Of a bare ticket file; an app's own is among its facts."""
     unpacked: Unpacked | None = field(default=None, repr=False)
     flat_copies: Mapping[str, str] = field(default_factory=dict)
 
@@ -103,10 +135,13 @@ def judge(path: Path, question: Question) -> Judged:
         FormatError: it is none of the kinds that are known here.
     """
     judged = _folder(path, question) if path.is_dir() else _file(path, question)
+    revocation = checks.not_checked("revocation", _REVOCATION)
+    if judged.kind == "ticket":
+        return _with(judged, [revocation])
     if not question.team_id:
         hint = "name it with --team-id"
-        return _with(judged, [checks.not_checked("team", hint)])
-    return _with(judged, _teams(judged, question.team_id))
+        return _with(judged, [checks.not_checked("team", hint), revocation])
+    return _with(judged, [*_teams(judged, question.team_id), revocation])
 
 
 def _with(judged: Judged, more: list[Check]) -> Judged:
@@ -139,13 +174,13 @@ def _folder(path: Path, question: Question) -> Judged:
     )
     if report.facts is None and not any(item.path.endswith("Info.plist") for item in entries):
         raise errors.FormatError(
-            "is neither an app nor an unpacked release",
+            "is neither a bundle nor an unpacked release",
             subject=str(path),
             expected="Contents/Info.plist, or an app and bin/",
         )
     return Judged(
         name=path.resolve().name,
-        kind="app",
+        kind=_BUNDLE_KINDS.get(path.resolve().suffix, "bundle"),
         ours=question.ours is True,
         checks=(*report.checks, *_beside(tree, report.facts, path.resolve().name, question)),
         code=_code(report.facts),
@@ -189,6 +224,8 @@ def _file(path: Path, question: Question) -> Judged:
         return _archive(path, question)
     if macho.is_macho(head) or code_resources.is_code(head):
         return _code_file(path, question)
+    if head.startswith(ticket.MAGIC):
+        return _ticket(path, question)
     return _profile(path, question)
 
 
@@ -203,8 +240,25 @@ def _read(path: Path, limit: int = READ_LIMIT_BYTES) -> bytes:
 
 def _code_file(path: Path, question: Question) -> Judged:
     ours = question.ours is True
-    report = verification.verify(_read(path), judge=_judge(question, ours=ours), path=path.name)
-    return Judged(name=path.name, kind="macho", ours=ours, checks=report.checks, code=report.slices)
+    own = path.resolve()
+    content = DiskTree(own.parent).view(own.name) if own.is_file() else _read(path)
+    report = verification.verify(content, judge=_judge(question, ours=ours), path=path.name)
+    beside = file_attributes.extended({"": extended_attributes.names(own)}, path=path.name)
+    return Judged(
+        name=path.name,
+        kind="macho",
+        ours=ours,
+        checks=(*report.checks, *beside),
+        code=report.slices,
+    )
+
+
+def _ticket(path: Path, question: Question) -> Judged:
+    content = _read(path, ticket.MAX_BYTES + 1)
+    found, outcomes = stapled.read(content, trust=question.trust, subject="")
+    hint = "verify the app that it is stapled to"
+    outcomes.append(checks.not_checked("ticket cdhashes", hint))
+    return Judged(name=path.name, kind="ticket", ours=False, checks=tuple(outcomes), ticket=found)
 
 
 def _profile(path: Path, question: Question) -> Judged:
@@ -215,7 +269,7 @@ def _profile(path: Path, question: Question) -> Judged:
         # Only of what looks like a profile does its reader know what is wrong.
         alike = content.lstrip().startswith(_PROFILE_STARTS)
         raise errors.FormatError(
-            "is neither a Mach-O, an app, a profile nor a release archive",
+            "is neither a Mach-O, a bundle, a ticket, a profile nor a release archive",
             subject=str(path),
             observed=problem.message if alike else _beginning(content),
         ) from problem

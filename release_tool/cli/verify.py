@@ -42,7 +42,7 @@ def command(
     ours: bool | None,
     as_json: bool,
 ) -> int:
-    """Verify a Mach-O, an app, a provisioning profile, a release archive or an unpacked release.
+    """Verify a Mach-O, a bundle, a ticket, a profile, a release archive or an unpacked release.
 
     From the bytes alone, on any host: every page and file by its hash, the seal both ways, all
     code inside, the signature with its chain and timestamp, the flat copies against the app.
@@ -88,6 +88,8 @@ def _about(judged: Judged) -> str:
     kind = signed_subject.KIND_NAMES[judged.kind]
     if judged.profile is not None:
         return f'{kind} "{judged.profile.name}"'
+    if judged.ticket is not None:
+        return f"{kind} of {judged.ticket.issued:%Y-%m-%d %H:%M:%S} UTC"
     main = judged.app.main if judged.app else next(iter(judged.code), None)
     if main is None:
         return kind

@@ -73,7 +73,8 @@ def test_the_json_document_is_whole(archive: Path, trust: Path) -> None:
     outcomes = {check["outcome"] for check in document["checks"]}
     assert outcomes == {"passed", "not_checked"}
     assert [check["name"] for check in document["checks"] if check["outcome"] == "not_checked"] == [
-        "team"
+        "team",
+        "revocation",
     ]
 
 
