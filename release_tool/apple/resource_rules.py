@@ -20,8 +20,7 @@ _NESTED_PLACES = (
 _EVERYTHING = "^.*"
 _LOCALIZED = r"^Resources/.*\.lproj/"
 _LOCALIZED_VERSION = r"^Resources/.*\.lproj/locversion.plist$"
-_BASE_EVERYTHING = "^.*"
-_LOCALIZED = r"^Resources/Base\.lproj/"
+_BASE_LOCALIZED = r"^Resources/Base\.lproj/"
 
 
 def _weighing(weight: int, **flags: bool) -> dict[str, object]:

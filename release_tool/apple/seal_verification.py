@@ -65,9 +65,7 @@ def verify(
         for item in code_resources.scan(tuple(entries.values()), rules2, main_executable)
     }
     sealed = {path: _sealed(path, value) for path, value in files2.items()}
-    nested = {
-        path: _nested_code(path, value) for path, value in sealed.items() if _is_code(value)
-    }
+    nested = {path: _nested_code(path, value) for path, value in sealed.items() if _is_code(value)}
     digests = tree.digests(_wanted(sealed, entries))
     outcomes: list[Check] = []
     for path, value in sealed.items():
@@ -132,9 +130,9 @@ def _wanted(
     for path, value in sealed.items():
         entry = entries.get(path)
         if entry is not None and entry.kind == "file" and not _is_code(value):
-            wanted[path] = [
-                name for key, name in _ALGORITHMS if isinstance(value.get(key), bytes)
-            ][:1]
+            wanted[path] = [name for key, name in _ALGORITHMS if isinstance(value.get(key), bytes)][
+                :1
+            ]
     return {path: names for path, names in wanted.items() if names}
 
 
@@ -166,9 +164,7 @@ def _compare(
     return [_mismatch(path, "a digest, a link or nested code in the seal", "none of them")]
 
 
-def _compare_link(
-    sealed: Mapping[str, object], entry: TreeEntry, *, strict: bool
-) -> list[Check]:
+def _compare_link(sealed: Mapping[str, object], entry: TreeEntry, *, strict: bool) -> list[Check]:
     wanted = str(sealed["symlink"])
     if entry.kind != "symlink" or entry.target != wanted:
         observed = f"a link to {entry.target}" if entry.kind == "symlink" else f"a {entry.kind}"

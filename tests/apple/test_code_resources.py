@@ -181,19 +181,65 @@ def test_strict_refuses_what_no_rule_covers() -> None:
     assert failures(other, tree, strict=True) == {code_resources.PATH}
 
 
-def test_rules_of_others_are_used_only_when_harmless() -> None:
-    """A pattern that could stall the matcher is refused; a plain one is judged and named."""
+def rules_check(seal: bytes, *, strict: bool = False) -> str:
     tree = in_memory(FILES, links=LINKS)
-    seal = sealed(tree)
+    report = seal_verification.verify(seal, tree, main_executable=MAIN, strict=strict)
+    (check,) = [check for check in report.checks if check.name == "resource rules"]
+    return check.outcome
+
+
+def test_rules_of_others_are_used_only_when_harmless() -> None:
+    """A pattern that could stall the matcher is refused; a plain one is judged, but is not ours."""
+    seal = sealed(in_memory(FILES, links=LINKS))
     plain = seal.replace(b"^version\\.plist$</key>\n\t\t<dict>", b"^docs/.*$</key>\n\t\t<dict>")
     assert plain != seal
-    report = seal_verification.verify(plain, tree, main_executable=MAIN)
-    assert [check.outcome for check in report.checks if check.name == "resource rules"] == [
-        "unprotected"
-    ]
+    assert rules_check(plain) == "passed"
+    assert rules_check(plain, strict=True) == "failed"
     hostile = plain.replace(b"^docs/.*$", b"^(a+)+$")
     with pytest.raises(errors.FormatError):
-        seal_verification.verify(hostile, tree, main_executable=MAIN)
+        rules_check(hostile)
+
+
+_ALL = b"<key>^.*</key>\n\t\t<true/>"
+_OMIT = b"<dict><key>omit</key><true/></dict>"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"<key>^Resources/</key>\n\t\t<dict>", b"<key>^Resources/</key>" + _OMIT[:-7]),
+        (_ALL, b""),
+        (_ALL, b"<key>^.*</key>" + _OMIT),
+        (b"<key>^PkgInfo$</key>", b"<key>^docs/.*$</key>"),
+    ],
+)
+def test_weak_rules_are_refused_whoever_wrote_them(old: bytes, new: bytes) -> None:
+    """Rules that leave out more than Apple's default does are refused in foreign seals, too."""
+    seal = sealed(in_memory(FILES, links=LINKS))
+    at = seal.index(b"<key>rules2</key>")
+    weak = seal[:at] + seal[at:].replace(old, new)
+    assert weak != seal
+    assert rules_check(weak) == "failed"
+
+
+@pytest.mark.parametrize(
+    ("target", "foreign"),
+    [
+        ("/System/Library/Fonts", True),
+        ("/Library/Fonts", True),
+        ("/System/../etc/passwd", False),
+        ("/etc/passwd", False),
+        ("../../../outside", False),
+        ("", False),
+    ],
+)
+def test_sealed_links_that_leave_are_for_the_system_only(target: str, *, foreign: bool) -> None:
+    """A foreign seal may lead into the system's folders; ours leads nowhere outside."""
+    seal = sealed(in_memory(FILES, links=LINKS))
+    leaving = seal.replace(b"<string>data.json</string>", b"<string>%s</string>" % target.encode())
+    tree = in_memory(FILES, links={"Resources/link": target})
+    assert ("Resources/link" in failures(leaving, tree)) is not foreign
+    assert "Resources/link" in failures(leaving, tree, strict=True)
 
 
 @given(st.binary(max_size=200))
