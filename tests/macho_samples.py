@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from functools import lru_cache
+from typing import Literal
 
 from release_tool.apple import macho
 from release_tool.rehearsal import samples
@@ -49,3 +50,67 @@ def unsigned(name: str = ARM) -> bytes:
     struct.pack_into("<II", image, 16, *sizes)
     struct.pack_into("<Q", image, code.linkedit.command.offset + 48, offset - code.linkedit.offset)
     return bytes(image)
+
+
+Order = Literal["<", ">"]
+
+
+def crafted(
+    *commands: bytes,
+    cpu: tuple[int, int] = (0x0100000C, 0),
+    order: Order = "<",
+    wide: bool = True,
+    file_type: int = 2,
+    flags: int = 0x200085,
+    content: bytes = b"",
+) -> bytes:
+    """A Mach-O of a header, these load commands and bytes behind them, for any processor."""
+    magic = macho.MAGIC_64 if wide else macho.MAGIC_32
+    size = sum(map(len, commands))
+    fields = (magic, *cpu, file_type, len(commands), size, flags)
+    header = struct.pack(f"{order}7I", *fields) + (bytes(4) if wide else b"")
+    return header + b"".join(commands) + content
+
+
+def command(number: int, layout: str, *fields: object, order: Order = "<", text: str = "") -> bytes:
+    """One load command; a text stands behind its fields, filled up to eight bytes."""
+    body = struct.pack(order + layout, *fields)
+    if text:
+        raw = text.encode() + b"\0"
+        body += raw.ljust(-(-(8 + len(body) + len(raw)) // 8) * 8 - 8 - len(body), b"\0")
+    return struct.pack(order + "II", number, 8 + len(body)) + body
+
+
+def segment(
+    name: str,
+    offset: int,
+    size: int,
+    *sections: tuple[str, int, int],
+    order: Order = "<",
+    wide: bool = True,
+) -> bytes:
+    """A segment's command with sections of name, offset and size."""
+    number, head, each = (0x19, "16sQQQQiiII", "16s16sQQIIIIIIII")
+    if not wide:
+        number, head, each = (0x1, "16sIIIIiiII", "16s16sIIIIIIIII")
+    raw = name.encode()
+    body = struct.pack(order + head, raw, 0, size, offset, size, 7, 5, len(sections), 0)
+    for title, start, length in sections:
+        zeros = (0,) * (6 if wide else 5)
+        body += struct.pack(order + each, title.encode(), raw, 0, length, start, 0, *zeros[1:], 0)
+    return struct.pack(order + "II", number, 8 + len(body)) + body
+
+
+def fat(*slices: bytes, wide: bool = False, subtypes: dict[int, int] | None = None) -> bytes:
+    """A universal file of thin ones, aligned to 4 KiB; subtypes by index stand for their own."""
+    header, bodies, start = b"", b"", 0x1000
+    for index, data in enumerate(slices):
+        (code,) = macho.parse(data)
+        subtype = (subtypes or {}).get(index, code.cpu_subtype)
+        fields = (code.cpu_type, subtype, start, len(data), 12)
+        header += struct.pack(">IIQQII", *fields, 0) if wide else struct.pack(">IIIII", *fields)
+        body = data.ljust(-(-len(data) // 0x1000) * 0x1000, b"\0")
+        bodies += body
+        start += len(body)
+    magic = macho.FAT_MAGIC_64 if wide else macho.FAT_MAGIC
+    return (struct.pack(">II", magic, len(slices)) + header).ljust(0x1000, b"\0") + bodies

@@ -1,4 +1,8 @@
-"""Read Mach-O files: thin and universal, little-endian 64-bit (arm64, arm64e and x86_64).
+"""Read Mach-O files: thin and universal, 32-bit and 64-bit, little-endian and big-endian.
+
+Every processor that Apple has shipped is read, PowerPC included: what a file is for is a fact, not
+a fault. Refused is what contradicts itself, since two readers would see two files: headers that
+disagree, slices that overlap or repeat, commands that do not fill their stated size.
 
 Source: `<mach-o/loader.h>` and `<mach-o/fat.h>`. A file here is hostile until parsed: every offset
 is checked against the bytes at hand, so a truncated file is a `FormatError` and nothing else.
@@ -7,76 +11,125 @@ is checked against the bytes at hand, so a truncated file is a `FormatError` and
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Literal
 
 from release_tool import errors
+from release_tool.apple import macho_commands
+from release_tool.apple.macho_commands import (
+    LC_CODE_SIGNATURE,
+    PLATFORM_MACOS,
+    BuildVersion,
+    Image,
+    Library,
+    LibraryKind,
+    LoadCommand,
+    Section,
+    Segment,
+    bad,
+    version_text,
+)
+
+__all__ = [
+    "FAT_MAGIC",
+    "FAT_MAGIC_64",
+    "HEADER_SIZE",
+    "LC_CODE_SIGNATURE",
+    "MAGIC_32",
+    "MAGIC_64",
+    "MH_EXECUTE",
+    "PLATFORM_MACOS",
+    "BuildVersion",
+    "Library",
+    "LibraryKind",
+    "LoadCommand",
+    "Section",
+    "Segment",
+    "Slice",
+    "is_macho",
+    "is_universal",
+    "packed_version",
+    "parse",
+    "version_text",
+]
 
 FAT_MAGIC = 0xCAFEBABE
 FAT_MAGIC_64 = 0xCAFEBABF
+MAGIC_32 = 0xFEEDFACE
 MAGIC_64 = 0xFEEDFACF
 HEADER_SIZE = 32
 """Of `mach_header_64`; the load commands follow."""
 
 MH_EXECUTE = 2
-LC_CODE_SIGNATURE = 0x1D
 
-_LC_SEGMENT_64 = 0x19
-_LC_VERSION_MIN_MACOSX = 0x24
-_LC_BUILD_VERSION = 0x32
-_LC_LOAD_DYLIBS = frozenset({0x0C, 0x80000018, 0x8000001F, 0x20, 0x80000023})
-_PLATFORM_MACOS = 1
+FILE_TYPES: Mapping[int, str] = MappingProxyType(
+    {
+        1: "object",
+        MH_EXECUTE: "executable",
+        3: "fixed library",
+        4: "core",
+        5: "preloaded",
+        6: "dynamic library",
+        7: "dynamic linker",
+        8: "bundle",
+        9: "library stub",
+        10: "debug companion",
+        11: "kernel extension",
+        12: "file set",
+    }
+)
+HEADER_FLAGS: Mapping[int, str] = MappingProxyType(
+    {
+        0x1: "no-undefined",
+        0x4: "dyld-link",
+        0x80: "two-level",
+        0x100: "force-flat",
+        0x8000: "weak-defines",
+        0x10000: "binds-to-weak",
+        0x20000: "allow-stack-execution",
+        0x100000: "no-reexported-libraries",
+        0x200000: "pie",
+        0x800000: "has-tlv-descriptors",
+        0x1000000: "no-heap-execution",
+        0x2000000: "app-extension-safe",
+    }
+)
 
 # Real universal files hold two to five slices. A Java class file shares the magic; its version
 # stands where the count does and is never below 45.
 _MAX_SLICES = 32
-# dyld's shared frameworks stay below 300; each command costs us one small object.
-_MAX_COMMANDS = 4096
-# A section's index is one byte in the symbol table (MAX_SECT).
-_MAX_SECTIONS = 255
+# `lipo` knows alignments up to 2^15; slices of that size and larger steps cost nothing.
+_MAX_ALIGNMENT = 30
 
-_ARCHITECTURES = {0x01000007: "x86_64", 0x0100000C: "arm64"}
+_PPC, _PPC64 = 18, 0x01000012
+_ARM64 = 0x0100000C
+_ARCHITECTURES: Mapping[int, str] = MappingProxyType(
+    {
+        7: "i386",
+        0x01000007: "x86_64",
+        12: "arm",
+        _ARM64: "arm64",
+        0x0200000C: "arm64_32",
+        _PPC: "ppc",
+        _PPC64: "ppc64",
+    }
+)
+_ABI_64 = 0x01000000
 _ARM64E_SUBTYPE = 2
+# The high byte holds capabilities: LIB64, the version of pointer authentication.
 _SUBTYPE_MASK = 0x00FFFFFF
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadCommand:
-    """One load command: where it stands in its slice."""
-
-    command: int
-    offset: int
-    size: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Section:
-    """One section of a segment."""
-
-    segment: str
-    name: str
-    offset: int
-    """In the slice; 0 for a section without bytes in the file."""
-    size: int
-    zero_fill: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Segment:
-    """One segment: what of the slice is mapped."""
-
-    name: str
-    vm_size: int
-    offset: int
-    size: int
-    command: LoadCommand
-    sections: tuple[Section, ...]
-
-    @property
-    def end(self) -> int:
-        """Offset of the first byte behind it."""
-        return self.offset + self.size
+_Order = Literal["<", ">"]
+_MAGICS: Mapping[bytes, tuple[_Order, bool]] = MappingProxyType(
+    {
+        MAGIC_32.to_bytes(4, "little"): ("<", False),
+        MAGIC_64.to_bytes(4, "little"): ("<", True),
+        MAGIC_32.to_bytes(4, "big"): (">", False),
+        MAGIC_64.to_bytes(4, "big"): (">", True),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,9 +137,16 @@ class Slice:
     """The code for one architecture."""
 
     arch: str
-    """`arm64`, `arm64e` or `x86_64`."""
+    """`arm64`, `arm64e`, `x86_64`, `i386`, `ppc`, …; `cpu 0x…` where the processor has no name
+    here. Of subtypes only arm64e is told from its family."""
     cpu_type: int
     cpu_subtype: int
+    """As its own header says it, capability bits included."""
+    fat_subtype: int
+    """As the universal header says it; it may differ in the capability bits. A thin file's own."""
+    is_64_bit: bool
+    byte_order: Literal["little", "big"]
+    """Of its headers; PowerPC is big-endian."""
     offset: int
     """In the file; 0 for a thin file."""
     size: int
@@ -94,23 +154,67 @@ class Slice:
     """As the universal header says; 0 for a thin file."""
     data: memoryview = field(repr=False)
     file_type: int
+    flags: int
+    """Of the header."""
     commands: tuple[LoadCommand, ...] = field(repr=False)
+    """All of them in order, unknown ones included."""
     segments: tuple[Segment, ...] = field(repr=False)
     signature: tuple[int, int] | None
     """Offset and size that LC_CODE_SIGNATURE names; None for unsigned code."""
-    minos: str | None
-    """The oldest macOS that runs it, `14.0.0`; None where the code names none for macOS."""
-    sdk: str | None
-    sdk_packed: int
-    """The SDK's version in the packed form xxxx.yy.zz; 0 where there is none."""
+    platforms: tuple[BuildVersion, ...]
+    """Every platform that is named, in order."""
+    uuid: bytes | None
     info_plist: bytes | None = field(repr=False)
     """The section `__TEXT,__info_plist`, for tools that have no bundle."""
-    linked_libraries: tuple[str, ...]
+    install_name: Library | None
+    """What a dynamic library says that it is; None for other code."""
+    libraries: tuple[Library, ...] = field(repr=False)
+    """What it loads, in order."""
+    rpaths: tuple[str, ...]
+    """Where `@rpath` is looked for, in order."""
+    dyld_environment: tuple[str, ...]
+    """`NAME=value` that it sets for dyld itself."""
+    dylinker: str | None
+    """The dynamic linker that a main executable asks for."""
 
     @property
     def is_executable(self) -> bool:
         """Whether it is a main executable (not a dylib, a bundle or an object file)."""
         return self.file_type == MH_EXECUTE
+
+    @property
+    def file_type_name(self) -> str:
+        return FILE_TYPES.get(self.file_type, f"type {self.file_type}")
+
+    @property
+    def flag_names(self) -> tuple[str, ...]:
+        """The header's set flags by name, an unnamed bit as its number."""
+        bits = [1 << bit for bit in range(32) if self.flags >> bit & 1]
+        return tuple(HEADER_FLAGS.get(bit, f"{bit:#x}") for bit in bits)
+
+    @property
+    def macos(self) -> BuildVersion | None:
+        """What it says of macOS: the first, where it says so twice."""
+        return next((item for item in self.platforms if item.platform == PLATFORM_MACOS), None)
+
+    @property
+    def minos(self) -> str | None:
+        """The oldest macOS that runs it, `14.0.0`; None where the code names none for macOS."""
+        return None if self.macos is None else self.macos.minos
+
+    @property
+    def sdk(self) -> str | None:
+        return None if self.macos is None else version_text(self.macos.sdk_packed)
+
+    @property
+    def sdk_packed(self) -> int:
+        """The SDK's version in the packed form xxxx.yy.zz; 0 where there is none."""
+        return 0 if self.macos is None else self.macos.sdk_packed
+
+    @property
+    def linked_libraries(self) -> tuple[str, ...]:
+        """The paths of what it loads."""
+        return tuple(library.name for library in self.libraries)
 
     @property
     def text_segment(self) -> Segment | None:
@@ -125,9 +229,14 @@ class Slice:
         return next((segment for segment in self.segments if segment.name == name), None)
 
     @property
+    def header_size(self) -> int:
+        """Bytes before the load commands."""
+        return HEADER_SIZE if self.is_64_bit else HEADER_SIZE - 4
+
+    @property
     def commands_end(self) -> int:
         """Offset behind the load commands."""
-        return HEADER_SIZE + sum(command.size for command in self.commands)
+        return self.header_size + sum(command.size for command in self.commands)
 
     @property
     def signature_bytes(self) -> memoryview | None:
@@ -142,7 +251,7 @@ def is_macho(head: bytes) -> bool:
     """Whether a file that begins with these (at least 8) bytes is a Mach-O that we read."""
     if len(head) < 8:
         return False
-    if int.from_bytes(head[:4], "little") == MAGIC_64:
+    if bytes(head[:4]) in _MAGICS:
         return True
     magic, count = struct.unpack_from(">II", head)
     return magic in (FAT_MAGIC, FAT_MAGIC_64) and 0 < count <= _MAX_SLICES
@@ -167,13 +276,8 @@ def parse(data: bytes | memoryview) -> tuple[Slice, ...]:
     """
     view = memoryview(data)
     if not is_universal(view):
-        return (_parse_slice(view, offset=0, alignment_log2=0),)
+        return (_parse_slice(view, _Entry(None, 0, 0, len(view), 0)),)
     return tuple(_universal(view))
-
-
-def version_text(packed: int) -> str:
-    """A version of the packed form xxxx.yy.zz as text with three parts."""
-    return f"{packed >> 16}.{packed >> 8 & 0xFF}.{packed & 0xFF}"
 
 
 def packed_version(text: str) -> int:
@@ -191,196 +295,115 @@ def packed_version(text: str) -> int:
     return major << 16 | minor << 8 | patch
 
 
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One slice as the universal header describes it."""
+
+    cpu_type: int | None
+    """None for a thin file."""
+    cpu_subtype: int
+    offset: int
+    size: int
+    alignment_log2: int
+
+    @property
+    def architecture(self) -> tuple[int | None, int]:
+        """What chooses between slices: the capability bits do not count."""
+        return self.cpu_type, self.cpu_subtype & _SUBTYPE_MASK
+
+
 def _universal(view: memoryview) -> Iterator[Slice]:
     wide = int.from_bytes(view[:4], "big") == FAT_MAGIC_64
-    (count,) = _unpack(">I", view, 4, "universal header")
+    header = Image(view, ">", wide)
+    (count,) = header.unpack("I", 4, "universal header")
     if not 0 < count <= _MAX_SLICES:
-        raise _bad(f"the universal header counts {count} slices")
-    entry = struct.Struct(">IIQQII" if wide else ">IIIII")
-    end = 8 + count * entry.size
-    spans: list[tuple[int, int]] = [(0, end)]
+        raise bad(f"the universal header counts {count} slices")
+    layout = "IIQQII" if wide else "IIIII"
+    size = struct.calcsize(">" + layout)
+    spans: list[tuple[int, int]] = [(0, 8 + count * size)]
+    seen: set[tuple[int | None, int]] = set()
     for index in range(count):
-        fields = _unpack(entry.format, view, 8 + index * entry.size, "universal header")
-        cpu_type, cpu_subtype, offset, size, alignment = fields[:5]
-        _refuse_overlap(spans, offset, size, len(view))
-        if alignment > 30 or offset % (1 << alignment):
-            raise _bad(f"a slice at {offset} is not aligned to 2^{alignment}")
-        found = _parse_slice(view[offset : offset + size], offset=offset, alignment_log2=alignment)
-        if (found.cpu_type, found.cpu_subtype) != (cpu_type, cpu_subtype):
-            raise _bad("the universal header names another architecture than its slice")
-        yield found
+        fields = header.unpack(layout, 8 + index * size, "universal header")
+        entry = _Entry(*fields[:5])
+        _judge_entry(entry, spans, len(view))
+        if entry.architecture in seen:
+            raise bad("the universal header names one architecture twice")
+        seen.add(entry.architecture)
+        yield _parse_slice(view[entry.offset : entry.offset + entry.size], entry)
 
 
-def _refuse_overlap(spans: list[tuple[int, int]], offset: int, size: int, total: int) -> None:
-    if offset + size > total:
-        raise _bad(f"a slice ends at {offset + size}, the file at {total}")
-    if any(offset < end and start < offset + size for start, end in spans):
-        raise _bad("two slices overlap")
-    spans.append((offset, offset + size))
+def _judge_entry(entry: _Entry, spans: list[tuple[int, int]], total: int) -> None:
+    offset, end = entry.offset, entry.offset + entry.size
+    if end > total:
+        raise bad(f"a slice ends at {end}, the file at {total}")
+    if any(offset < other_end and start < end for start, other_end in spans):
+        raise bad("two slices overlap")
+    spans.append((offset, end))
+    alignment = entry.alignment_log2
+    if alignment > _MAX_ALIGNMENT or offset % (1 << alignment):
+        raise bad(f"a slice at {offset} is not aligned to 2^{alignment}")
 
 
-def _parse_slice(view: memoryview, *, offset: int, alignment_log2: int) -> Slice:
-    fields = _unpack("<IIIIIII", view, 0, "header")
-    magic, cpu_type, cpu_subtype, file_type, count, commands_size, _flags = fields
-    if magic != MAGIC_64:
-        raise _bad("not a 64-bit little-endian Mach-O", observed=bytes(view[:4]).hex() or "nothing")
-    if len(view) < HEADER_SIZE:
-        raise _bad("truncated in the header")
-    commands = tuple(_commands(view, count, commands_size))
-    segments = tuple(_segments(view, commands))
-    minos, sdk = _versions(view, commands)
+def _parse_slice(view: memoryview, entry: _Entry) -> Slice:
+    kind = _MAGICS.get(bytes(view[:4]))
+    if kind is None:
+        raise bad("it begins otherwise", observed=bytes(view[:4]).hex() or "nothing")
+    image = Image(view, *kind)
+    fields = image.unpack("7I4x" if image.wide else "7I", 0, "header")
+    _magic, cpu_type, cpu_subtype, file_type, count, commands_size, flags = fields
+    _judge_processor(image, cpu_type)
+    own = _Entry(cpu_type, cpu_subtype, 0, 0, 0)
+    if entry.cpu_type is not None and entry.architecture != own.architecture:
+        raise bad("the universal header names another architecture than its slice")
+    commands = macho_commands.read(image, count, commands_size)
+    segments = tuple(macho_commands.segments(image, commands))
     return Slice(
         arch=_architecture(cpu_type, cpu_subtype),
         cpu_type=cpu_type,
         cpu_subtype=cpu_subtype,
-        offset=offset,
+        fat_subtype=cpu_subtype if entry.cpu_type is None else entry.cpu_subtype,
+        is_64_bit=image.wide,
+        byte_order="little" if image.order == "<" else "big",
+        offset=entry.offset,
         size=len(view),
-        alignment_log2=alignment_log2,
+        alignment_log2=entry.alignment_log2,
         data=view,
         file_type=file_type,
+        flags=flags,
         commands=commands,
         segments=segments,
-        signature=_signature(view, commands),
-        minos=None if minos is None else version_text(minos),
-        sdk=None if sdk is None else version_text(sdk),
-        sdk_packed=sdk or 0,
+        signature=macho_commands.signature(image, commands),
+        platforms=tuple(macho_commands.build_versions(image, commands)),
+        uuid=macho_commands.uuid(image, commands),
         info_plist=_info_plist(view, segments),
-        linked_libraries=tuple(_linked_libraries(view, commands)),
+        install_name=macho_commands.install_name(image, commands),
+        libraries=tuple(macho_commands.libraries(image, commands)),
+        rpaths=macho_commands.rpaths(image, commands),
+        dyld_environment=macho_commands.dyld_environment(image, commands),
+        dylinker=macho_commands.dylinker(image, commands),
     )
+
+
+def _judge_processor(image: Image, cpu_type: int) -> None:
+    """The header's form against the processor that it names, where that has one form only."""
+    if cpu_type not in _ARCHITECTURES:
+        return
+    if bool(cpu_type & _ABI_64) != image.wide:
+        raise bad(f"a header of the wrong word size for {_ARCHITECTURES[cpu_type]}")
+    if (cpu_type in (_PPC, _PPC64)) != (image.order == ">"):
+        raise bad(f"a header of the wrong byte order for {_ARCHITECTURES[cpu_type]}")
 
 
 def _architecture(cpu_type: int, cpu_subtype: int) -> str:
-    name = _ARCHITECTURES.get(cpu_type)
-    if name is None:
-        raise _bad("code for another processor", observed=f"cpu type {cpu_type:#x}")
-    if name == "arm64" and cpu_subtype & _SUBTYPE_MASK == _ARM64E_SUBTYPE:
+    if cpu_type == _ARM64 and cpu_subtype & _SUBTYPE_MASK == _ARM64E_SUBTYPE:
         return "arm64e"
-    return name
-
-
-def _commands(view: memoryview, count: int, total: int) -> Iterator[LoadCommand]:
-    if count > _MAX_COMMANDS:
-        raise _bad(f"{count} load commands, at most {_MAX_COMMANDS} are read")
-    end = HEADER_SIZE + total
-    if end > len(view):
-        raise _bad("truncated in the load commands")
-    position = HEADER_SIZE
-    for _ in range(count):
-        command, size = _unpack("<II", view, position, "load commands")
-        if size < 8 or size % 4 or position + size > end:
-            raise _bad(f"a load command at {position} claims {size} bytes")
-        yield LoadCommand(command=command, offset=position, size=size)
-        position += size
-    if position != end:
-        raise _bad("the load commands do not fill the size that the header states")
-
-
-def _segments(view: memoryview, commands: tuple[LoadCommand, ...]) -> Iterator[Segment]:
-    seen: set[str] = set()
-    sections = 0
-    for command in commands:
-        if command.command != _LC_SEGMENT_64:
-            continue
-        segment = _segment(view, command)
-        sections += len(segment.sections)
-        if segment.name in seen or sections > _MAX_SECTIONS:
-            raise _bad(f"segment {segment.name!r} is doubled, or there are too many sections")
-        seen.add(segment.name)
-        yield segment
-
-
-def _segment(view: memoryview, command: LoadCommand) -> Segment:
-    layout = "<16sQQQQiiII"
-    fields = _unpack(layout, view, command.offset + 8, "segment", limit=command)
-    raw_name, _address, vm_size, offset, size, _max, _initial, count, _flags = fields
-    name = _fixed_name(raw_name)
-    if offset + size > len(view):
-        raise _bad(f"segment {name} ends at {offset + size}, the code at {len(view)}")
-    if 72 + count * 80 > command.size:
-        raise _bad(f"segment {name} claims {count} sections, more than its command holds")
-    starts = range(command.offset + 72, command.offset + 72 + count * 80, 80)
-    return Segment(
-        name=name,
-        vm_size=vm_size,
-        offset=offset,
-        size=size,
-        command=command,
-        sections=tuple(_section(view, start) for start in starts),
-    )
-
-
-def _section(view: memoryview, start: int) -> Section:
-    fields = _unpack("<16s16sQQIIIII", view, start, "section")
-    name, segment, _address, size, offset, _align, _reloc, _relocations, flags = fields
-    # S_ZEROFILL, S_GB_ZEROFILL and S_THREAD_LOCAL_ZEROFILL have no bytes in the file.
-    zero_fill = flags & 0xFF in (0x1, 0xC, 0x12)
-    if not zero_fill and offset + size > len(view):
-        raise _bad("a section ends behind the code")
-    return Section(
-        segment=_fixed_name(segment),
-        name=_fixed_name(name),
-        offset=offset,
-        size=size,
-        zero_fill=zero_fill,
-    )
-
-
-def _signature(view: memoryview, commands: tuple[LoadCommand, ...]) -> tuple[int, int] | None:
-    found = [command for command in commands if command.command == LC_CODE_SIGNATURE]
-    if not found:
-        return None
-    if len(found) > 1:
-        raise _bad("more than one LC_CODE_SIGNATURE")
-    offset, size = _unpack("<II", view, found[0].offset + 8, "signature", limit=found[0])
-    if offset + size > len(view):
-        raise _bad(f"the signature ends at {offset + size}, the code at {len(view)}")
-    return offset, size
-
-
-def _versions(view: memoryview, commands: tuple[LoadCommand, ...]) -> tuple[int | None, int | None]:
-    """The packed minimum macOS and SDK. A zippered file names more than one platform."""
-    for command in commands:
-        if command.command == _LC_BUILD_VERSION:
-            platform, minos, sdk = _unpack("<III", view, command.offset + 8, "version", command)
-            if platform == _PLATFORM_MACOS:
-                return minos, sdk
-        elif command.command == _LC_VERSION_MIN_MACOSX:
-            minos, sdk = _unpack("<II", view, command.offset + 8, "version", command)
-            return minos, sdk
-    return None, None
+    return _ARCHITECTURES.get(cpu_type, f"cpu {cpu_type:#x}")
 
 
 def _info_plist(view: memoryview, segments: tuple[Segment, ...]) -> bytes | None:
     for segment in segments:
         for section in segment.sections:
-            if (section.segment, section.name) == ("__TEXT", "__info_plist"):
+            named = (section.segment, section.name) == ("__TEXT", "__info_plist")
+            if named and not section.zero_fill:
                 return bytes(view[section.offset : section.offset + section.size])
     return None
-
-
-def _linked_libraries(view: memoryview, commands: tuple[LoadCommand, ...]) -> Iterator[str]:
-    for command in commands:
-        if command.command in _LC_LOAD_DYLIBS:
-            (start,) = _unpack("<I", view, command.offset + 8, "library", limit=command)
-            if not 12 <= start < command.size:
-                raise _bad("the name of a linked library lies outside its command")
-            raw = bytes(view[command.offset + start : command.offset + command.size])
-            yield raw.split(b"\0", 1)[0].decode("utf-8", "backslashreplace")
-
-
-def _fixed_name(raw: bytes) -> str:
-    return raw.rstrip(b"\0").decode("ascii", "backslashreplace")
-
-
-def _unpack(
-    layout: str, view: memoryview, offset: int, what: str, limit: LoadCommand | None = None
-) -> tuple[Any, ...]:
-    size = struct.calcsize(layout)
-    end = len(view) if limit is None else limit.offset + limit.size
-    if offset + size > end:
-        raise _bad(f"truncated in the {what}")
-    return struct.unpack_from(layout, view, offset)
-
-
-def _bad(message: str, *, observed: str = "") -> errors.FormatError:
-    return errors.FormatError(f"not a Mach-O that can be read: {message}", observed=observed)

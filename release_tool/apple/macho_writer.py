@@ -91,6 +91,8 @@ def _first_content(code: macho.Slice) -> int:
 
 
 def _linkedit(code: macho.Slice) -> macho.Segment:
+    if not code.is_64_bit or code.byte_order != "little":
+        raise _bad("only 64-bit little-endian code is signed", observed=code.arch)
     found = code.linkedit
     if found is None:
         raise _bad("it has no __LINKEDIT, so it is no linked code")
@@ -125,7 +127,7 @@ def join(original: bytes | memoryview, parts: Sequence[tuple[macho.Slice, bytes]
         offset = _aligned(header_size + len(bodies), 1 << code.alignment_log2)
         bodies.extend(bytes(offset - header_size - len(bodies)))
         bodies.extend(content)
-        fields = (code.cpu_type, code.cpu_subtype, offset, len(content), code.alignment_log2)
+        fields = (code.cpu_type, code.fat_subtype, offset, len(content), code.alignment_log2)
         if not wide and offset + len(content) > 0xFFFFFFFF:
             raise _bad("the universal file would pass 4 GiB")
         entries += struct.pack(layout, *fields, *([0] if wide else []))
@@ -136,5 +138,5 @@ def _aligned(value: int, step: int) -> int:
     return -(-value // step) * step
 
 
-def _bad(message: str) -> errors.FormatError:
-    return errors.FormatError(f"this code cannot be signed: {message}")
+def _bad(message: str, *, observed: str = "") -> errors.FormatError:
+    return errors.FormatError(f"this code cannot be signed: {message}", observed=observed)

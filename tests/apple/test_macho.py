@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 
 import lief
@@ -118,7 +119,8 @@ def test_a_java_class_is_no_macho() -> None:
         ("count of commands", 16, 1 << 20),
         ("size of commands", 20, 1 << 30),
         ("size of the first command", 36, 0),
-        ("processor", 4, 0x0100_0012),
+        ("big-endian processor", 4, 0x0100_0012),
+        ("32-bit processor", 4, 7),
     ],
 )
 def test_one_wrong_field_is_named(name: str, offset: int, value: int) -> None:
@@ -212,3 +214,252 @@ def test_what_is_no_version_is_refused(text: str) -> None:
     """Only one to three small decimal parts are a version."""
     with pytest.raises(errors.FormatError):
         macho.packed_version(text)
+
+
+# Other processors, byte orders and word sizes
+
+PROCESSORS: dict[str, tuple[int, int, macho_samples.Order, bool]] = {
+    "i386": (7, 3, "<", False),
+    "ppc": (18, 10, ">", False),
+    "ppc64": (0x01000012, 100, ">", True),
+    "arm": (12, 9, "<", False),
+    "arm64_32": (0x0200000C, 1, "<", False),
+    "x86_64": (0x01000007, 0x80000003, "<", True),
+    "arm64": (0x0100000C, 0, "<", True),
+    "arm64e": (0x0100000C, 0x80000002, "<", True),
+    "cpu 0x63": (0x63, 0, "<", False),
+}
+
+
+def _tool(name: str) -> bytes:
+    """A small tool for any processor, with a plist, a library, a run path and a signature."""
+    cpu_type, subtype, order, wide = PROCESSORS[name]
+    plist = b"<plist/>"
+    sections = (("__info_plist", 1000, len(plist)), ("__bss", 99_999, 50))
+    commands = [
+        macho_samples.segment("__TEXT", 0, 1100, sections[0], order=order, wide=wide),
+        macho_samples.segment("__LINKEDIT", 1100, 100, order=order, wide=wide),
+        macho_samples.command(
+            0xC, "IIII", 24, 2, 0x10203, 0x10000, order=order, text="/usr/lib/libSystem.B.dylib"
+        ),
+        macho_samples.command(0x8000001C, "I", 12, order=order, text="@loader_path/../lib"),
+        macho_samples.command(0x1B, "16s", b"0123456789abcdef", order=order),
+        macho_samples.command(0x24, "II", 0x0A0600, 0x0A0700, order=order),
+        macho_samples.command(0x7777, "I", 5, order=order),
+        macho_samples.command(0x1D, "II", 1120, 64, order=order),
+    ]
+    head = macho_samples.crafted(*commands, cpu=(cpu_type, subtype), order=order, wide=wide)
+    assert len(head) < 1000
+    return (head.ljust(1000, b"\0") + plist).ljust(1200, b"\0")
+
+
+@pytest.mark.parametrize("name", sorted(PROCESSORS))
+def test_every_processor_is_read_alike(name: str) -> None:
+    """The same tool, in the form that its processor has, gives the same facts."""
+    data = _tool(name)
+    (code,) = macho.parse(data)
+    cpu_type, subtype, order, wide = PROCESSORS[name]
+    assert (code.arch, code.cpu_type, code.cpu_subtype) == (name, cpu_type, subtype)
+    assert (code.is_64_bit, code.byte_order) == (wide, {"<": "little", ">": "big"}[order])
+    assert [(item.name, item.offset, item.end) for item in code.segments] == [
+        ("__TEXT", 0, 1100),
+        ("__LINKEDIT", 1100, 1200),
+    ]
+    assert code.info_plist == b"<plist/>"
+    assert code.signature == (1120, 64)
+    assert code.linked_libraries == ("/usr/lib/libSystem.B.dylib",)
+    assert code.libraries[0].kind == "required"
+    assert code.libraries[0].current_version == "1.2.3"
+    assert code.rpaths == ("@loader_path/../lib",)
+    assert code.uuid == b"0123456789abcdef"
+    assert (code.minos, code.sdk) == ("10.6.0", "10.7.0")
+    assert code.commands[6].name == "0x7777"
+    assert code.flag_names == ("no-undefined", "dyld-link", "two-level", "pie")
+    assert macho.is_macho(data[:8])
+
+
+@pytest.mark.parametrize("name", ["i386", "x86_64", "arm", "arm64", "arm64e", "ppc"])
+def test_lief_reads_the_same_of_other_processors(name: str) -> None:
+    """Segments and libraries agree with an independent parser where that reads the form."""
+    file = _by_lief(_tool(name)).at(0)
+    assert file is not None
+    (code,) = macho.parse(_tool(name))
+    assert [(item.name, item.file_offset, item.file_size) for item in file.segments] == [
+        (item.name, item.offset, item.size) for item in code.segments
+    ]
+    assert [item.name for item in file.libraries] == list(code.linked_libraries)
+    assert [item.path for item in file.rpaths] == list(code.rpaths)
+
+
+@pytest.mark.parametrize("name", ["i386", "ppc", "ppc64", "arm64_32"])
+def test_only_what_macos_runs_today_is_signed(name: str) -> None:
+    """Other code is read and verified, but the writer refuses it by its own error."""
+    (code,) = macho.parse(_tool(name))
+    with pytest.raises(errors.FormatError, match="64-bit little-endian"):
+        macho_writer.with_room(code, 4096)
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_old_universal_files_are_read(wide: bool) -> None:
+    """PowerPC beside Intel in one file, as Apple shipped it: both byte orders, both word sizes."""
+    names = ["ppc", "ppc64", "i386", "x86_64", "arm64", "arm64e"]
+    data = macho_samples.fat(*map(_tool, names), wide=wide)
+    slices = macho.parse(data)
+    assert [code.arch for code in slices] == names
+    assert (
+        macho_writer.join(data, [(code, bytes(code.data)) for code in slices])
+        == data[: slices[-1].offset + slices[-1].size]
+    )
+
+
+def test_capability_bits_may_differ_between_the_headers() -> None:
+    """The high byte of a subtype chooses no slice, so a difference there is a fact."""
+    data = macho_samples.fat(_tool("x86_64"), _tool("arm64e"), subtypes={0: 3, 1: 2})
+    slices = macho.parse(data)
+    assert [(code.arch, code.fat_subtype, code.cpu_subtype) for code in slices] == [
+        ("x86_64", 3, 0x80000003),
+        ("arm64e", 2, 0x80000002),
+    ]
+    joined = macho_writer.join(data, [(code, bytes(code.data)) for code in slices])
+    assert joined == data[: len(joined)]
+
+
+def test_headers_that_name_two_architectures_are_refused() -> None:
+    """The system chooses by one header and runs the other: they must agree."""
+    with pytest.raises(errors.FormatError, match="another architecture"):
+        macho.parse(macho_samples.fat(_tool("arm64e"), subtypes={0: 0}))
+
+
+def test_one_architecture_twice_is_refused() -> None:
+    """Readers would take the first or the last."""
+    with pytest.raises(errors.FormatError, match="twice"):
+        macho.parse(macho_samples.fat(_tool("arm64"), _tool("arm64")))
+    with pytest.raises(errors.FormatError, match="twice"):
+        macho.parse(macho_samples.fat(_tool("x86_64"), _tool("x86_64"), subtypes={0: 3}))
+
+
+def test_a_slice_that_is_no_macho_is_refused() -> None:
+    """A universal header over archives or bitcode is no code."""
+    data = bytearray(macho_samples.fat(_tool("arm64")))
+    data[0x1000:0x1008] = b"!<arch>\n"
+    with pytest.raises(errors.FormatError, match="begins otherwise"):
+        macho.parse(bytes(data))
+
+
+# What load commands say
+
+
+def _library(number: int, *, marker: int = 2, flags: int | None = None) -> bytes:
+    fields = (24, marker, 0, 0) if flags is None else (28, marker, 0, 0, flags)
+    return macho_samples.command(number, "I" * len(fields), *fields, text="@rpath/a.dylib")
+
+
+def test_libraries_are_told_by_kind() -> None:
+    """Each load command's kind, and the flags of the newer form, which a marker announces."""
+    use = 0x1A741800
+    (code,) = macho.parse(
+        macho_samples.crafted(
+            _library(0x0C),
+            _library(0x80000018),
+            _library(0x8000001F),
+            _library(0x20),
+            _library(0x80000023),
+            _library(0x0C, marker=use, flags=0),
+            _library(0x0C, marker=use, flags=2),
+            _library(0x80000018, marker=use, flags=9),
+            _library(0x0C, marker=use, flags=8),
+            _library(0x0C, flags=1),
+        )
+    )
+    kinds = [item.kind for item in code.libraries]
+    assert kinds[:5] == ["required", "weak", "reexport", "lazy", "upward"]
+    assert kinds[5:] == ["required", "reexport", "weak", "delayed", "required"]
+    assert {item.name for item in code.libraries} == {"@rpath/a.dylib"}
+    assert [item.may_be_missing for item in code.libraries].count(True) == 2
+
+
+def test_a_zippered_file_names_both_platforms() -> None:
+    """A platform each for macOS and Mac Catalyst; `minos` is what it says of macOS."""
+    (code,) = macho.parse(
+        macho_samples.crafted(
+            macho_samples.command(0x32, "IIII", 6, 0x110000, 0x120000, 0),
+            macho_samples.command(0x32, "IIII", 1, 0x0E0000, 0, 0),
+        )
+    )
+    assert [(item.platform_name, item.minos, item.sdk) for item in code.platforms] == [
+        ("Mac Catalyst", "17.0.0", "18.0.0"),
+        ("macOS", "14.0.0", None),
+    ]
+    assert (code.minos, code.sdk, code.sdk_packed) == ("14.0.0", "0.0.0", 0)
+
+
+def test_a_library_says_what_it_is() -> None:
+    """The install name, the file's type, and what it sets for dyld."""
+    (code,) = macho.parse(
+        macho_samples.crafted(
+            macho_samples.command(0xD, "IIII", 24, 1, 0x20000, 0x10000, text="@rpath/libx.dylib"),
+            macho_samples.command(0x27, "I", 12, text="DYLD_LIBRARY_PATH=/tmp"),
+            macho_samples.command(0xE, "I", 12, text="/usr/lib/dyld"),
+            file_type=6,
+        )
+    )
+    assert code.install_name is not None
+    assert (code.install_name.name, code.install_name.current_version) == (
+        "@rpath/libx.dylib",
+        "2.0.0",
+    )
+    assert (code.file_type_name, code.is_executable) == ("dynamic library", False)
+    assert code.dyld_environment == ("DYLD_LIBRARY_PATH=/tmp",)
+    assert code.dylinker == "/usr/lib/dyld"
+
+
+def test_names_end_at_their_first_zero() -> None:
+    """The system compares names up to a zero; bytes behind it can hide nothing."""
+    plist = b"<plist/>"
+    section = macho_samples.segment("__TEXT\0abc", 0, 500, ("__info_plist\0x", 400, len(plist)))
+    data = (macho_samples.crafted(section).ljust(400, b"\0") + plist).ljust(500, b"\0")
+    (code,) = macho.parse(data)
+    assert code.text_segment is not None
+    assert code.info_plist == plist
+
+
+def test_a_debug_companion_leaves_its_code_out() -> None:
+    """Sections of a segment without bytes in the file name none, wherever they point."""
+    segment = macho_samples.segment("__TEXT", 0, 0, ("__text", 99_999, 50_000))
+    (code,) = macho.parse(macho_samples.crafted(segment, file_type=10))
+    assert code.file_type_name == "debug companion"
+    assert [item.zero_fill for item in code.segments[0].sections] == [True]
+
+
+@pytest.mark.parametrize(
+    "commands",
+    [
+        [macho_samples.command(0x1D, "II", 0, 0)] * 2,
+        [macho_samples.command(0x1B, "16s", bytes(16))] * 2,
+        [macho_samples.command(0xD, "IIII", 24, 0, 0, 0, text="a")] * 2,
+        [macho_samples.command(0xE, "I", 12, text="/usr/lib/dyld")] * 2,
+        [macho_samples.segment("__TEXT", 0, 0)] * 2,
+        [macho_samples.segment("__TEXT", 0, 0, wide=False)],
+        [macho_samples.command(0xC, "IIII", 8, 0, 0, 0, text="inside the fields")],
+        [macho_samples.command(0xC, "IIII", 400, 0, 0, 0, text="behind the command")],
+        [macho_samples.command(0x8000001C, "I", 4000, text="behind the command")],
+        [macho_samples.command(0x1D, "II", 0, 1 << 31)],
+        [macho_samples.command(0x1D, "I", 0)],
+        [macho_samples.command(0x32, "I", 1)],
+        [macho_samples.command(0xC, "I", 12, text="")],
+    ],
+)
+def test_contradictory_commands_are_refused(commands: list[bytes]) -> None:
+    """What two readers would read differently, or outside of its place, is no value."""
+    with pytest.raises(errors.FormatError):
+        macho.parse(macho_samples.crafted(*commands))
+
+
+@given(st.sampled_from(sorted(PROCESSORS)), st.integers(0, 700), st.binary(min_size=1, max_size=12))
+@settings(max_examples=200)
+def test_changed_headers_of_any_processor_never_escape(name: str, start: int, noise: bytes) -> None:
+    """In every byte order and word size a changed header is read or refused with our error."""
+    whole = bytearray(_tool(name))
+    whole[start : start + len(noise)] = noise
+    with contextlib.suppress(errors.FormatError):
+        macho.parse(bytes(whole))
