@@ -6,11 +6,12 @@ must be, since the load command that names the signature's room lies in the firs
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from release_tool.apple import code_directory
+from release_tool.apple import code_directory, macho_writer
 
 EXEC_MAIN_BINARY = 0x1
 EXEC_ALLOW_UNSIGNED = 0x10
@@ -47,7 +48,8 @@ def exec_segment_flags(*, main_binary: bool, entitlements: Mapping[str, object])
 
 def planned(
     *,
-    arch: str,
+    hash_type: int,
+    page_size_log2: int,
     code_limit: int,
     identifier: str,
     team_id: str | None,
@@ -56,10 +58,11 @@ def planned(
     exec_segment: tuple[int, int, int],
     runtime: int,
 ) -> code_directory.CodeDirectory:
-    """Lay out a SHA-256 code directory as Apple's codesign does, the code not yet hashed.
+    """Lay out a code directory as Apple's codesign does, the code not yet hashed.
 
     Args:
-        arch: decides the page size.
+        hash_type: the digest of its slots.
+        page_size_log2: bytes under one code hash.
         code_limit: where the signature begins.
         identifier: the code's signing identifier.
         team_id: the team; None for an ad-hoc signature.
@@ -75,8 +78,8 @@ def planned(
         flags=flags,
         identifier=identifier,
         team_id=team_id,
-        hash_type=code_directory.SHA256,
-        page_size_log2=page_size_log2(arch),
+        hash_type=hash_type,
+        page_size_log2=page_size_log2,
         code_limit=code_limit,
         special_slots=max(special, default=0),
         special=special,
@@ -95,20 +98,27 @@ def encoded_size(directory: code_directory.CodeDirectory) -> int:
     return len(unhashed) + pages * directory.hash_size
 
 
-def build(directory: code_directory.CodeDirectory, data: bytes | bytearray | memoryview) -> bytes:
+def build(directory: code_directory.CodeDirectory, image: macho_writer.Image) -> bytes:
     """Hash the code of a planned directory.
 
     Args:
         directory: from `planned`.
-        data: the slice with its final load commands.
+        image: the code with its final load commands.
 
     Returns:
         The whole blob.
     """
-    hashes = code_directory.page_hashes(
-        data,
-        code_limit=directory.code_limit,
-        page_size_log2=directory.page_size_log2,
-        hash_type=directory.hash_type,
+    return code_directory.encode(
+        replace(directory, code_hashes=tuple(_page_hashes(directory, image)))
     )
-    return code_directory.encode(replace(directory, code_hashes=tuple(hashes)))
+
+
+def _page_hashes(
+    directory: code_directory.CodeDirectory, image: macho_writer.Image
+) -> Iterator[bytes]:
+    """The last page is short. Pages are hashed where they lie, the first across two pieces."""
+    for start in range(0, directory.code_limit, directory.page_size):
+        page = hashlib.new(directory.algorithm)
+        for piece in image.span(start, min(start + directory.page_size, directory.code_limit)):
+            page.update(piece)
+        yield page.digest()[: directory.hash_size]

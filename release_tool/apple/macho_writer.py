@@ -1,23 +1,55 @@
 """Make room for a signature in a Mach-O, and put universal files together again.
 
 The signature is the last thing of `__LINKEDIT`, which is the last segment; the load command that
-names it lies in the first page, so both are final before a page is hashed.
+names it lies in the first page, so both are final before a page is hashed. Code is never copied:
+what is written is a sequence of chunks, most of them views of the original.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 from release_tool import errors
 from release_tool.apple import macho
 
+Chunk = bytes | memoryview
 _SIGNATURE_ALIGNMENT = 16
 # Linkers and codesign round the segment's memory to 16 KiB on both architectures (measured).
 _PAGE = 0x4000
 _SIGNATURE_COMMAND = 16
 # Offsets in the segment command.
 _VM_SIZE_AT, _FILE_SIZE_AT = 32, 48
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """The code of a slice up to its signature, with the load commands that name one."""
+
+    head: bytes = field(repr=False)
+    """The header and the load commands, changed."""
+    body: memoryview = field(repr=False)
+    """What follows them in the original."""
+    fill: bytes = field(repr=False)
+    """Zeros up to the place of the signature."""
+
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.chunks))
+
+    @property
+    def chunks(self) -> tuple[Chunk, ...]:
+        """All of it, in order."""
+        return self.head, self.body, self.fill
+
+    def span(self, start: int, end: int) -> Iterator[memoryview]:
+        """The bytes from `start` to `end`, in pieces."""
+        for chunk in self.chunks:
+            piece = memoryview(chunk)[max(start, 0) : max(end, 0)]
+            if piece:
+                yield piece
+            start, end = start - len(chunk), end - len(chunk)
 
 
 def code_limit(code: macho.Slice) -> int:
@@ -36,15 +68,15 @@ def code_limit(code: macho.Slice) -> int:
     return offset
 
 
-def with_room(code: macho.Slice, signature_size: int) -> bytearray:
-    """Copy the code up to its limit, with load commands that name a signature behind it.
+def with_room(code: macho.Slice, signature_size: int) -> Image:
+    """The code up to its limit, with load commands that name a signature behind it.
 
     Args:
         code: signed or unsigned code; an old signature is left out.
         signature_size: the room to reserve, a multiple of 16.
 
     Returns:
-        The code up to `code_limit`; append the signature, padded to `signature_size`.
+        The code up to `code_limit`; the signature follows, padded to `signature_size`.
 
     Raises:
         FormatError: no room for the load command, or `__LINKEDIT` is not last.
@@ -54,28 +86,27 @@ def with_room(code: macho.Slice, signature_size: int) -> bytearray:
     if limit + signature_size > 0xFFFFFFFF:
         raise _bad("a signature behind 4 GiB cannot be named")
     kept = min(limit, linkedit.end)
-    image = bytearray(code.data[:kept])
-    image.extend(bytes(limit - kept))
-    _name_signature(image, code, limit, signature_size)
+    head = bytearray(code.data[: min(kept, code.commands_end + _SIGNATURE_COMMAND)])
+    _name_signature(head, code, limit, signature_size)
     start = linkedit.command.offset
     size = limit + signature_size - linkedit.offset
-    struct.pack_into("<Q", image, start + _VM_SIZE_AT, _aligned(size, _PAGE))
-    struct.pack_into("<Q", image, start + _FILE_SIZE_AT, size)
-    return image
+    struct.pack_into("<Q", head, start + _VM_SIZE_AT, _aligned(size, _PAGE))
+    struct.pack_into("<Q", head, start + _FILE_SIZE_AT, size)
+    return Image(head=bytes(head), body=code.data[len(head) : kept], fill=bytes(limit - kept))
 
 
-def _name_signature(image: bytearray, code: macho.Slice, limit: int, size: int) -> None:
+def _name_signature(head: bytearray, code: macho.Slice, limit: int, size: int) -> None:
     for command in code.commands:
         if command.command == macho.LC_CODE_SIGNATURE:
-            struct.pack_into("<II", image, command.offset + 8, limit, size)
+            struct.pack_into("<II", head, command.offset + 8, limit, size)
             return
     end = code.commands_end
-    if end + _SIGNATURE_COMMAND > _first_content(code) or any(image[end : end + 16]):
+    if end + _SIGNATURE_COMMAND > _first_content(code) or any(head[end : end + 16]):
         raise _bad("there is no room for one more load command")
-    struct.pack_into("<IIII", image, end, macho.LC_CODE_SIGNATURE, _SIGNATURE_COMMAND, limit, size)
+    struct.pack_into("<IIII", head, end, macho.LC_CODE_SIGNATURE, _SIGNATURE_COMMAND, limit, size)
     count = len(code.commands) + 1
     commands_size = end + _SIGNATURE_COMMAND - macho.HEADER_SIZE
-    struct.pack_into("<II", image, 16, count, commands_size)
+    struct.pack_into("<II", head, 16, count, commands_size)
 
 
 def _first_content(code: macho.Slice) -> int:
@@ -103,35 +134,38 @@ def _linkedit(code: macho.Slice) -> macho.Segment:
     return found
 
 
-def join(original: bytes | memoryview, parts: Sequence[tuple[macho.Slice, bytes]]) -> bytes:
+def join(
+    original: bytes | memoryview, parts: Sequence[tuple[macho.Slice, Sequence[Chunk]]]
+) -> tuple[Chunk, ...]:
     """Put the new slices of a file together again.
 
     Args:
         original: the file that was parsed; decides between thin and universal.
-        parts: each slice of it, in its order, with its new bytes.
+        parts: each slice of it, in its order, with its new content in chunks.
 
     Returns:
-        The new bytes of a thin file as they are; a universal file with each slice at the next
+        The new content of a thin file as it is; a universal file with each slice at the next
         offset of its alignment, zeros between.
 
     Raises:
         FormatError: the result does not fit a 32-bit universal header.
     """
     if not macho.is_universal(original):
-        return parts[0][1]
+        return tuple(parts[0][1])
     wide = int.from_bytes(original[:4], "big") == macho.FAT_MAGIC_64
     layout = ">IIQQII" if wide else ">IIIII"
-    entries, bodies = b"", bytearray()
-    header_size = 8 + len(parts) * struct.calcsize(layout)
+    entries = b""
+    bodies: list[Chunk] = []
+    end = 8 + len(parts) * struct.calcsize(layout)
     for code, content in parts:
-        offset = _aligned(header_size + len(bodies), 1 << code.alignment_log2)
-        bodies.extend(bytes(offset - header_size - len(bodies)))
-        bodies.extend(content)
-        fields = (code.cpu_type, code.fat_subtype, offset, len(content), code.alignment_log2)
-        if not wide and offset + len(content) > 0xFFFFFFFF:
+        offset, size = _aligned(end, 1 << code.alignment_log2), sum(map(len, content))
+        bodies += [bytes(offset - end), *content]
+        end = offset + size
+        fields = (code.cpu_type, code.fat_subtype, offset, size, code.alignment_log2)
+        if not wide and end > 0xFFFFFFFF:
             raise _bad("the universal file would pass 4 GiB")
         entries += struct.pack(layout, *fields, *([0] if wide else []))
-    return bytes(original[:4]) + struct.pack(">I", len(parts)) + entries + bodies
+    return (bytes(original[:4]) + struct.pack(">I", len(parts)) + entries, *bodies)
 
 
 def _aligned(value: int, step: int) -> int:

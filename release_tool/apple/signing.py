@@ -1,13 +1,14 @@
-"""Sign Mach-O code in memory: room, code directory, requirements, entitlements, CMS.
+"""Sign Mach-O code: room, code directory, requirements, entitlements, CMS.
 
-Rules and source: measured on Developer ID code that Apple's codesign signed (order of the blobs,
-places of the special slots, page sizes, reserved room).
+The code is looked at and never copied: a signed file comes out as chunks, most of them views of
+what came in. Rules and source: measured on Developer ID code that Apple's codesign signed (order
+of the blobs, places of the special slots, page sizes, reserved room).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
 
@@ -24,10 +25,32 @@ from release_tool.apple import (
 )
 from release_tool.apple.code_signature import Timestamp
 from release_tool.apple.identity import Identity
+from release_tool.apple.macho_writer import Chunk
 
 # codesign reserves this for the CMS before it knows it (100 of 102 measured slices).
 _CMS_ROOM = 18_000
+# Since macOS 10.11.4 a SHA-256 code directory alone is enough (Apple's published signer).
+_FIRST_WITH_SHA256 = macho.packed_version("10.11.4")
 _NOTHING: Mapping[str, object] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """What the bytes of the code do not tell and a signer chooses; None for codesign's choice."""
+
+    flags: int | None = None
+    """All flags of the code directory, `ADHOC` included."""
+    page_size_log2: int | None = None
+    hash_types: tuple[int, ...] | None = None
+    """One code directory for each, the first in the first slot."""
+    requirements: bytes | None = field(default=None, repr=False)
+    """An explicit requirement set."""
+    reserved: int | None = None
+    """Room for the whole signature, which its load command names."""
+    exec_segment: tuple[int, int, int] | None = None
+    """Offset, size and flags."""
+    linker: bool = False
+    """As linkers sign: a code directory and nothing else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +65,7 @@ class Intent:
     """Of the bundle whose main executable this is; a bare tool's section counts otherwise."""
     code_resources: bytes | None = field(default=None, repr=False)
     """The seal of the bundle whose main executable this is."""
+    given: Given = Given()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,12 +91,18 @@ class SignedSlice:
 class SignedCode:
     """A signed file, all slices."""
 
-    data: bytes = field(repr=False)
+    chunks: tuple[Chunk, ...] = field(repr=False)
+    """Its content in order; views of what was signed, which must outlive them."""
     slices: tuple[SignedSlice, ...]
     team_id: str | None
     """None for an ad-hoc signature."""
     requirement_text: str
     """The designated requirement in source form, as a bundle's seal names it."""
+
+    @property
+    def data(self) -> bytes:
+        """The whole content; for code that is small."""
+        return b"".join(self.chunks)
 
     @property
     def cdhash(self) -> bytes:
@@ -81,7 +111,7 @@ class SignedCode:
         return next(chosen, self.slices[0]).cdhash
 
 
-def sign(data: bytes, intent: Intent, authority: Authority | None) -> SignedCode:
+def sign(data: bytes | memoryview, intent: Intent, authority: Authority | None) -> SignedCode:
     """Sign every slice of a Mach-O file; an old signature is replaced.
 
     Args:
@@ -94,19 +124,96 @@ def sign(data: bytes, intent: Intent, authority: Authority | None) -> SignedCode
         CredentialError: the identity names no team, or its chain is not known.
     """
     team_id = _team(authority)
-    made = [(code, _sign_slice(code, intent, authority, team_id)) for code in macho.parse(data)]
-    slices = tuple(one for _, (_, one) in made)
-    parts = [(code, content) for code, (content, _) in made]
+    slices = macho.parse(data)
+    if intent.given.hash_types is None:
+        given = replace(intent.given, hash_types=digests_for(slices))
+        intent = replace(intent, given=given)
+    made = [(code, sign_slice(code, intent, authority)) for code in slices]
+    told = tuple(one for _, (_, one) in made)
     designated = requirement.designated(
-        requirement.parse_set(_requirements(intent.identifier, team_id)),
-        [one.cdhash for one in slices],
+        requirement.parse_set(_requirements(intent, team_id)), [one.cdhash for one in told]
     )
     return SignedCode(
-        data=macho_writer.join(data, parts),
-        slices=slices,
+        chunks=macho_writer.join(data, [(code, chunks) for code, (chunks, _) in made]),
+        slices=told,
         team_id=team_id,
         requirement_text=requirement.to_text(designated),
     )
+
+
+def digests_for(slices: Sequence[macho.Slice]) -> tuple[int, ...]:
+    """The digests that codesign chooses for a file: SHA-1 too for what macOS 10.11.3 may run.
+
+    One slice decides for all, as codesign asks the one of its own host: arm64 where there is one.
+    """
+    host = next((code for code in slices if code.arch.startswith("arm64")), slices[0])
+    if host.minos is not None and macho.packed_version(host.minos) >= _FIRST_WITH_SHA256:
+        return (code_directory.SHA256,)
+    return code_directory.SHA1, code_directory.SHA256
+
+
+def sign_slice(
+    code: macho.Slice, intent: Intent, authority: Authority | None
+) -> tuple[tuple[Chunk, ...], SignedSlice]:
+    """Sign one slice: its new content in chunks, and what its signature is.
+
+    Raises:
+        FormatError: it cannot be signed, or the given room is too small.
+        CredentialError: the identity names no team, or its chain is not known.
+    """
+    team_id = _team(authority)
+    blobs = _sealed_blobs(code, intent, team_id)
+    planned = [
+        _planned(code, intent, team_id, blobs, hash_type) for hash_type in _hash_types(intent)
+    ]
+    room = _CMS_ROOM
+    while True:
+        reserved = _reserved(planned, blobs, room)
+        if intent.given.reserved is not None:
+            reserved = intent.given.reserved
+        image = macho_writer.with_room(code, reserved)
+        directories = [code_directory_builder.build(one, image) for one in planned]
+        signature = superblob.encode(_all_blobs(directories, blobs, intent, authority))
+        if len(signature) <= reserved:
+            break
+        if intent.given.reserved is not None:
+            raise errors.FormatError(
+                "the signature does not fit the given room",
+                subject=intent.identifier,
+                expected=f"at most {reserved} bytes",
+                observed=f"{len(signature)} bytes",
+            )
+        # The load command names the room and is hashed, so a larger room needs a new signature.
+        room += len(signature) - reserved + 1024
+    strongest = directories[-1]
+    chunks = (*image.chunks, signature, bytes(reserved - len(signature)))
+    return chunks, SignedSlice(
+        arch=code.arch,
+        cdhash=code_directory.cdhash(strongest),
+        code_directory_digest=code_directory.full_digest(strongest),
+    )
+
+
+def _hash_types(intent: Intent) -> tuple[int, ...]:
+    return intent.given.hash_types or (code_directory.SHA256,)
+
+
+def _all_blobs(
+    directories: Sequence[bytes],
+    blobs: Sequence[tuple[int, bytes]],
+    intent: Intent,
+    authority: Authority | None,
+) -> list[tuple[int, bytes]]:
+    """In codesign's order, which is that of the slots."""
+    if intent.given.linker:
+        return [(superblob.SLOT_CODE_DIRECTORY, directories[0])]
+    alternates = zip(superblob.SLOTS_ALTERNATE, directories[1:], strict=False)
+    return [
+        (superblob.SLOT_CODE_DIRECTORY, directories[0]),
+        *blobs,
+        *alternates,
+        (superblob.SLOT_CMS, _cms_blob(directories, authority)),
+    ]
 
 
 def _team(authority: Authority | None) -> str | None:
@@ -122,48 +229,20 @@ def _team(authority: Authority | None) -> str | None:
     return team_id
 
 
-def _requirements(identifier: str, team_id: str | None) -> bytes:
+def _requirements(intent: Intent, team_id: str | None) -> bytes:
     """The requirement set; ad-hoc code has an empty one, its cdhash alone identifies it."""
+    if intent.given.requirements is not None:
+        return intent.given.requirements
     if team_id is None:
         return requirement.encode_set({})
-    return requirement.designated_developer_id(identifier, team_id)
+    return requirement.designated_developer_id(intent.identifier, team_id)
 
 
-def _sign_slice(
-    code: macho.Slice, intent: Intent, authority: Authority | None, team_id: str | None
-) -> tuple[bytes, SignedSlice]:
-    blobs = _sealed_blobs(code, intent, team_id)
-    planned = _planned(code, intent, team_id, blobs)
-    room = _CMS_ROOM
-    while True:
-        reserved = _reserved(planned, blobs, room)
-        image = macho_writer.with_room(code, reserved)
-        directory = code_directory_builder.build(planned, image)
-        signature = superblob.encode(
-            [
-                (superblob.SLOT_CODE_DIRECTORY, directory),
-                *blobs,
-                (superblob.SLOT_CMS, _cms_blob(directory, authority)),
-            ]
-        )
-        if len(signature) <= reserved:
-            break
-        # The load command names the room and is hashed, so a larger room needs a new signature.
-        room += len(signature) - reserved + 1024
-    image += signature
-    image.extend(bytes(reserved - len(signature)))
-    return bytes(image), SignedSlice(
-        arch=code.arch,
-        cdhash=code_directory.cdhash(directory),
-        code_directory_digest=code_directory.full_digest(directory),
-    )
-
-
-def _cms_blob(directory: bytes, authority: Authority | None) -> bytes:
+def _cms_blob(directories: Sequence[bytes], authority: Authority | None) -> bytes:
     content = b""
     if authority is not None:
         content = code_signature.build_cms(
-            [directory],
+            directories,
             identity=authority.identity,
             signing_time=authority.signing_time,
             timestamp=authority.timestamp,
@@ -175,7 +254,9 @@ def _sealed_blobs(
     code: macho.Slice, intent: Intent, team_id: str | None
 ) -> list[tuple[int, bytes]]:
     """The blobs between code directory and CMS, in codesign's order."""
-    blobs = [(superblob.SLOT_REQUIREMENTS, _requirements(intent.identifier, team_id))]
+    if intent.given.linker:
+        return []
+    blobs = [(superblob.SLOT_REQUIREMENTS, _requirements(intent, team_id))]
     if intent.entitlements is not None:
         if not code.is_executable:
             raise errors.FormatError(
@@ -190,27 +271,33 @@ def _sealed_blobs(
 
 
 def _planned(
-    code: macho.Slice, intent: Intent, team_id: str | None, blobs: list[tuple[int, bytes]]
+    code: macho.Slice,
+    intent: Intent,
+    team_id: str | None,
+    blobs: Sequence[tuple[int, bytes]],
+    hash_type: int,
 ) -> code_directory.CodeDirectory:
-    info_plist = code.info_plist if intent.info_plist is None else intent.info_plist
+    given = intent.given
     sealed = dict(blobs)
-    if info_plist is not None:
+    info_plist = code.info_plist if intent.info_plist is None else intent.info_plist
+    if info_plist is not None and not given.linker:
         sealed[superblob.SLOT_INFO_PLIST] = info_plist
     if intent.code_resources is not None:
         sealed[superblob.SLOT_CODE_RESOURCES] = intent.code_resources
-    special = {
-        slot: code_directory.digest(content, code_directory.SHA256)
-        for slot, content in sealed.items()
-    }
     flags = code_directory.RUNTIME if intent.hardened_runtime else 0
+    flags |= code_directory.ADHOC if team_id is None else 0
+    log2 = given.page_size_log2
     return code_directory_builder.planned(
-        arch=code.arch,
+        hash_type=hash_type,
+        page_size_log2=code_directory_builder.page_size_log2(code.arch) if log2 is None else log2,
         code_limit=macho_writer.code_limit(code),
         identifier=intent.identifier,
         team_id=team_id,
-        flags=flags | (code_directory.ADHOC if team_id is None else 0),
-        special=special,
-        exec_segment=_exec_segment(code, intent),
+        flags=flags if given.flags is None else given.flags,
+        special={
+            slot: code_directory.digest(content, hash_type) for slot, content in sealed.items()
+        },
+        exec_segment=given.exec_segment or _exec_segment(code, intent),
         runtime=code.sdk_packed,
     )
 
@@ -227,9 +314,10 @@ def _exec_segment(code: macho.Slice, intent: Intent) -> tuple[int, int, int]:
 
 
 def _reserved(
-    planned: code_directory.CodeDirectory, blobs: list[tuple[int, bytes]], room: int
+    planned: Sequence[code_directory.CodeDirectory], blobs: Sequence[tuple[int, bytes]], room: int
 ) -> int:
     """Room for the index of all blobs, the blobs but the CMS, and 18,000 bytes for that."""
-    index = 12 + 8 * (len(blobs) + 2)
-    known = code_directory_builder.encoded_size(planned) + sum(len(blob) for _, blob in blobs)
+    index = 12 + 8 * (len(blobs) + len(planned) + 1)
+    known = sum(map(code_directory_builder.encoded_size, planned))
+    known += sum(len(blob) for _, blob in blobs)
     return (index + known + room + 15) // 16 * 16

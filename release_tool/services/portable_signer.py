@@ -131,11 +131,12 @@ def _sign(
     tree = DiskTree(root)
     mode = _mode(tree, executable.path)
     try:
-        signed = signing.sign(tree.read(executable.path), intent, authority)
+        signed = signing.sign(tree.view(executable.path), intent, authority)
     except errors.ReleaseError as problem:
         problem.subject = problem.subject or executable.path
         raise
-    atomic.write_atomically(root / executable.path, signed.data, mode=mode)
+    with atomic.new_file(root / executable.path, mode=mode) as target:
+        target.writelines(signed.chunks)
     return signed
 
 

@@ -10,7 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from release_tool import errors
-from release_tool.apple import code_directory, code_directory_builder, macho, superblob
+from release_tool.apple import (
+    code_directory,
+    code_directory_builder,
+    macho,
+    macho_writer,
+    superblob,
+)
 from release_tool.apple.code_directory import CodeDirectory
 from tests import macho_samples
 
@@ -124,7 +130,8 @@ def test_the_size_is_known_before_a_page_is_hashed() -> None:
     """The load command names the room, and lies in the first page."""
     code, _ = _linker_signed()
     planned = code_directory_builder.planned(
-        arch="arm64",
+        hash_type=code_directory.SHA256,
+        page_size_log2=code_directory_builder.page_size_log2("arm64"),
         code_limit=40_000,
         identifier="io.example",
         team_id="SLDQ2GJ6TL",
@@ -133,7 +140,8 @@ def test_the_size_is_known_before_a_page_is_hashed() -> None:
         exec_segment=(0, 16384, 1),
         runtime=0x1B0000,
     )
-    built = code_directory_builder.build(planned, code.data)
+    image = macho_writer.Image(head=bytes(code.data[:99]), body=code.data[99:], fill=b"")
+    built = code_directory_builder.build(planned, image)
     assert len(built) == code_directory_builder.encoded_size(planned)
     found = code_directory.parse(built)
     assert (found.version, found.special_slots, found.page_size) == (0x20500, 7, 16384)

@@ -92,7 +92,7 @@ def test_changed_headers_never_escape(name: str, start: int, noise: bytes) -> No
     try:
         for code in macho.parse(bytes(whole)):
             image = macho_writer.with_room(code, 4096)
-            assert len(image) == macho_writer.code_limit(code)
+            assert image.size == macho_writer.code_limit(code)
     except errors.FormatError:
         pass
 
@@ -145,9 +145,9 @@ def test_room_is_made_as_lief_expects_it(name: str) -> None:
     (code,) = macho.parse(ALL[name])
     image = macho_writer.with_room(code, 8192)
     limit = macho_writer.code_limit(code)
-    assert len(image) == limit
+    assert image.size == limit
     assert limit % 16 == 0
-    whole = bytes(image) + bytes(8192)
+    whole = b"".join(image.chunks) + bytes(8192)
     file = _by_lief(whole)
     found = file.at(0)
     assert found is not None
@@ -162,13 +162,23 @@ def test_room_is_made_as_lief_expects_it(name: str) -> None:
     assert again.linkedit.vm_size >= again.linkedit.size
 
 
+@given(st.sampled_from(["arm64", "unsigned arm64"]), st.integers(0, 60_000), st.integers(0, 60_000))
+@settings(max_examples=50)
+def test_any_span_of_an_image_is_that_of_its_bytes(name: str, start: int, end: int) -> None:
+    """Pages are hashed out of pieces: within the changed head, behind it, and across."""
+    (code,) = macho.parse(ALL[name])
+    image = macho_writer.with_room(code, 8192)
+    whole = b"".join(image.chunks)
+    assert b"".join(image.span(start, end)) == whole[start:end]
+
+
 def test_an_unsigned_file_becomes_what_the_linker_signed() -> None:
     """Taking the signature out and making the same room again gives the linker's bytes back."""
     (original,) = macho.parse(ALL["arm64"])
     assert original.signature is not None
     limit, size = original.signature
     (bare,) = macho.parse(ALL["unsigned arm64"])
-    assert bytes(macho_writer.with_room(bare, size)) == ALL["arm64"][:limit]
+    assert b"".join(macho_writer.with_room(bare, size).chunks) == ALL["arm64"][:limit]
 
 
 def test_code_without_room_for_a_command_is_refused() -> None:
@@ -193,9 +203,10 @@ def test_a_universal_file_is_put_together_again(wide: bool) -> None:
     """Unchanged slices give the same file; grown ones move the next to its alignment."""
     data = macho_samples.universal(wide=wide)
     slices = macho.parse(data)
-    assert macho_writer.join(data, [(code, bytes(code.data)) for code in slices]) == data
+    same = macho_writer.join(data, [(code, (code.data,)) for code in slices])
+    assert b"".join(same) == data
     grown = [(code, bytes(code.data) + bytes(100_000)) for code in slices]
-    joined = macho_writer.join(data, grown)
+    joined = b"".join(macho_writer.join(data, [(code, (new,)) for code, new in grown]))
     again = macho.parse(joined)
     assert [bytes(code.data) for code in again] == [content for _, content in grown]
     assert all(code.offset % (1 << code.alignment_log2) == 0 for code in again)
@@ -307,7 +318,7 @@ def test_old_universal_files_are_read(wide: bool) -> None:
     slices = macho.parse(data)
     assert [code.arch for code in slices] == names
     assert (
-        macho_writer.join(data, [(code, bytes(code.data)) for code in slices])
+        b"".join(macho_writer.join(data, [(code, (code.data,)) for code in slices]))
         == data[: slices[-1].offset + slices[-1].size]
     )
 
@@ -320,7 +331,7 @@ def test_capability_bits_may_differ_between_the_headers() -> None:
         ("x86_64", 3, 0x80000003),
         ("arm64e", 2, 0x80000002),
     ]
-    joined = macho_writer.join(data, [(code, bytes(code.data)) for code in slices])
+    joined = b"".join(macho_writer.join(data, [(code, (code.data,)) for code in slices]))
     assert joined == data[: len(joined)]
 
 

@@ -209,5 +209,5 @@ def test_the_writer_makes_what_codesign_made(path: str, app: zipfile.ZipFile) ->
                 app.read(f"{bundle}/Contents/_CodeSignature/CodeResources") if bundle else None
             ),
         )
-        parts.append((code, _signed_again(code, intent)))
-    assert macho_writer.join(data, parts) == data
+        parts.append((code, (_signed_again(code, intent),)))
+    assert b"".join(macho_writer.join(data, parts)) == data
