@@ -1,4 +1,4 @@
-"""A look-alike of Apple's authority, made fresh for a run: identity, profiles, timestamp tokens.
+"""A look-alike of Apple's authority, made fresh for a run: identity, profiles, tokens, tickets.
 
 It signs as Apple does, awkward sides included: profiles and tokens over SHA-1, certificates that
 are in no order, an inner profile under another root. It proves our wiring, never Apple's
@@ -29,6 +29,8 @@ _DIGESTS: Mapping[str, Callable[[], hashes.SHA1 | hashes.SHA256]] = {
     "sha1": hashes.SHA1,
     "sha256": hashes.SHA256,
 }
+# Roles that folders of earlier rehearsals lack.
+_LATER = frozenset({certificate_parts.TICKET_SIGNER})
 # Attributes that Apple's profile signer adds: the capabilities are 3DES, RC2 and DES.
 _PROTECTION = "1.2.840.113549.1.9.52"
 _CAPABILITIES = "1.2.840.113549.1.9.15"
@@ -58,36 +60,39 @@ class Authority:
             begins: when its certificates begin to be valid; by default a day ago.
         """
         owner = Owner(team_id=team_id, organization=organization)
-        start = (begins or datetime.now(UTC) - _MARGIN).replace(microsecond=0)
+        start = (begins or _begins()).replace(microsecond=0)
         return cls(owner, certificate_parts.make(owner, start))
 
     @classmethod
     def load(cls, folder: Path, team_id: str, *, organization: str = "Look-alike") -> Authority:
-        """Read an authority that `save` wrote; a worn-out timestamp signer is replaced.
+        """Read an authority that `save` wrote; worn-out short-lived signers are replaced.
+
+        A folder of an earlier rehearsal may lack a role that came later; it is issued and kept.
 
         Raises:
             FormatError: the folder does not hold one for this team.
         """
         owner = Owner(team_id=team_id, organization=organization)
-        parties = {name: _read(folder / f"{name}.pem") for name in certificate_parts.ROLES}
+        parties: dict[str, Party] = {}
+        for name in certificate_parts.ROLES:
+            path = folder / f"{name}.pem"
+            if name in _LATER and not path.exists():
+                parties[name] = certificate_parts.renew(name, owner, _begins(), parties)
+                _write(path, parties[name])
+            else:
+                parties[name] = _read(path)
         made = cls(owner, parties)
         names = made.developer_id.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
         if [name.value for name in names] != [certificate_parts.leaf_name(owner)]:
             raise errors.FormatError("this authority is for another team", subject=str(folder))
-        made._replace_worn_timestamp_signer()
+        made._replace_worn_signers()
         return made
 
     def save(self, folder: Path) -> None:
         """Write each certificate with its key, readable by the owner only."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name, party in self._parties.items():
-            key = party.key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-            certificate = party.certificate.public_bytes(serialization.Encoding.PEM)
-            atomic.write_atomically(folder / f"{name}.pem", certificate + key, mode=0o600)
+            _write(folder / f"{name}.pem", party)
 
     @property
     def developer_id(self) -> x509.Certificate:
@@ -99,7 +104,7 @@ class Authority:
         return self._parties[name].certificate
 
     def trust_pem(self) -> bytes:
-        """Both roots: Apple's, too, has one of RSA and one of EC, which signs inner profiles."""
+        """Both roots: Apple's, too, has one of EC, for inner profiles and tickets."""
         roots = (certificate_parts.ROOT, certificate_parts.ROOT_G3)
         return b"".join(
             self.certificate(name).public_bytes(serialization.Encoding.PEM) for name in roots
@@ -122,6 +127,10 @@ class Authority:
             chain,
             serialization.BestAvailableEncryption(password.encode()),
         )
+
+    def sign(self, octets: bytes, signer: str, *, digest: str) -> bytes:
+        """Sign octets with the key of a role: PKCS#1 v1.5 or DER of ECDSA."""
+        return _sign(self._parties[signer], octets, digest)
 
     def sign_cms(
         self,
@@ -174,12 +183,26 @@ class Authority:
         root = certificate_parts.ROLES[above].issuer
         return [self.certificate(role) for role in (above, root, name)]
 
-    def _replace_worn_timestamp_signer(self) -> None:
-        name = certificate_parts.TIMESTAMP_SIGNER
-        now = datetime.now(UTC)
-        if self.certificate(name).not_valid_after_utc < now + _MARGIN:
-            begins = (now - _MARGIN).replace(microsecond=0)
-            self._parties[name] = certificate_parts.renew(name, self.owner, begins, self._parties)
+    def _replace_worn_signers(self) -> None:
+        for name in certificate_parts.SHORT_LIVED:
+            if self.certificate(name).not_valid_after_utc < datetime.now(UTC) + _MARGIN:
+                self._parties[name] = certificate_parts.renew(
+                    name, self.owner, _begins(), self._parties
+                )
+
+
+def _begins() -> datetime:
+    return (datetime.now(UTC) - _MARGIN).replace(microsecond=0)
+
+
+def _write(path: Path, party: Party) -> None:
+    key = party.key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    certificate = party.certificate.public_bytes(serialization.Encoding.PEM)
+    atomic.write_atomically(path, certificate + key, mode=0o600)
 
 
 def _read(path: Path) -> Party:

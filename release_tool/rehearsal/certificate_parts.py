@@ -38,6 +38,9 @@ SYSTEM_INTEGRATION_CA: Final = "system-integration-ca"
 INNER_PROFILE_SIGNER: Final = "inner-profile-signer"
 TIMESTAMP_CA: Final = "timestamp-ca"
 TIMESTAMP_SIGNER: Final = "timestamp-signer"
+TICKET_SIGNER: Final = "ticket-signer"
+SHORT_LIVED: Final = (TIMESTAMP_SIGNER, TICKET_SIGNER)
+"""Signers that a state folder outlives."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +142,14 @@ ROLES: Final[Mapping[str, Role]] = {
         # Apple's live 41 to 42 days, so chains must be judged at the token's time.
         lives=timedelta(days=41),
         usage=_TIME_STAMPING,
+    ),
+    TICKET_SIGNER: Role(
+        issuer=SYSTEM_INTEGRATION_CA,
+        common_name="Software Ticket Signing",
+        key="p256",
+        # Apple's live 385 to 395 days, less than many a stapled app is in use.
+        lives=timedelta(days=395),
+        markers=(("6.1.30", False),),
     ),
 }
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from release_tool import errors
-from release_tool.rehearsal import places
+from release_tool.rehearsal import notary_store, places
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,13 +36,42 @@ class Written:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """One thing that was asked of the notary, its S3, its logs or the ticket server."""
+
+    operation: str
+    """`submit`, `history`, `status`, `log`, `download log`, `unauthorized`, `bearer leak`;
+    `PutObject`, `CreateMultipartUpload`, `UploadPart`, `CompleteMultipartUpload`,
+    `AbortMultipartUpload`; `ticket`, `ticket miss`."""
+    subject: str
+    """The submission's id, or the record's name."""
+    sha256: str
+    """Declared at `submit`, received at an upload; the number of an `UploadPart`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """Both journals, oldest first, and the bucket as it stands."""
+    """The journals, oldest first, and the bucket as it stands."""
 
     registrations: tuple[Registered, ...]
     writes: tuple[Written, ...]
     objects: dict[str, str]
     """SHA-256 by key."""
+    notary: tuple[Asked, ...] = ()
+
+    def asked(self, operation: str) -> tuple[Asked, ...]:
+        """What was asked of the notary under one name."""
+        return tuple(item for item in self.notary if item.operation == operation)
+
+    @property
+    def submissions(self) -> tuple[Asked, ...]:
+        """Submissions that were made."""
+        return self.asked("submit")
+
+    @property
+    def uploads(self) -> tuple[Asked, ...]:
+        """Uploads to the notary that became whole."""
+        return self.asked("PutObject") + self.asked("CompleteMultipartUpload")
 
 
 def read(state: Path) -> Counts:
@@ -72,11 +101,21 @@ def read(state: Path) -> Counts:
             rows = index.execute("SELECT operation, key, sha256 FROM writes ORDER BY number")
             writes = tuple(Written(operation=row[0], key=row[1], sha256=row[2]) for row in rows)
             objects = dict(index.execute("SELECT key, sha256 FROM objects").fetchall())
+        notary = _notary(state)
     except sqlite3.Error as problem:
         raise errors.HostError(
             "the embedded environment left no journals here", subject=str(state)
         ) from problem
-    return Counts(registrations=registrations, writes=writes, objects=objects)
+    return Counts(registrations=registrations, writes=writes, objects=objects, notary=notary)
+
+
+def _notary(state: Path) -> tuple[Asked, ...]:
+    path = places.notary(state) / notary_store.DATABASE
+    if not path.exists():
+        return ()
+    with closing(_opened(path)) as journal:
+        rows = journal.execute("SELECT operation, subject, sha256 FROM journal ORDER BY number")
+        return tuple(Asked(operation=row[0], subject=row[1], sha256=row[2]) for row in rows)
 
 
 def _opened(path: Path) -> sqlite3.Connection:

@@ -25,6 +25,9 @@ from release_tool.rehearsal import counts, places
 IDLE_SECONDS = 600.0
 # A rehearsal would otherwise wait out May's 60 s cache at promotion.
 CACHE_SECONDS = 2.0
+# Long enough that a client which does not wait is found out.
+PROCESSING_SECONDS = 1.0
+TICKET_SECONDS = 1.0
 _READY_SECONDS = 60.0
 _PROBE_SECONDS = 5.0
 _STOP_SECONDS = 15.0
@@ -37,6 +40,9 @@ _FIELDS = (
     "r2_endpoint",
     "r2_public_url",
     "timestamp_url",
+    "notary_url",
+    "notary_upload_url",
+    "ticket_url",
     "control_url",
 )
 # Kept so that a child that still serves is not reported as forgotten when its handle goes.
@@ -55,11 +61,17 @@ class Environment:
     r2_endpoint: str
     r2_public_url: str
     timestamp_url: str
+    notary_url: str
+    """Of the submissions, with their path."""
+    notary_upload_url: str
+    """The S3 endpoint for the temporary credentials of a submission."""
+    ticket_url: str
+    """Of the ticket lookup, with its path."""
     control_url: str
 
     @property
     def trust(self) -> Path:
-        """PEM of both roots."""
+        """PEM of both roots; tickets hang on the EC one, the look-alike of Apple Root CA - G3."""
         return places.trust(self.state)
 
     @property
@@ -77,7 +89,7 @@ class Environment:
         return places.secret(self.state, name).read_text(encoding="ascii")
 
     def counts(self) -> counts.Counts:
-        """What coordinator and store counted."""
+        """What coordinator, store and notary counted."""
         return counts.read(self.state)
 
     def set_faults(self, wanted: Mapping[str, int]) -> None:
@@ -159,6 +171,8 @@ def start(
     organization: str = "Look-alike",
     idle_seconds: float = IDLE_SECONDS,
     cache_seconds: float = CACHE_SECONDS,
+    processing_seconds: float = PROCESSING_SECONDS,
+    ticket_seconds: float = TICKET_SECONDS,
 ) -> Environment:
     """Attach to the environment of a state folder, or start it and wait until it is ready.
 
@@ -169,6 +183,8 @@ def start(
         organization: the name in the identity.
         idle_seconds: after how long without a request it ends itself.
         cache_seconds: the coordinator's cache; 60 in the original.
+        processing_seconds: how long the notary takes at least; minutes in the original.
+        ticket_seconds: how long after a verdict its ticket comes; up to minutes in the original.
 
     Raises:
         HostError: it cannot be started.
@@ -184,6 +200,8 @@ def start(
         *("--organization", organization),
         *("--idle-seconds", str(idle_seconds)),
         *("--cache-seconds", str(cache_seconds)),
+        *("--processing-seconds", str(processing_seconds)),
+        *("--ticket-seconds", str(ticket_seconds)),
     ]
     return _await(state, _spawn(state.resolve(), command))
 

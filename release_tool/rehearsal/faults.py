@@ -21,16 +21,79 @@ PUBLIC_UNAVAILABLE: Final = "public.unavailable"
 TIMESTAMP_UNAVAILABLE: Final = "timestamp.unavailable"
 """Timestamp requests that are answered 503, as Apple's service does now and then."""
 
+NOTARY_UNAUTHORIZED: Final = "notary.unauthorized"
+"""Notary requests that are answered 401 NOT_AUTHORIZED, good token or not."""
+NOTARY_AGREEMENT: Final = "notary.agreement"
+"""403 FORBIDDEN.REQUIRED_AGREEMENTS_MISSING_OR_EXPIRED."""
+NOTARY_PROVIDER: Final = "notary.provider"
+"""403 FORBIDDEN.MISSING_PROVIDER."""
+NOTARY_THROTTLED: Final = "notary.throttled"
+"""429 with `Retry-After: 1`."""
+NOTARY_ERROR: Final = "notary.error"
+"""500 with JSON."""
+NOTARY_UNAVAILABLE: Final = "notary.unavailable"
+"""503 with JSON."""
+NOTARY_HTML: Final = "notary.html"
+"""502 with a page of HTML, as the edge before the service answers."""
+NOTARY_HTML_OK: Final = "notary.html_ok"
+"""200 with a page of HTML."""
+NOTARY_RESET: Final = "notary.reset"
+"""The connection is cut, and nothing was done."""
+NOTARY_DROP_AFTER_SUBMIT: Final = "notary.drop_after_submit"
+"""Submissions that are kept, and whose answer never arrives."""
+NOTARY_SLOW: Final = "notary.slow"
+"""The right answer, late: see `slow_seconds` of the notary's settings."""
+NOTARY_TRUNCATED: Final = "notary.truncated"
+"""200 with the first half of the JSON."""
+NOTARY_REDIRECT: Final = "notary.redirect"
+"""307 to another address, which notes a bearer token that comes along."""
+NOTARY_UNKNOWN_STATUS: Final = "notary.unknown_status"
+"""Status requests that are answered with a word that no documentation has."""
+NOTARY_REJECTED: Final = "notary.rejected"
+"""Uploads that are judged `Rejected`, code 7000, whatever they hold."""
+NOTARY_WARNING: Final = "notary.warning"
+"""Accepted uploads whose log carries a warning."""
+NOTARY_LOG_LATE: Final = "notary.log_late"
+"""Log requests after the verdict that are answered 404 as before it."""
+NOTARY_LOG_OTHER_SHA256: Final = "notary.log_other_sha256"
+"""Logs that name another archive's SHA-256."""
+NOTARY_LOG_LACKS_CDHASH: Final = "notary.log_lacks_cdhash"
+"""Logs whose ticket contents lack the last cdhash."""
+NOTARY_LOG_UNAVAILABLE: Final = "notary.log_unavailable"
+"""Downloads of a log that are answered 503."""
+NOTARY_LOG_EXPIRED: Final = "notary.log_expired"
+"""Downloads of a log that are answered 403 as if the URL had expired."""
+UPLOAD_UNAVAILABLE: Final = "upload.unavailable"
+"""Writes to the notary's S3 that are answered 503 SlowDown."""
+UPLOAD_CUT: Final = "upload.cut"
+"""Writes to the notary's S3 whose connection is cut while the body comes in."""
+UPLOAD_DROP_AFTER_WRITE: Final = "upload.drop_after_write"
+"""Writes to the notary's S3 that are kept, and whose answer never arrives."""
+UPLOAD_EXPIRED: Final = "upload.expired"
+"""Requests to the notary's S3 that are refused as if the credentials had expired."""
+TICKET_UNAVAILABLE: Final = "ticket.unavailable"
+"""Ticket lookups that are answered 503."""
+TICKET_THROTTLED: Final = "ticket.throttled"
+"""Ticket lookups that are answered 429 with `Retry-After: 1`."""
+TICKET_HTML: Final = "ticket.html"
+"""Ticket lookups that are answered 502 with HTML."""
+TICKET_RESET: Final = "ticket.reset"
+"""Ticket lookups whose connection is cut."""
+TICKET_LATE: Final = "ticket.late"
+"""Ticket lookups that find nothing, whatever is there."""
+TICKET_BAD_SIGNATURE: Final = "ticket.bad_signature"
+"""Tickets whose signature does not hold."""
+TICKET_OTHER_APP: Final = "ticket.other_app"
+"""Well-signed tickets that list none of the code asked for."""
+TICKET_LACKS_SLICE: Final = "ticket.lacks_slice"
+"""Well-signed tickets without one of the code's cdhashes; not the one asked for, if it can be."""
+
 NAMES: Final = frozenset(
-    {
-        COORDINATOR_UNAVAILABLE,
-        COORDINATOR_DROP_AFTER_ACCEPT,
-        STORE_UNAVAILABLE,
-        STORE_DROP_AFTER_WRITE,
-        PUBLIC_UNAVAILABLE,
-        TIMESTAMP_UNAVAILABLE,
-    }
+    value
+    for name, value in list(globals().items())
+    if name.isupper() and not name.startswith("_") and isinstance(value, str)
 )
+"""Every fault that there is."""
 
 
 class Faults:

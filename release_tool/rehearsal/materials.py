@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import secrets
+import string
+import uuid
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from release_tool.files import atomic
 from release_tool.rehearsal import places, profiles
@@ -36,7 +42,7 @@ def prepare(state: Path, subject: Subject) -> Authority:
     for name in places.SECRETS:
         path = places.secret(state, name)
         if not path.exists():
-            _write(path, secrets.token_urlsafe(_SECRET_BYTES).encode(), private=True)
+            _write(path, _MAKERS.get(name, _token)().encode(), private=True)
     authority = _authority(state, subject)
     if not places.trust(state).exists():
         _write(places.trust(state), authority.trust_pem())
@@ -53,6 +59,30 @@ def prepare(state: Path, subject: Subject) -> Authority:
 def read_secret(state: Path, name: str) -> str:
     """One of `places.SECRETS`."""
     return places.secret(state, name).read_text(encoding="ascii")
+
+
+def _token() -> str:
+    return secrets.token_urlsafe(_SECRET_BYTES)
+
+
+def _api_key() -> str:
+    key = ec.generate_private_key(ec.SECP256R1())
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    ).decode()
+
+
+def _api_key_id() -> str:
+    return "".join(secrets.choice(string.ascii_uppercase + string.digits) for _ in range(10))
+
+
+_MAKERS: Mapping[str, Callable[[], str]] = {
+    places.NOTARY_KEY: _api_key,
+    places.NOTARY_KEY_ID: _api_key_id,
+    places.NOTARY_ISSUER_ID: lambda: str(uuid.uuid4()),
+}
 
 
 def _authority(state: Path, subject: Subject) -> Authority:

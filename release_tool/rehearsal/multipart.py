@@ -56,11 +56,7 @@ class Upload:
         Raises:
             S3Error: an unknown part, a wrong order, or sizes that R2 refuses.
         """
-        numbers = [_named(item) for item in _PART.findall(wish)]
-        if not numbers:
-            raise s3_errors.S3Error(400, "MalformedXML", "The XML was not well-formed.")
-        if any(ours[0] >= theirs[0] for ours, theirs in pairwise(numbers)):
-            raise s3_errors.S3Error(400, "InvalidPartOrder", "Parts are not in ascending order.")
+        numbers = wished(wish)
         found = [self.parts.get(number) for number, _ in numbers]
         parts = [
             part
@@ -118,6 +114,20 @@ class Uploads:
             for part in upload.folder.iterdir():
                 part.unlink()
             upload.folder.rmdir()
+
+
+def wished(wish: bytes) -> list[tuple[int, str]]:
+    """Number and ETag of each part that a completion names.
+
+    Raises:
+        S3Error: no such list, or a wrong order.
+    """
+    numbers = [_named(item) for item in _PART.findall(wish)]
+    if not numbers:
+        raise s3_errors.S3Error(400, "MalformedXML", "The XML was not well-formed.")
+    if any(ours[0] >= theirs[0] for ours, theirs in pairwise(numbers)):
+        raise s3_errors.S3Error(400, "InvalidPartOrder", "Parts are not in ascending order.")
+    return numbers
 
 
 def upload_id(answer: bytes) -> str:

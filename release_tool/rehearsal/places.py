@@ -11,6 +11,10 @@ RELEASE_KEY: Final = "release-key"
 ADMIN_KEY: Final = "admin-key"
 CONTROL_TOKEN: Final = "control-token"  # noqa: S105 the name of a file
 IDENTITY_PASSWORD: Final = "identity-password"  # noqa: S105 the name of a file
+NOTARY_KEY: Final = "notary-key.p8"
+"""The App Store Connect API key: EC P-256, PKCS#8 in PEM."""
+NOTARY_KEY_ID: Final = "notary-key-id"
+NOTARY_ISSUER_ID: Final = "notary-issuer-id"
 
 CONTROL_HEADER: Final = "X-Control-Token"
 """Carries the control token."""
@@ -22,6 +26,9 @@ SECRETS: Final = (
     ADMIN_KEY,
     CONTROL_TOKEN,
     IDENTITY_PASSWORD,
+    NOTARY_KEY,
+    NOTARY_KEY_ID,
+    NOTARY_ISSUER_ID,
 )
 """Files of their own, readable by the owner only."""
 
@@ -79,6 +86,11 @@ def releases(state: Path) -> Path:
 def objects(state: Path) -> Path:
     """The bucket."""
     return state / "objects"
+
+
+def notary(state: Path) -> Path:
+    """The notary's submissions, their uploads, logs and tickets."""
+    return state / "notary"
 
 
 def scratch(state: Path) -> Path:

@@ -7,11 +7,13 @@ import hashlib
 import re
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
+from werkzeug.datastructures import Headers
 from werkzeug.wrappers import Request
 
 from release_tool.rehearsal import s3_errors
@@ -36,9 +38,28 @@ class Body:
     md5: bytes
 
 
+class Source(Protocol):
+    """Where a body comes from that is not simply what stands behind the headers."""
+
+    @property
+    def length(self) -> int:
+        """Of the body, once decoded."""
+
+    def read(self, count: int, /) -> bytes: ...
+
+    def stated(self) -> Mapping[str, str]:
+        """Checksum headers that came behind the body; only after all was read."""
+
+
 @contextmanager
-def spool(request: Request, folder: Path) -> Iterator[Body]:
+def spool(request: Request, folder: Path, source: Source | None = None) -> Iterator[Body]:
     """Read a body into a file, compare it with every digest that the request states.
+
+    Args:
+        request: whose body.
+        folder: for the file.
+        source: decodes the body, and states its digests instead of the header
+            `x-amz-content-sha256`; None where the body is sent as it is.
 
     Raises:
         S3Error: no length, too long, cut off, or another digest.
@@ -46,24 +67,25 @@ def spool(request: Request, folder: Path) -> Iterator[Body]:
     with tempfile.NamedTemporaryFile(dir=folder, delete=False) as content:
         path = Path(content.name)
     try:
-        yield _read(request, path)
+        yield _read(request, path, source)
     finally:
         path.unlink(missing_ok=True)
 
 
-def _read(request: Request, path: Path) -> Body:
-    length = request.content_length
+def _read(request: Request, path: Path, source: Source | None) -> Body:
+    length = source.length if source else request.content_length
     if length is None and request.method in ("PUT", "POST") and not _is_bodiless(request):
         raise s3_errors.S3Error(411, "MissingContentLength", "Content-Length is required.")
     if (length or 0) > SINGLE_PUT_BYTES:
         raise s3_errors.S3Error(400, "EntityTooLarge", "The proposed upload is too large.")
     found = {"sha256": hashlib.sha256(), "md5": hashlib.md5(), "sha1": hashlib.sha1()}
     used = [found["sha256"], found["md5"]]
-    if "x-amz-checksum-sha1" in request.headers:
+    if source or "x-amz-checksum-sha1" in request.headers:
         used.append(found["sha1"])
+    stream = source or request.stream
     crc, size = 0, 0
     with path.open("wb") as content:
-        while chunk := request.stream.read(_CHUNK_BYTES):
+        while chunk := stream.read(_CHUNK_BYTES):
             for digest in used:
                 digest.update(chunk)
             crc = zlib.crc32(chunk, crc)
@@ -73,7 +95,11 @@ def _read(request: Request, path: Path) -> Body:
         raise s3_errors.S3Error(400, "IncompleteBody", "The body was cut off.")
     octets = {name: digest.digest() for name, digest in found.items()}
     octets["crc32"] = crc.to_bytes(4)
-    _compare(request, octets)
+    if source is None:
+        _compare_payload(request.headers.get("x-amz-content-sha256", ""), octets)
+    _compare(
+        Headers([*request.headers.items(), *(source.stated() if source else {}).items()]), octets
+    )
     return Body(path=path, size=size, sha256=octets["sha256"].hex(), md5=octets["md5"])
 
 
@@ -81,16 +107,18 @@ def _is_bodiless(request: Request) -> bool:
     return "uploads" in request.args or "x-amz-copy-source" in request.headers
 
 
-def _compare(request: Request, octets: dict[str, bytes]) -> None:
-    headers = request.headers
-    signed = headers.get("x-amz-content-sha256", "")
-    if signed != _UNSIGNED:
-        if not _HEX.fullmatch(signed):
-            raise s3_errors.S3Error(
-                400, "InvalidArgument", "x-amz-content-sha256 must be a SHA-256 in hex."
-            )
-        if signed != octets["sha256"].hex():
-            raise s3_errors.bad_digest("x-amz-content-sha256")
+def _compare_payload(signed: str, octets: dict[str, bytes]) -> None:
+    if signed == _UNSIGNED:
+        return
+    if not _HEX.fullmatch(signed):
+        raise s3_errors.S3Error(
+            400, "InvalidArgument", "x-amz-content-sha256 must be a SHA-256 in hex."
+        )
+    if signed != octets["sha256"].hex():
+        raise s3_errors.bad_digest("x-amz-content-sha256")
+
+
+def _compare(headers: Headers, octets: dict[str, bytes]) -> None:
     for name in _UNKNOWN_CHECKSUMS:
         if name in headers:
             raise s3_errors.not_implemented(name)

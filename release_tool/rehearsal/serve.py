@@ -17,7 +17,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,11 +29,15 @@ from release_tool.rehearsal import (
     coordinator,
     faults,
     materials,
+    notary_servers,
     places,
     public_bucket,
+    servers,
     signature_v4,
     timestamp_server,
 )
+from release_tool.rehearsal.authority import Authority
+from release_tool.rehearsal.notary_worker import Delays
 from release_tool.rehearsal.object_index import ObjectIndex
 from release_tool.rehearsal.object_store import ObjectStore
 from release_tool.rehearsal.release_store import ReleaseStore
@@ -41,6 +45,7 @@ from release_tool.rehearsal.servers import Server
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
+    from werkzeug.serving import WSGIRequestHandler
 
 IDLE_SECONDS = 600.0
 BUCKET = "darkbloom-rehearsal"
@@ -98,34 +103,46 @@ def serving(
     started: dict[str, Server] = {}
     with ExitStack() as stack:
 
-        def start(name: str, application: WSGIApplication) -> Server:
-            server = Server(application, port=known.get(name, 0), touched=clock.touch)
+        def start(
+            name: str,
+            application: WSGIApplication,
+            handler: type[WSGIRequestHandler] = servers.QuietHandler,
+        ) -> Server:
+            server = Server(
+                application, port=known.get(name, 0), handler=handler, touched=clock.touch
+            )
             started[name] = stack.enter_context(server)
             return server
 
         broken = faults.Faults()
-        _start_look_alikes(state, options, broken, stack, start)
+        authority = materials.prepare(state, _subject(options))
+        _start_look_alikes(state, options, authority, broken, stack, start)
+        notarized = notary_servers.serve(
+            places.notary(state),
+            authority,
+            _notary_settings(state, options),
+            broken=broken,
+            stack=stack,
+            start=start,
+        )
         token = materials.read_secret(state, places.CONTROL_TOKEN)
         start(
             "control", control.Control(token=token, instance=instance, broken=broken, ended=ended)
         )
         _write_json(places.ports(state), {name: server.port for name, server in started.items()})
-        _describe(state, options.bucket, instance, started)
+        _describe(state, options.bucket, instance, started, notarized)
         yield ended, clock, instance
 
 
 def _start_look_alikes(
     state: Path,
     options: argparse.Namespace,
+    authority: Authority,
     broken: faults.Faults,
     stack: ExitStack,
-    start: Callable[[str, WSGIApplication], Server],
+    start: notary_servers.Start,
 ) -> None:
     _empty(places.scratch(state))
-    subject = materials.Subject(
-        team_id=options.team_id, bundle_id=options.bundle_id, organization=options.organization
-    )
-    authority = materials.prepare(state, subject)
     index = ObjectIndex(places.objects(state))
     stack.callback(index.close)
     releases = ReleaseStore(places.releases(state))
@@ -146,6 +163,25 @@ def _start_look_alikes(
     start("timestamp", timestamp_server.TimestampServer(authority, broken=broken))
 
 
+def _subject(options: argparse.Namespace) -> materials.Subject:
+    return materials.Subject(
+        team_id=options.team_id, bundle_id=options.bundle_id, organization=options.organization
+    )
+
+
+def _notary_settings(state: Path, options: argparse.Namespace) -> notary_servers.Settings:
+    return notary_servers.Settings(
+        key=notary_servers.api_key(
+            materials.read_secret(state, places.NOTARY_KEY),
+            key_id=materials.read_secret(state, places.NOTARY_KEY_ID),
+            issuer_id=materials.read_secret(state, places.NOTARY_ISSUER_ID),
+        ),
+        delays=Delays(
+            processing_seconds=options.processing_seconds, ticket_seconds=options.ticket_seconds
+        ),
+    )
+
+
 def _store(state: Path, bucket: str, index: ObjectIndex, broken: faults.Faults) -> ObjectStore:
     credentials = signature_v4.Credentials(
         access_key_id=materials.read_secret(state, places.ACCESS_KEY_ID),
@@ -154,7 +190,13 @@ def _store(state: Path, bucket: str, index: ObjectIndex, broken: faults.Faults) 
     return ObjectStore(bucket, credentials, index=index, broken=broken)
 
 
-def _describe(state: Path, bucket: str, instance: str, started: dict[str, Server]) -> None:
+def _describe(
+    state: Path,
+    bucket: str,
+    instance: str,
+    started: dict[str, Server],
+    notarized: notary_servers.Addresses,
+) -> None:
     """Tell where everything is; no secret stands in here."""
     described = {
         "instance": instance,
@@ -164,6 +206,9 @@ def _describe(state: Path, bucket: str, instance: str, started: dict[str, Server
         "r2_endpoint": started["store"].url,
         "r2_public_url": started["public"].url,
         "timestamp_url": f"{started['timestamp'].url}{timestamp_server.PATH}",
+        "notary_url": notarized.notary_url,
+        "notary_upload_url": notarized.notary_upload_url,
+        "ticket_url": notarized.ticket_url,
         "control_url": started["control"].url,
     }
     _write_json(places.description(state), described)
@@ -209,6 +254,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--bucket", default=BUCKET)
     parser.add_argument("--idle-seconds", type=float, default=IDLE_SECONDS)
     parser.add_argument("--cache-seconds", type=float, default=coordinator.CACHE_SECONDS)
+    delays = Delays()
+    parser.add_argument("--processing-seconds", type=float, default=delays.processing_seconds)
+    parser.add_argument("--ticket-seconds", type=float, default=delays.ticket_seconds)
     return parser
 
 

@@ -37,6 +37,17 @@ class QuietHandler(WSGIRequestHandler):
         return True
 
 
+class ContinuingHandler(QuietHandler):
+    """One that answers `Expect: 100-continue`, as AWS does.
+
+    Werkzeug sends the line itself before it asks the application; the standard library must not
+    send another.
+    """
+
+    def handle_expect_100(self) -> bool:
+        return True
+
+
 class Server:
     """One WSGI application on 127.0.0.1.
 

@@ -1,7 +1,7 @@
 """Verify AWS Signature Version 4 of a request, as an S3 server does.
 
 Source: AWS, "Create a signed AWS API request"; S3 encodes the path once. Only signatures in the
-header are taken: nothing of ours presigns.
+header are taken; those in a query are `presigned_urls`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import re
 import urllib.parse
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ _AUTHORIZATION = re.compile(
     r"?Signature=(?P<signature>[0-9a-f]{64})"
 )
 # `us-east-1` and the empty region are aliases of R2's only one.
-_REGIONS = ("auto", "us-east-1", "")
+R2_REGIONS = ("auto", "us-east-1", "")
 _MOST_SKEW = timedelta(minutes=15)
 
 
@@ -37,7 +38,15 @@ class Credentials:
     secret_access_key: str = field(repr=False)
 
 
-def verify(environ: WSGIEnvironment, credentials: Credentials) -> None:
+def access_key_id(environ: WSGIEnvironment) -> str:
+    """The access key that a request names; empty where it is not signed in its header."""
+    found = _AUTHORIZATION.fullmatch(environ.get("HTTP_AUTHORIZATION", ""))
+    return found["key"] if found else ""
+
+
+def verify(
+    environ: WSGIEnvironment, credentials: Credentials, *, regions: Collection[str] = R2_REGIONS
+) -> None:
     """Refuse a request that was not signed with these credentials within 15 minutes.
 
     Raises:
@@ -46,7 +55,7 @@ def verify(environ: WSGIEnvironment, credentials: Credentials) -> None:
     found = _AUTHORIZATION.fullmatch(environ.get("HTTP_AUTHORIZATION", ""))
     if found is None or found["key"] != credentials.access_key_id:
         raise s3_errors.unauthorized()
-    if found["region"] not in _REGIONS:
+    if found["region"] not in regions:
         raise s3_errors.S3Error(
             400, "InvalidRegionName", f"The region name '{found['region']}' is not valid."
         )
@@ -56,9 +65,20 @@ def verify(environ: WSGIEnvironment, credentials: Credentials) -> None:
     scope = f"{found['date']}/{found['region']}/s3/aws4_request"
     digest = hashlib.sha256(_canonical(environ, names).encode()).hexdigest()
     text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{digest}"
-    ours = _mac(_key(credentials.secret_access_key, scope), text).hex()
+    ours = sign(credentials.secret_access_key, scope, text)
     if not hmac.compare_digest(ours, found["signature"]):
         raise s3_errors.signature_does_not_match()
+
+
+def sign(secret: str, scope: str, text: str) -> str:
+    """The signature of a string to sign, in hex.
+
+    Args:
+        secret: the secret access key.
+        scope: `DATE/REGION/s3/aws4_request`.
+        text: the whole string to sign.
+    """
+    return _mac(_key(secret, scope), text).hex()
 
 
 def _time(environ: WSGIEnvironment, date: str) -> str:

@@ -232,6 +232,20 @@ def test_a_worn_out_timestamp_signer_is_replaced(tmp_path: Path) -> None:
     assert loaded.developer_id == old.developer_id
 
 
+def test_an_authority_of_before_tickets_is_completed(authority: Authority, tmp_path: Path) -> None:
+    """A folder without a ticket signer gets one under its own authority, and keeps it."""
+    authority.save(tmp_path)
+    path = tmp_path / "ticket-signer.pem"
+    path.unlink()
+    name = certificate_parts.TICKET_SIGNER
+    first = Authority.load(tmp_path, TEAM)
+    above = authority.certificate(certificate_parts.SYSTEM_INTEGRATION_CA)
+    first.certificate(name).verify_directly_issued_by(above)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert Authority.load(tmp_path, TEAM).certificate(name) == first.certificate(name)
+    assert first.developer_id == authority.developer_id
+
+
 @pytest.mark.parametrize("with_chain", [False, True])
 def test_the_identity_opens_with_its_password_only(authority: Authority, with_chain: bool) -> None:
     """PKCS#12 with the leaf, and with its intermediate where that is wished."""

@@ -52,7 +52,7 @@ def eventually(condition: Callable[[], bool], seconds: float = 10) -> bool:
 
 
 def test_it_starts_answers_and_stops(state: Path) -> None:
-    """All five addresses answer on 127.0.0.1, its files are there, and after `stop` none is."""
+    """All eight addresses answer on 127.0.0.1, its files are there, and after `stop` none is."""
     living = start(state)
     addresses = [
         living.coordinator_url,
@@ -60,15 +60,19 @@ def test_it_starts_answers_and_stops(state: Path) -> None:
         living.r2_public_url,
         living.timestamp_url,
         living.control_url,
+        living.notary_url,
+        living.notary_upload_url,
+        living.ticket_url,
     ]
     assert all(address.startswith("http://127.0.0.1:") for address in addresses)
     statuses = [requests.get(address, timeout=10).status_code for address in addresses]
-    assert statuses == [404, 401, 404, 405, 401]
+    assert statuses == [404, 401, 404, 405, 401, 401, 403, 405]
     assert living.trust.read_bytes().count(b"BEGIN CERTIFICATE") == 2
     assert living.profile.read_bytes()[0] == 0x30
     password = living.secret(places.IDENTITY_PASSWORD).encode()
     assert pkcs12.load_key_and_certificates(living.identity.read_bytes(), password)[0]
-    assert living.counts() == counts.Counts(registrations=(), writes=(), objects={})
+    told = counts.Asked(operation="unauthorized", subject="no bearer token", sha256="")
+    assert living.counts() == counts.Counts(registrations=(), writes=(), objects={}, notary=(told,))
     living.stop()
     assert not living.is_alive()
     assert environment.attach(state) is None
@@ -124,6 +128,22 @@ def test_it_outlives_its_starter_and_its_own_death(state: Path) -> None:
     assert again.r2_endpoint == first.r2_endpoint
     assert again.secret(places.RELEASE_KEY) == first.secret(places.RELEASE_KEY)
     assert again.trust.read_bytes() == first.trust.read_bytes()
+
+
+def test_a_folder_of_before_the_notary_is_completed(state: Path) -> None:
+    """What an older rehearsal left stays as it is; keys and ticket signer are added."""
+    first = start(state)
+    first.stop()
+    kept = {path: path.read_bytes() for path in (first.trust, first.identity, first.profile)}
+    added = (places.NOTARY_KEY, places.NOTARY_KEY_ID, places.NOTARY_ISSUER_ID)
+    for name in added:
+        places.secret(state, name).unlink()
+    (places.authority(state) / "ticket-signer.pem").unlink()
+    shutil.rmtree(places.notary(state))
+    again = start(state)
+    assert {path: path.read_bytes() for path in kept} == kept
+    assert again.secret(places.NOTARY_KEY).startswith("-----BEGIN PRIVATE KEY-----")
+    assert requests.get(again.notary_url, timeout=10).status_code == 401
 
 
 def test_a_port_that_was_taken_meanwhile_is_replaced(state: Path) -> None:

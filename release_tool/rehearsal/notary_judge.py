@@ -1,0 +1,248 @@
+"""What the look-alike notary thinks of an upload.
+
+It applies Apple's published requirements with the readers of `release_tool.apple`, the same that
+the tool itself has: what both get wrong, both get wrong alike. Issues are worded as Apple words
+them. Disk images and installer packages are refused, and archives inside archives are not opened.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from release_tool import errors
+from release_tool.apple import bundle, certificates, macho, verification
+from release_tool.apple.facts import BundleFacts, CodeFacts
+from release_tool.apple.tree import Subtree
+from release_tool.files.tree import DiskTree
+from release_tool.rehearsal import notary_zip
+from release_tool.rehearsal.notary_store import Code, Issue, Verdict
+
+ACCEPTED, INVALID, REJECTED = "Accepted", "Invalid", "Rejected"
+UNSIGNED = "The binary is not signed."
+NOT_DEVELOPER_ID = "The binary is not signed with a valid Developer ID certificate."
+NO_TIMESTAMP = "The signature does not include a secure timestamp."
+NOT_HARDENED = "The executable does not have the hardened runtime enabled."
+BAD_SIGNATURE = "The signature of the binary is invalid."
+DEBUGGABLE = "The executable requests the com.apple.security.get-task-allow entitlement."
+OLD_SDK = "The binary uses an SDK older than the 10.9 SDK."
+NO_CODE = "The archive has no signed executables or bundles. No tickets can be generated."
+OTHER_BYTES = "The SHA-256 of the uploaded archive is not the one that was submitted."
+UNREADABLE = "The archive could not be unpacked: {reason}."
+
+_DOCUMENTATION = (
+    "https://developer.apple.com/documentation/security/"
+    "notarizing_macos_software_before_distribution/resolving_common_notarization_issues"
+)
+_TASK_ALLOW = "com.apple.security.get-task-allow"
+_OLDEST_SDK = macho.packed_version("10.9")
+# Thin of 32 and 64 bits in both byte orders, and universal.
+_THIN = tuple(bytes.fromhex(magic) for magic in ("feedface", "feedfacf", "cefaedfe", "cffaedfe"))
+_UNIVERSAL = tuple(bytes.fromhex(magic) for magic in ("cafebabe", "cafebabf"))
+# A Java class has its version where a universal file has its count, and it is never below 45.
+_MOST_SLICES = 44
+# Failures of these are told by messages of their own.
+_OF_THE_SIGNER = frozenset({"certificate chain", "timestamp"})
+_BUNDLE = re.compile(r"(?P<root>(?:[^/]+/)*?[^/]+)/Contents/Info\.plist")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upload:
+    """What was uploaded, and what was said of it."""
+
+    archive: Path
+    name: str
+    declared_sha256: str
+    sha256: str
+
+
+@dataclass(slots=True)
+class _Found:
+    """Issues and code of an archive."""
+
+    issues: list[Issue]
+    contents: list[Code]
+
+
+class Judge:
+    """The notary's rules.
+
+    Args:
+        trust: whose certificates count.
+        scratch: where archives are unpacked.
+    """
+
+    def __init__(self, trust: certificates.Trust, scratch: Path) -> None:
+        self._trust = trust
+        self._scratch = scratch
+
+    def judge(self, upload: Upload, *, now: datetime) -> Verdict:
+        """Judge an upload; whatever it holds, there is a verdict.
+
+        Args:
+            upload: the archive.
+            now: for signatures without a timestamp.
+        """
+        if upload.sha256 != upload.declared_sha256:
+            return _invalid([Issue(message=OTHER_BYTES, path=upload.name)])
+        folder = Path(tempfile.mkdtemp(dir=self._scratch))
+        try:
+            notary_zip.unpack(upload.archive, folder)
+            case = verification.Judge(trust=self._trust, now=now, strict=False)
+            found = _judge(DiskTree(folder), upload.name, case)
+        except (notary_zip.ZipError, errors.ReleaseError) as problem:
+            message = UNREADABLE.format(reason=str(problem).rstrip("."))
+            return _invalid([Issue(message=message, path=upload.name)])
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        if not found.contents and not found.issues:
+            return _invalid([Issue(message=NO_CODE, path=upload.name)])
+        if found.issues:
+            return _invalid(found.issues)
+        return Verdict(
+            status=ACCEPTED,
+            summary="Ready for distribution",
+            code=0,
+            contents=tuple(found.contents),
+        )
+
+
+def rejected() -> Verdict:
+    """The verdict on a team that is not set up."""
+    return Verdict(
+        status=REJECTED,
+        summary=(
+            "Team is not yet configured for notarization. Please contact Developer Programs "
+            "Support at developer.apple.com."
+        ),
+        code=7000,
+    )
+
+
+def _invalid(issues: Sequence[Issue]) -> Verdict:
+    return Verdict(
+        status=INVALID,
+        summary="Archive contains critical validation errors",
+        code=4000,
+        issues=tuple(issues),
+    )
+
+
+def _judge(tree: DiskTree, name: str, case: verification.Judge) -> _Found:
+    found = _Found([], [])
+    known: set[tuple[str, str]] = set()
+    entries = tree.entries()
+    for entry in entries:
+        if entry.kind == "file" and _is_code(tree.head(entry.path, 8)):
+            known |= _judge_file(tree, entry.path, name, case, found)
+    for root in _bundles([entry.path for entry in entries]):
+        _judge_bundle(tree, root, name, case, known, found)
+    return found
+
+
+def _is_code(head: bytes) -> bool:
+    if head[:4] in _THIN:
+        return True
+    return head[:4] in _UNIVERSAL and 0 < int.from_bytes(head[4:8]) <= _MOST_SLICES
+
+
+def _bundles(paths: Sequence[str]) -> list[str]:
+    """Roots of the outermost bundles; the inner ones are judged with them."""
+    found: list[str] = []
+    for path in sorted(paths, key=lambda path: path.count("/")):
+        match = _BUNDLE.fullmatch(path)
+        if match and not any(path.startswith(f"{root}/") for root in found):
+            found.append(match["root"])
+    return found
+
+
+def _judge_file(
+    tree: DiskTree, path: str, name: str, case: verification.Judge, found: _Found
+) -> set[tuple[str, str]]:
+    """Judge one Mach-O; what failed, by name and subject."""
+    whole = f"{name}/{path}"
+    data = tree.view(path)
+    try:
+        slices = macho.parse(data)
+    except errors.FormatError:
+        found.issues.append(_issue(BAD_SIGNATURE, whole, None))
+        return set()
+    report = verification.verify(data, judge=case, path=path)
+    failed = {(check.name, check.subject) for check in report.checks if check.outcome == "failed"}
+    facts = {item.arch: item for item in report.slices}
+    for code in slices:
+        fact = facts.get(code.arch)
+        subject = f"{path} ({code.arch})" if len(slices) > 1 else path
+        broken = any(
+            about in (path, subject) and reason not in _OF_THE_SIGNER for reason, about in failed
+        )
+        found.issues += [
+            _issue(message, whole, code.arch) for message in _complaints(code, fact, broken=broken)
+        ]
+        if fact is not None:
+            found.contents.append(Code(path=whole, arch=code.arch, cdhash=fact.cdhash))
+    return failed
+
+
+def _complaints(code: macho.Slice, fact: CodeFacts | None, *, broken: bool) -> Iterator[str]:
+    """All that Apple would not take in one slice."""
+    if code.signature is None:
+        yield UNSIGNED
+    elif fact is None or broken:
+        yield BAD_SIGNATURE
+    if fact is not None:
+        yield from _complaints_of_signature(fact)
+    if code.sdk_packed < _OLDEST_SDK:
+        yield OLD_SDK
+
+
+def _complaints_of_signature(fact: CodeFacts) -> Iterator[str]:
+    if not fact.trusted:
+        yield NOT_DEVELOPER_ID
+    if fact.signed_at is None:
+        yield NO_TIMESTAMP
+    if fact.is_executable and not fact.is_hardened:
+        yield NOT_HARDENED
+    if (fact.entitlements or {}).get(_TASK_ALLOW) is True:
+        yield DEBUGGABLE
+
+
+def _judge_bundle(
+    tree: DiskTree,
+    root: str,
+    name: str,
+    case: verification.Judge,
+    known: set[tuple[str, str]],
+    found: _Found,
+) -> None:
+    """Judge what a bundle adds to its files: the seal, and what its executables hash."""
+    report = bundle.verify(Subtree(tree=tree, prefix=root), judge=case, path=root)
+    failed = {(check.name, check.subject) for check in report.checks if check.outcome == "failed"}
+    facts = report.facts
+    if facts is not None:
+        found.contents[:0] = _bundle_contents(facts, f"{name}/{root}")
+    if not failed - known:
+        return
+    main = facts.main_executable if facts else ""
+    where = f"{name}/{root}/{main}" if main else f"{name}/{root}"
+    arches = [item.arch for item in facts.code[main].slices] if facts and main else [None]
+    for arch in arches:
+        if not any(
+            issue.path == where and issue.message == BAD_SIGNATURE for issue in found.issues
+        ):
+            found.issues.append(_issue(BAD_SIGNATURE, where, arch))
+
+
+def _bundle_contents(facts: BundleFacts, path: str) -> list[Code]:
+    """A bundle stands in the log under its own name too, with its executable's cdhashes."""
+    slices = facts.code[facts.main_executable].slices
+    return [Code(path=path, arch=item.arch, cdhash=item.cdhash) for item in slices]
+
+
+def _issue(message: str, path: str, architecture: str | None) -> Issue:
+    return Issue(message=message, path=path, architecture=architecture, doc_url=_DOCUMENTATION)
