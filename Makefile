@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup test test-online lint format lock rehearse kill bench clean
+.PHONY: help setup test test-online lint format lock rehearse kill fuzz bench clean
 
 help:
 	@echo "make rehearse     carry a whole release through look-alikes on this machine"
@@ -12,6 +12,7 @@ help:
 	@echo "make lint         formatter, linter, types, layers, workflows"
 	@echo "make format       put the code into the one format"
 	@echo "make kill         kill a run fifty times at random moments and resume it each time"
+	@echo "make fuzz         give 100,000 mutated inputs to each reader of hostile bytes"
 	@echo "make bench        ratios against the shell pipeline"
 	@echo "make lock         resolve the dependencies again, with hashes"
 	@echo "make clean        remove the environment and every output"
@@ -55,6 +56,9 @@ rehearse: $(READY)
 
 kill: $(READY)
 	$(BIN)/python -m pytest -m "not online" tests/test_kill.py --kills 50 --timeout 3600
+
+fuzz: $(READY)
+	$(BIN)/python -m tests.fuzzing
 
 bench: $(READY)
 	$(BIN)/python tools/bench.py

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import binascii
 import re
+from collections.abc import Iterator
 
 from release_tool import errors
 
@@ -14,7 +15,8 @@ MAX_BYTES = 8 * 1024 * 1024
 """A profile with thousands of devices stays under one megabyte."""
 
 _SEQUENCE = b"\x30"
-_BLOCK = rb"-----BEGIN ([A-Z0-9 ]+)-----\s(.*?)-----END \1-----"
+_FENCE = b"-----"
+_LABEL = re.compile(rb"BEGIN ([A-Z0-9 ]+)")
 
 
 def unwrap(data: bytes, what: str) -> bytes:
@@ -52,15 +54,22 @@ def unwrap_all(data: bytes, what: str, *, label: str = "") -> tuple[bytes, ...]:
         return (data,)
     text = data.removeprefix(b"\xef\xbb\xbf").strip()
     if b"-----BEGIN " in text:
-        blocks = tuple(
-            _base64(match[2], what)
-            for match in re.finditer(_BLOCK, text, re.DOTALL)
-            if label.encode() in (b"", match[1])
-        )
+        blocks = tuple(_base64(body, what) for body in _blocks(text, label.encode()))
         if not blocks:
             raise errors.FormatError(f"not {what}: no whole PEM block {label}".rstrip())
         return blocks
     return (_base64(text, what),)
+
+
+def _blocks(text: bytes, label: bytes) -> Iterator[bytes]:
+    """What stands between `BEGIN` and `END` of one label; each byte is looked at once."""
+    parts = text.split(_FENCE)
+    for begin, body, end in zip(parts, parts[1:], parts[2:], strict=False):
+        match = _LABEL.fullmatch(begin)
+        if match is None or end != b"END " + match[1] or not body[:1].isspace():
+            continue
+        if label in (b"", match[1]):
+            yield body
 
 
 def _base64(text: bytes, what: str) -> bytes:

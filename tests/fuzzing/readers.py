@@ -1,0 +1,516 @@
+"""Every reader of bytes that somebody else made: how to call it, and what it may answer with.
+
+Seeds are what our own writers and the look-alike authority make, and the real data where it is at
+hand. A reader that refuses before it reads (a wrong checksum, a signature that does not hold) gets
+its inputs mended first, so that what lies behind is read too.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import plistlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+from release_tool import errors
+from release_tool.apple import (
+    armor,
+    certificates,
+    cms,
+    code_directory,
+    code_resources,
+    der,
+    entitlements,
+    identity,
+    inner_profile,
+    macho,
+    pkcs12,
+    property_list,
+    provisioning_profile,
+    requirement,
+    requirement_evaluation,
+    seal_verification,
+    signatures,
+    signing,
+    superblob,
+    ticket,
+    timestamp_token,
+    unsigned_content,
+    verification,
+)
+from release_tool.apple.tree import in_memory
+from release_tool.files import archive_writer, tar_header
+from release_tool.files.archive_reader import ArchiveReader
+from release_tool.rehearsal import profiles
+from tests import macho_samples, signed_release, signing_identity
+from tests.fuzzing.mutation import MAX_BYTES, Structure
+from tests.signing_identity import NOW, TEAM
+
+REAL_DATA = Path(__file__).resolve().parents[3] / "shared" / "realdata"
+
+
+def _as_it_is(data: bytes) -> bytes:
+    return data
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reader:
+    """One reader."""
+
+    name: str
+    read: Callable[[bytes], object]
+    make_seeds: Callable[[], Sequence[bytes]] = field(repr=False)
+    structure: Structure = "bytes"
+    refusals: tuple[type[Exception], ...] = (errors.FormatError,)
+    """The errors that are an answer."""
+    finish: Callable[[bytes], bytes] = _as_it_is
+    """Mends what a mutation broke and what would be refused first."""
+
+    @cached_property
+    def seeds(self) -> tuple[bytes, ...]:
+        found = tuple(dict.fromkeys(seed for seed in self.make_seeds() if len(seed) < MAX_BYTES))
+        assert found, f"{self.name} has no seeds"
+        return found
+
+
+AUTHORITY = signing_identity.authority()
+JUDGE = verification.Judge(trust=AUTHORITY.trust, now=NOW, strict=False)
+_PASSWORD = "secret"
+_REFUSED = (errors.VerificationError,)
+
+
+# Seeds
+
+
+def _real(folder: str) -> list[bytes]:
+    return [path.read_bytes() for path in sorted((REAL_DATA / folder).glob("*"))]
+
+
+@lru_cache
+def _signed() -> list[bytes]:
+    """Signed code: a real signature, an ad-hoc one, both architectures, universal."""
+    signer = signing.Authority(
+        identity=AUTHORITY.identity(), signing_time=NOW, timestamp=AUTHORITY.token
+    )
+    claims = plistlib.dumps(
+        {"com.apple.security.network.client": True, "keychain-access-groups": [f"{TEAM}.x"]}
+    )
+    intent = signing.Intent(identifier="io.example", entitlements=claims)
+    return [
+        signing.sign(macho_samples.thin(), intent, signer).data,
+        signing.sign(macho_samples.thin(macho_samples.INTEL), intent, None).data,
+        signing.sign(macho_samples.universal(), intent, signer).data,
+    ]
+
+
+def _code() -> list[bytes]:
+    return [*_signed(), macho_samples.unsigned(), macho_samples.universal(wide=True)]
+
+
+@lru_cache
+def _superblobs() -> list[bytes]:
+    rooms = [code.signature_bytes for data in _signed() for code in macho.parse(data)]
+    return [bytes(room) for room in rooms if room is not None]
+
+
+def _slot(slot: int) -> Callable[[], list[bytes]]:
+    def found() -> list[bytes]:
+        blobs = [superblob.parse(room).get(slot) for room in _superblobs()]
+        return [blob for blob in blobs if blob is not None]
+
+    return found
+
+
+def _unwrapped(slot: int, magic: int) -> Callable[[], list[bytes]]:
+    return lambda: [superblob.unwrap(blob, magic) for blob in _slot(slot)()]
+
+
+@lru_cache
+def _profiles() -> list[bytes]:
+    wish = profiles.Wish(team_id=TEAM, bundle_id="io.example")
+    return [profiles.make(signed_release.look_alike(), wish), *_real("profiles")]
+
+
+@lru_cache
+def _profile_parts() -> tuple[list[bytes], list[bytes], list[bytes]]:
+    """Of each profile: its property list, its inner CMS, and what that holds."""
+    lists, inner, payloads = [], [], []
+    for data in _profiles():
+        try:
+            content = cms.parse(data).content or b""
+        except errors.FormatError:
+            continue
+        lists.append(content)
+        value = property_list.parse(content).get("DER-Encoded-Profile")
+        if isinstance(value, bytes):
+            inner.append(value)
+            payloads.append(cms.parse(value).content or b"")
+    return lists, inner, payloads
+
+
+def _cms() -> list[bytes]:
+    wrapped = _unwrapped(superblob.SLOT_CMS, superblob.MAGIC_WRAPPER)()
+    return [*filter(None, wrapped), *_profiles()[:3], *_profile_parts()[1], *_tokens()]
+
+
+@lru_cache
+def _tokens() -> list[bytes]:
+    return [AUTHORITY.token(b"octets"), AUTHORITY.token(b"octets", nonce=7)]
+
+
+def _responses() -> list[bytes]:
+    granted = [der.sequence(der.sequence(der.integer(0)), token) for token in _tokens()]
+    refusal = der.sequence(der.integer(2), der.sequence(der.utf8("no")), der.bits(b"\x80"))
+    return [*granted, der.sequence(refusal)]
+
+
+@lru_cache
+def _certificates() -> list[bytes]:
+    ours = [AUTHORITY.root.der, AUTHORITY.leaf.der, AUTHORITY.timestamp.der]
+    known = [*certificates.apple_trust().roots, *certificates.intermediates()]
+    return [*ours, *(item.der for item in known)]
+
+
+@lru_cache
+def _tickets() -> list[bytes]:
+    return [*_real("tickets"), _ticket()]
+
+
+def _ticket() -> bytes:
+    """A look-alike's, signed by a key of the throwaway authority."""
+    chain = (AUTHORITY.timestamp.der, AUTHORITY.timestamp_ca.der)
+    entries = tuple(ticket.TicketEntry(2, bytes([number]) * 20) for number in range(3))
+    made = ticket.Ticket(
+        1, chain, NOW, 0, entries, der.sequence(der.integer(1), der.integer(1)), b""
+    )
+    return ticket.encode(made)
+
+
+def _seals() -> list[bytes]:
+    """The seal of an app, and one with all that Apple's rules can say."""
+    path = f"{signed_release.APP}/Contents/{code_resources.PATH}"
+    entry = {"hash2": bytes(32), "optional": True}
+    nested = {"cdhash": bytes(20), "requirement": 'identifier "x" and anchor apple'}
+    rules = {"^Resources/": True, "^.*/x$": {"omit": True, "weight": 20.0}, "^M": {"nested": True}}
+    files2 = {"a": entry, "b": {"symlink": "a"}, "MacOS/c": nested}
+    whole = {"files": {"a": bytes(20)}, "files2": files2, "rules": rules, "rules2": rules}
+    return [signed_release.made().files[path], plistlib.dumps(whole)]
+
+
+def _lists() -> list[bytes]:
+    values: dict[str, object] = {
+        "text": "ü & <x>", "data": bytes(40), "date": datetime(2026, 1, 1), "real": 1.5,  # noqa: DTZ001
+        "whole": -(2**63), "flag": True, "list": [1, [2, {"a": {}}]], "none": [],
+    }  # fmt: skip
+    return [plistlib.dumps(values), *_profile_parts()[0], *_seals()]
+
+
+def _binary_lists() -> list[bytes]:
+    values = [plistlib.loads(data) for data in _lists()[:3]]
+    return [plistlib.dumps(value, fmt=plistlib.FMT_BINARY) for value in values]
+
+
+def _entitlements_der() -> list[bytes]:
+    values: dict[str, object] = {"a": True, "b": [1, "x", False], "c": {"d": {"e": "f"}}}
+    older = b"\x70\x0a\x02\x01\x01\x31\x05" + der.sequence(der.utf8("a"))
+    magic = superblob.MAGIC_ENTITLEMENTS_DER
+    return [
+        entitlements.encode_der(values),
+        older,
+        *_unwrapped(superblob.SLOT_ENTITLEMENTS_DER, magic)(),
+    ]
+
+
+REQUIREMENT_TEXTS = (
+    'identifier "io.example" and anchor apple generic and certificate 1[field.1.2.840.113635'
+    ".100.6.2.6] /* exists */ and certificate leaf[field.1.2.840.113635.100.6.1.13] exists and"
+    f" certificate leaf[subject.OU] = {TEAM}",
+    'cdhash H"00112233445566778899aabbccddeeff00112233" or (always and !never)',
+    'info [CFBundleVersion] >= "1.0" and entitlement["a.b"] exists or anchor trusted',
+    'anchor apple and (platform = 1 or notarized) and info[x] = *"y"* and certificate root = H"'
+    + "00" * 20
+    + '"',
+    'certificate leaf[timestamp.1.2.3] > timestamp "20200101000000Z"',
+)
+
+
+def _requirements() -> list[bytes]:
+    found = []
+    for text in REQUIREMENT_TEXTS:
+        try:
+            found.append(requirement.encode(requirement.parse_text(text)))
+        except errors.FormatError:
+            continue
+    return found
+
+
+@lru_cache
+def _identities() -> list[bytes]:
+    files = [AUTHORITY.p12(_PASSWORD.encode()), AUTHORITY.p12(b"")]
+    return [*files, signed_release.look_alike().identity_p12(_PASSWORD, with_chain=True)]
+
+
+def _armored() -> list[bytes]:
+    import base64
+
+    lines = base64.encodebytes(_profiles()[0])
+    return [AUTHORITY.pem(), lines, AUTHORITY.leaf.pem, b"\xef\xbb\xbf" + AUTHORITY.leaf.pem]
+
+
+@lru_cache
+def _tars() -> list[bytes]:
+    import tarfile
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "root"
+        for name in ("app/Contents/MacOS/x", "bin/y", "app/Contents/" + "long" * 40):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_bytes(b"content " * 40)
+        packed = Path(folder) / "packed.tar.gz"
+        archive_writer.pack(root, packed, date=signed_release.DATE)
+        ours = gzip.decompress(packed.read_bytes())
+        (root / "bin/link").symlink_to("y")
+        others = []
+        for form in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+            stream = io.BytesIO()
+            with tarfile.open(fileobj=stream, mode="w", format=form) as archive:
+                archive.add(root, arcname=".")
+            others.append(stream.getvalue())
+    return [ours, *others]
+
+
+# Readers
+
+
+def _walk(data: bytes) -> int:
+    """Read every element, and each in every way that it could be meant."""
+    readers: Sequence[Callable[[der.Node], object]] = (
+        der.as_boolean, der.as_integer, der.as_oid, der.as_octets, der.as_bits, der.as_text,
+        der.as_time,
+    )  # fmt: skip
+    waiting, count = [der.parse(data)], 0
+    while waiting:
+        node = waiting.pop()
+        count += 1
+        for read in readers:
+            try:
+                read(node)
+            except errors.FormatError:
+                continue
+        if node.constructed:
+            waiting += node.children
+    return count
+
+
+def _macho(data: bytes) -> object:
+    return macho.parse(data)
+
+
+def _superblob(data: bytes) -> object:
+    blob = superblob.parse(data)
+    return [blob.get(slot) for slot in range(12)]
+
+
+def _code_directory(data: bytes) -> object:
+    return code_directory.encode(code_directory.parse(data))
+
+
+def _requirement(data: bytes) -> object:
+    """Read, write, print, read the print, and decide."""
+    expression = requirement.parse(data)
+    assert requirement.encode(expression) == data
+    context = requirement.Context(
+        identifier="io.example",
+        cdhashes=frozenset(),
+        certificates=tuple(map(certificates.load, _certificates()[:2])),
+        apple_root=True,
+        info={"x": "y"},
+        entitlements={"a.b": True},
+    )
+    requirement_evaluation.decide(expression, context)
+    return requirement.parse_text(requirement.to_text(expression))
+
+
+def _requirement_text(data: bytes) -> object:
+    text = data.decode("utf-8", "surrogateescape")
+    return requirement.encode(requirement.parse_text(text))
+
+
+def _timestamp(data: bytes) -> object:
+    return timestamp_token.verify(data, signed_octets=b"octets", trust=AUTHORITY.trust)
+
+
+def _ticket_of(data: bytes) -> object:
+    found = ticket.parse(data)
+    assert ticket.encode(found) == data
+    try:
+        return ticket.verify(found, trust=AUTHORITY.trust)
+    except errors.FormatError:
+        raise
+    except errors.VerificationError:
+        # Nobody here can sign one in Apple's name.
+        return found
+
+
+def _sealed(data: bytes) -> object:
+    tree = in_memory({"a": b"", "Resources/b": b"x", "MacOS/c": b"", code_resources.PATH: data})
+    return seal_verification.verify(data, tree, main_executable="MacOS/c")
+
+
+def _signed_cms(data: bytes) -> object:
+    digests = frozenset(("sha1", "sha256"))
+    return cms.verify(cms.parse(data), content=None, allowed_digests=digests)
+
+
+def _profile(data: bytes) -> object:
+    return provisioning_profile.read(data, trust=signed_release.trust())
+
+
+def _in_profile(plist: bytes) -> bytes:
+    """A property list as the content of a CMS; who signed it is another question."""
+    return cms.build(
+        content=plist,
+        content_type=cms.DATA,
+        detached=False,
+        digest="sha256",
+        signer_certificate=AUTHORITY.timestamp.der,
+        certificates=[AUTHORITY.timestamp.der],
+        sign=lambda _: bytes(64),
+        attributes=[],
+    )
+
+
+def _identity(data: bytes) -> object:
+    return identity.load(data, _PASSWORD)
+
+
+def _pkcs12(data: bytes) -> object:
+    return pkcs12.password_holds(pkcs12.read(data), _PASSWORD)
+
+
+def _archive(data: bytes) -> object:
+    reader = ArchiveReader(io.BytesIO(data), links=True)
+    return [(member, sum(map(len, reader.content()))) for member in reader.members()]
+
+
+def _packed(tar: bytes) -> bytes:
+    """A tar stream with right checksums, compressed."""
+    found = bytearray(tar)
+    for at in range(0, len(found) - 511, 512):
+        if found[at + 257 : at + 262] == b"ustar":
+            block = found[at : at + 512]
+            total = sum(block[:148]) + 8 * 0x20 + sum(block[156:])
+            found[at + 148 : at + 156] = b"%06o\0 " % total
+    return gzip.compress(bytes(found), 1, mtime=0)
+
+
+def _verified_code(data: bytes) -> object:
+    return verification.verify(data, judge=JUDGE)
+
+
+def _public_key(data: bytes) -> object:
+    return signatures.load_public_key(certificates.load(data).public_key_info)
+
+
+READERS: tuple[Reader, ...] = (
+    Reader(name="der", read=_walk, make_seeds=lambda: [*_cms(), *_certificates()], structure="der"),
+    Reader(name="macho", read=_macho, make_seeds=_code),
+    Reader(name="macho unsigned content", read=unsigned_content.digest, make_seeds=_code),
+    Reader(name="superblob", read=_superblob, make_seeds=_superblobs),
+    Reader(
+        name="code directory", read=_code_directory, make_seeds=_slot(superblob.SLOT_CODE_DIRECTORY)
+    ),
+    Reader(name="requirement", read=_requirement, make_seeds=_requirements),
+    Reader(
+        name="requirement set",
+        read=lambda data: requirement.encode_set(requirement.parse_set(data)),
+        make_seeds=_slot(superblob.SLOT_REQUIREMENTS),
+    ),
+    Reader(
+        name="requirement text",
+        read=_requirement_text,
+        make_seeds=lambda: [text.encode() for text in REQUIREMENT_TEXTS],
+        structure="text",
+    ),
+    Reader(
+        name="entitlements xml",
+        read=entitlements.parse_xml,
+        make_seeds=_unwrapped(superblob.SLOT_ENTITLEMENTS, superblob.MAGIC_ENTITLEMENTS),
+        structure="xml",
+    ),
+    Reader(
+        name="entitlements der",
+        read=entitlements.decode_der,
+        make_seeds=_entitlements_der,
+        structure="der",
+    ),
+    Reader(name="cms", read=_signed_cms, make_seeds=_cms, structure="der", refusals=_REFUSED),
+    Reader(
+        name="timestamp token",
+        read=_timestamp,
+        make_seeds=_tokens,
+        structure="der",
+        refusals=_REFUSED,
+    ),
+    Reader(
+        name="timestamp response",
+        read=timestamp_token.parse_response,
+        make_seeds=_responses,
+        structure="der",
+        refusals=(errors.FormatError, errors.RemoteRefusedError),
+    ),
+    Reader(
+        name="certificate",
+        read=_public_key,
+        make_seeds=_certificates,
+        structure="der",
+        refusals=_REFUSED,
+    ),
+    Reader(name="code resources", read=_sealed, make_seeds=_seals, structure="xml"),
+    Reader(name="property list", read=property_list.parse, make_seeds=_lists, structure="xml"),
+    Reader(name="binary property list", read=property_list.parse_any, make_seeds=_binary_lists),
+    Reader(name="profile", read=_profile, make_seeds=_profiles, structure="der"),
+    Reader(
+        name="profile property list",
+        read=_profile,
+        make_seeds=lambda: _profile_parts()[0],
+        structure="xml",
+        finish=_in_profile,
+    ),
+    Reader(
+        name="inner profile",
+        read=inner_profile.decode,
+        make_seeds=lambda: _profile_parts()[2],
+        structure="der",
+    ),
+    Reader(name="ticket", read=_ticket_of, make_seeds=_tickets),
+    Reader(name="pkcs12", read=_pkcs12, make_seeds=_identities, structure="der"),
+    Reader(
+        name="signing identity",
+        read=_identity,
+        make_seeds=lambda: [*_identities(), AUTHORITY.pem()],
+        structure="der",
+        refusals=(errors.VerificationError, errors.CredentialError),
+    ),
+    Reader(
+        name="armor",
+        read=lambda data: armor.unwrap_all(data, "a test"),
+        make_seeds=_armored,
+        structure="text",
+    ),
+    Reader(name="archive", read=_archive, make_seeds=lambda: list(map(_packed, _tars()))),
+    Reader(name="tar stream", read=_archive, make_seeds=_tars, finish=_packed),
+    Reader(
+        name="pax records",
+        read=tar_header.decode_records,
+        make_seeds=lambda: [b"30 mtime=1780000000.123456789\n12 path=a/b\n", b"8 a=b=c\n"],
+    ),
+    Reader(name="signed code", read=_verified_code, make_seeds=_signed),
+)
+"""In the order in which they are run."""
+BY_NAME = {reader.name: reader for reader in READERS}
