@@ -7,6 +7,7 @@ The first half of judging code; `verification` adds who signed it. Rule and sour
 from __future__ import annotations
 
 import hmac
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -131,12 +132,14 @@ def _pages(case: Case) -> Iterator[Check]:
                 observed=f"{case.code.size}",
             )
             continue
-        hashes = code_directory.page_hashes(
-            case.code.data,
-            code_limit=directory.code_limit,
-            page_size_log2=directory.page_size_log2,
-            hash_type=directory.hash_type,
-        )
+        if not directory.is_whole:
+            yield checks.failed(
+                "page hashes",
+                subject=case.subject,
+                expected=f"a hash for each of {directory.page_count} pages",
+                observed=f"{len(directory.code_hashes)} pages are hashed",
+            )
+        hashes = code_directory.slot_hashes(directory, case.code.data)
         wanted = directory.code_hashes
         bad = [
             page for page, (is_, was) in enumerate(zip(hashes, wanted, strict=True)) if is_ != was
@@ -150,11 +153,12 @@ def _pages(case: Case) -> Iterator[Check]:
 
 def _bad_pages(case: Case, directory: CodeDirectory, bad: Sequence[int]) -> Check:
     more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+    start, _ = next(itertools.islice(directory.covered(), bad[0], None))
     return checks.failed(
         "page hashes",
         subject=case.subject,
         expected="every page as it was signed",
-        observed=f"page {bad[0]} at offset {bad[0] * directory.page_size}{more} changed",
+        observed=f"page {bad[0]} at offset {start}{more} changed",
     )
 
 

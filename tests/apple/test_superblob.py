@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -67,6 +68,7 @@ def test_noise_never_escapes(pairs: list[tuple[int, bytes]], start: int, noise: 
     except errors.FormatError:
         return
     assert all(len(blob) >= 8 for _, blob in found.blobs)
+    assert superblob.encode_as_read(found) == bytes(written[: found.length])
 
 
 def test_ambiguity_is_refused() -> None:
@@ -80,16 +82,54 @@ def test_ambiguity_is_refused() -> None:
         superblob.parse(bytes(overlapping))
 
 
-def test_gaps_are_read_and_told() -> None:
-    """A gap between blobs is no error, but such a signature is not of our writing."""
-    blob = superblob.wrap(superblob.MAGIC_WRAPPER, b"")
-    written = bytearray(superblob.encode([(2, blob)]))
-    written[20:20] = b"gap!"
-    struct.pack_into(">I", written, 4, len(written))
-    struct.pack_into(">I", written, 16, 24)
-    found = superblob.parse(bytes(written))
-    assert found.get(2) == blob
-    assert not found.canonical
+@given(BLOBS, st.permutations(range(8)), st.lists(st.integers(0, 9), min_size=9, max_size=9))
+def test_gaps_and_another_order_come_out_byte_for_byte(
+    pairs: list[tuple[int, bytes]], order: list[int], gaps: list[int]
+) -> None:
+    """Blobs that stand apart or otherwise than the index lists them are written where they were."""
+    blobs = _blobs(pairs)
+    index = [b""] * len(blobs)
+    body = b""
+    first = 12 + 8 * len(blobs)
+    for number, gap in zip([one for one in order if one < len(blobs)], gaps, strict=False):
+        slot, blob = blobs[number]
+        body += bytes([gap % 3]) * gap
+        index[number] = struct.pack(">II", slot, first + len(body))
+        body += blob
+    body += b"\1" * gaps[-1]
+    header = struct.pack(">III", superblob.MAGIC_EMBEDDED, first + len(body), len(blobs))
+    written = header + b"".join(index) + body
+    found = superblob.parse(written + b"padding")
+    assert superblob.encode_as_read(found) == written
+    assert list(found.blobs) == blobs
+    assert found.canonical == (superblob.encode(blobs) == written)
+
+
+def test_a_detached_signature_holds_one_for_each_processor() -> None:
+    """Apple's `codesign --detached`: by processor type, each an embedded signature."""
+    (code,) = macho.parse(macho_samples.thin())
+    assert code.signature_bytes is not None
+    embedded = superblob.encode(superblob.parse(code.signature_bytes).blobs)
+    written = superblob.encode(
+        [(code.cpu_type, embedded), (7, superblob.encode([]))], magic=superblob.MAGIC_DETACHED
+    )
+    (first, second) = superblob.parse_detached(written)
+    assert first == (code.cpu_type, superblob.parse(embedded))
+    assert second[0] == 7
+    outer = superblob.parse(written, magic=superblob.MAGIC_DETACHED)
+    assert superblob.encode_as_read(outer) == written
+    with pytest.raises(errors.FormatError, match="begins with"):
+        superblob.parse(written)
+    with pytest.raises(errors.FormatError, match="begins with"):
+        superblob.parse_detached(embedded)
+
+
+def test_a_blob_that_does_not_fit_is_refused() -> None:
+    """Writing never goes past the stated length."""
+    blob = superblob.wrap(superblob.MAGIC_WRAPPER, b"abc")
+    found = superblob.parse(superblob.encode([(2, blob)]))
+    with pytest.raises(errors.FormatError, match="do not fit"):
+        superblob.encode_as_read(replace(found, length=found.length - 1))
 
 
 def test_a_blob_of_another_kind_is_refused() -> None:
