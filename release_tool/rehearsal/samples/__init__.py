@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 
 from release_tool import errors
-from release_tool.apple import code_directory, macho, superblob
+from release_tool.apple import code_directory, macho, metal_library, superblob
 from release_tool.files import atomic
 
 EXECUTABLES = ("darkbloom", "darkbloom-enclave")
@@ -61,8 +61,8 @@ def executable(name: str, version: str, commit: str = "unknown") -> bytes:
 
 
 def metallib(size: int = 64 * 1024) -> bytes:
-    """A file that looks like a Metal library to whoever reads its header: `MTLB`, then filler."""
-    head = b"MTLB" + bytes.fromhex("0180020009000082") + size.to_bytes(8, "little")
+    """A Metal library without kernels: a header that says macOS 14.0, then filler."""
+    head = metal_library.header(size=size)
     line = b"A sample of the rehearsal: no kernels. "
     return (head + line * (size // len(line) + 1))[:size]
 
