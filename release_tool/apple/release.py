@@ -10,19 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from release_tool import errors
 from release_tool.apple import (
     bundle,
-    certificates,
     checks,
     file_attributes,
-    policy,
-    profile_policy,
-    provisioning_profile,
 )
 from release_tool.apple.checks import Check
 from release_tool.apple.facts import BundleFacts, BundleReport
-from release_tool.apple.policy import Grants
+from release_tool.apple.policy import verdict
 from release_tool.apple.tree import BundleTree, Remembered, Subtree, TreeEntry
 from release_tool.apple.verification import Judge
 
@@ -96,8 +91,7 @@ def verify_app(tree: BundleTree, *, judge: Judge, path: str) -> BundleReport:
     report = bundle.verify(tree, judge=judge, path=path)
     if report.facts is None:
         return report
-    grants, profile_checks = read_profile(report.facts, judge=judge)
-    found = [*report.checks, *profile_checks, *policy.launch(report.facts, grants)]
+    found = [*report.checks, *verdict.of_app(tree, report.facts, judge=judge, own=judge.strict)]
     programs = file_attributes.executables(report.facts)
     found += file_attributes.runnable(tree.entries(), programs, path=path)
     if judge.strict:
@@ -121,34 +115,6 @@ def _unstamped(facts: BundleFacts) -> Iterator[Check]:
                 yield checks.failed(
                     "timestamped", subject=item.path, expected="a timestamp", observed="none"
                 )
-
-
-def read_profile(facts: BundleFacts, *, judge: Judge) -> tuple[Grants | None, list[Check]]:
-    """What the embedded profile grants, and whether it is authentic, of our kind and unexpired.
-
-    Returns:
-        The grants, None without a profile or with one that cannot be read; and the checks.
-    """
-    if facts.profile is None:
-        return None, []
-    subject = f"{facts.path}/Contents/{bundle.PROFILE}".removeprefix("/")
-    try:
-        profile = provisioning_profile.read(facts.profile, trust=judge.trust)
-    except errors.VerificationError as problem:
-        return None, [checks.failed("embedded profile", subject=subject, observed=str(problem))]
-    wanted = profile_policy.Wanted(minimum_days=0)
-    judged = profile_policy.judge(profile, wanted, now=judge.now)
-    found = [
-        check._replace(name=f"profile {check.name}", subject=subject)
-        for check in judged
-        if check.outcome != "not_checked"
-    ]
-    grants = Grants(
-        team_ids=profile.team_ids,
-        entitlements=profile.entitlements,
-        certificates=tuple(certificates.fingerprint(item) for item in profile.certificates),
-    )
-    return grants, found
 
 
 def _lacking(entries: Sequence[TreeEntry]) -> str:

@@ -38,7 +38,7 @@ def app(tmp_path: Path) -> Path:
     for path, data, mode in (
         (MAIN, samples.executable("darkbloom", "0.5.0"), 0o755),
         (HELPER, samples.executable("darkbloom-enclave", "0.5.0"), 0o755),
-        (METALLIB, b"MTLB" + bytes(5000), 0o644),
+        (METALLIB, samples.metallib(5000), 0o644),
         ("Contents/Resources/notes.txt", b"notes", 0o644),
         (
             "Contents/Info.plist",

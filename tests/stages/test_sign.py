@@ -66,7 +66,7 @@ def _assemble(
     files = {
         MAIN: (samples.executable("darkbloom", plan.version), 0o755),
         HELPER: (samples.executable("darkbloom-enclave", plan.version), 0o755),
-        "Contents/MacOS/mlx.metallib": (b"MTLB" + bytes(3000), 0o644),
+        "Contents/MacOS/mlx.metallib": (samples.metallib(3000), 0o644),
         "Contents/embedded.provisionprofile": (
             profiles.make(look_alike.authority(), wish),
             0o644,

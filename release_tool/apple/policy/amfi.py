@@ -12,42 +12,74 @@ from release_tool.apple import checks, entitlements
 from release_tool.apple.checks import Check
 from release_tool.apple.facts import BundleFacts, CodeFacts
 
+_BUNDLE_SUFFIXES = (
+    *(".app", ".appex", ".bundle", ".framework", ".kext", ".plugin", ".systemextension", ".xpc"),
+)
+_TOKEN_GROUP = "com.apple.token"  # noqa: S105 - where keys of smart cards show up, for every team
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grants:
-    """What the embedded provisioning profile allows."""
+    """What an embedded provisioning profile allows."""
 
     team_ids: tuple[str, ...]
     entitlements: Mapping[str, object]
     certificates: tuple[str, ...]
     """SHA-256 of each signing certificate that it names."""
+    prefixes: tuple[str, ...] = ()
+    """Of application identifiers: old teams have others than their own identifier."""
 
 
-def launch(facts: BundleFacts, grants: Grants | None) -> list[Check]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NestedBundle:
+    """A bundle inside the app, which answers for its own entitlements."""
+
+    bundle_id: str
+    main_executable: str
+    """Path relative to the app."""
+    grants: Grants | None
+    """Of its own embedded profile; None without one."""
+
+
+def launch(
+    facts: BundleFacts, grants: Grants | None, nested: Mapping[str, NestedBundle] | None = None
+) -> list[Check]:
     """Say what AMFI would say when the app's code is started.
 
     Args:
         facts: the app as it was read.
         grants: of the embedded profile; None without one.
+        nested: the bundles inside by their path, as `nested_bundles` finds them; None where
+            nobody looked, when their restricted entitlements are left open.
     """
     found: list[Check] = []
     for path, report in facts.code.items():
+        owner = bundle_of(path)
         for item in report.slices:
             found += debugging(item)
+            found += _keychain_groups(item, grants)
             if path == facts.main_executable:
-                found += _main_launch(facts, item, grants)
-            elif _owner(path):
+                found += _main_launch(item, facts.bundle_id, grants)
+            elif not owner:
+                found += _helper_launch(item)
+            elif nested is None or owner not in nested:
                 found += _nested_launch(item)
+            elif path == nested[owner].main_executable:
+                found += _main_launch(item, nested[owner].bundle_id, nested[owner].grants)
             else:
                 found += _helper_launch(item)
     return found
 
 
-def _owner(path: str) -> str:
-    """The nested bundle that an executable belongs to; empty for a bare one."""
+def bundle_of(path: str) -> str:
+    """Path of the innermost bundle inside the app that a file belongs to; empty for the app.
+
+    Args:
+        path: relative to the app: `Contents/Helpers/Host.app/Contents/MacOS/host`.
+    """
     parts = path.split("/")
-    names = [part for part in parts[1:-1] if "." in part]
-    return names[-1] if names else ""
+    last = [at for at, part in enumerate(parts[:-1]) if at and part.endswith(_BUNDLE_SUFFIXES)]
+    return "/".join(parts[: last[-1] + 1]) if last else ""
 
 
 def debugging(item: CodeFacts) -> Iterator[Check]:
@@ -63,6 +95,35 @@ def debugging(item: CodeFacts) -> Iterator[Check]:
         )
     else:
         yield checks.passed(name, "absent or false", subject=item.path)
+
+
+def _keychain_groups(item: CodeFacts, grants: Grants | None) -> Iterator[Check]:
+    """A keychain access group belongs to the team that signs, whatever a profile says."""
+    claimed = (item.entitlements or {}).get(entitlements.KEYCHAIN_ACCESS_GROUPS)
+    if not claimed:
+        return
+    own = (item.team_id or "", *(grants.prefixes if grants else ()))
+    groups = claimed if isinstance(claimed, list | tuple) else (claimed,)
+    foreign = [
+        str(group) for group in groups if group != _TOKEN_GROUP and not _begins_with(group, own)
+    ]
+    if not foreign:
+        yield checks.passed(
+            "keychain access group", f"{len(groups)} of {own[0]}", subject=item.path
+        )
+        return
+    yield checks.failed(
+        "keychain access group",
+        subject=item.path,
+        expected=f"groups of {own[0] or 'no team'}",
+        observed=", ".join(foreign),
+        hint=f"a group begins with the team that signs: {own[0]}.…",
+    )
+
+
+def _begins_with(group: object, prefixes: tuple[str, ...]) -> bool:
+    starts = tuple(f"{prefix}." for prefix in prefixes if prefix)
+    return bool(starts) and isinstance(group, str) and group.startswith(starts)
 
 
 def _nested_launch(item: CodeFacts) -> Iterator[Check]:
@@ -87,7 +148,7 @@ def _helper_launch(item: CodeFacts) -> Iterator[Check]:
         yield checks.passed(name, "none", subject=item.path)
 
 
-def _main_launch(facts: BundleFacts, item: CodeFacts, grants: Grants | None) -> Iterator[Check]:
+def _main_launch(item: CodeFacts, bundle_id: str, grants: Grants | None) -> Iterator[Check]:
     claims, team_id = item.entitlements or {}, item.team_id or ""
     restricted = entitlements.restricted_keys(claims, team_id)
     if not restricted:
@@ -103,7 +164,7 @@ def _main_launch(facts: BundleFacts, item: CodeFacts, grants: Grants | None) -> 
         )
         return
     yield from entitlements.coverage(claims, grants.entitlements, team_id)
-    yield from _identity_claims(facts, item, claims)
+    yield from _identity_claims(item, bundle_id, claims)
     yield checks.compare(
         "team of the profile",
         expected=team_id or "none",
@@ -114,12 +175,12 @@ def _main_launch(facts: BundleFacts, item: CodeFacts, grants: Grants | None) -> 
 
 
 def _identity_claims(
-    facts: BundleFacts, item: CodeFacts, claims: Mapping[str, object]
+    item: CodeFacts, bundle_id: str, claims: Mapping[str, object]
 ) -> Iterator[Check]:
     """Restricted claims count only beside the app and team that they are made for."""
     team_id = item.team_id or ""
     wanted = {
-        entitlements.APPLICATION_IDENTIFIER: f"{team_id}.{facts.bundle_id}",
+        entitlements.APPLICATION_IDENTIFIER: f"{team_id}.{bundle_id}",
         entitlements.TEAM_IDENTIFIER: team_id,
     }
     for key, value in wanted.items():
