@@ -1,0 +1,106 @@
+"""What all stand-in tools share: state, the record of each start, and faults to order."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # the import takes as long as the whole tool
+    from collections.abc import Callable
+    from typing import Any, NoReturn
+
+
+class Stage:
+    """One start of a tool."""
+
+    def __init__(self, tool: str, root: Path, packages: list[str]) -> None:
+        self.tool = tool
+        self.root = root
+        self._packages = packages
+        self._lock = (root / "lock").open("ab")
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self.state: dict[str, Any] = json.loads((root / "state.json").read_text())
+
+    def with_packages(self) -> None:
+        """Make installed packages importable."""
+        sys.path += [path for path in self._packages if path not in sys.path]
+
+    def save(self) -> None:
+        """Let the next tool see it."""
+        (self.root / "state.json").write_text(json.dumps(self.state))
+
+    def record(self, asked: list[str]) -> None:
+        """Write down what this tool was asked, and what the whole host can see meanwhile."""
+        call = {
+            "tool": self.tool,
+            "asked": asked,
+            "argv": sys.argv[1:],
+            "environment": dict(os.environ),
+            "visible": process_table() if (self.root / "watch").exists() else [],
+        }
+        with (self.root / "calls.jsonl").open("a") as log:
+            log.write(json.dumps(call) + "\n")
+
+    def fault(self, command: str) -> None:
+        """Answer as ordered instead of working, if anything was ordered for this command."""
+        waiting = self.state["faults"].get(command)
+        if not waiting:
+            return
+        ordered = waiting.pop(0)
+        self.save()
+        if not ordered:
+            return
+        if "pause" in ordered:
+            (self.root / "paused").touch()
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
+            time.sleep(60)
+        sys.stdout.write(ordered.get("stdout", ""))
+        sys.stderr.write(ordered.get("stderr", ""))
+        self.leave(ordered.get("status", 1))
+
+    def leave(self, status: int, said: str = "") -> NoReturn:
+        """End the tool."""
+        if said:
+            sys.stderr.write(said + "\n")
+        self.save()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+    def usage(self, asked: list[str]) -> NoReturn:
+        """Arguments that Apple's tool would not take, or that ours should never give."""
+        (self.root / "misused").write_text(f"{self.tool} {asked}")
+        self.leave(64, f"stand-in for {self.tool}: unexpected arguments {asked}")
+
+
+def main(
+    tool: str, root: str, answer: Callable[[Stage, list[str]], None], packages: list[str]
+) -> None:
+    """Start of a stand-in."""
+    stage = Stage(tool, Path(root), packages)
+    answer(stage, sys.argv[1:])
+    stage.leave(0)
+
+
+def process_table() -> list[str]:
+    """The arguments and environments of every process that this one may look at."""
+    if not Path("/proc/self").exists():
+        import subprocess
+
+        listed = ["/bin/ps", "-Axeww", "-o", "command="]
+        done = subprocess.run(listed, capture_output=True, check=True, text=True, errors="replace")
+        return done.stdout.splitlines()
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            for part in ("cmdline", "environ"):
+                try:
+                    found.append((entry / part).read_bytes().decode("utf-8", "replace"))
+                except OSError:
+                    continue
+    return found
