@@ -38,7 +38,9 @@ Context = requirement_evaluation.Context
 decide = requirement_evaluation.decide
 evaluate = requirement_evaluation.evaluate
 parse_text = requirement_parser.parse
+parse_set_text = requirement_parser.parse_set
 to_text = requirement_text.to_text
+set_to_text = requirement_text.set_to_text
 
 MAGIC = 0xFADE0C00
 SET_MAGIC = 0xFADE0C01
@@ -81,7 +83,7 @@ def encode(expression: Expression) -> bytes:
 
 
 def parse_set(blob: bytes) -> dict[int, Expression]:
-    """Read a requirement set: requirements by type, 3 being the designated one.
+    """Read a requirement set: requirements by type in its order, 3 being the designated one.
 
     Raises:
         FormatError: it is not a set, or a requirement in it cannot be read.
@@ -112,11 +114,11 @@ def _member(blob: bytes, offset: int, first: int) -> bytes:
 
 
 def encode_set(requirements: Mapping[int, Expression]) -> bytes:
-    """Write a requirement set, ordered by type; empty for ad-hoc code."""
+    """Write a requirement set in the order given; empty for ad-hoc code."""
     offset = 12 + 8 * len(requirements)
     index, bodies = b"", b""
-    for kind in sorted(requirements):
-        body = encode(requirements[kind])
+    for kind, expression in requirements.items():
+        body = encode(expression)
         index += struct.pack(">II", kind, offset + len(bodies))
         bodies += body
     size = offset + len(bodies)

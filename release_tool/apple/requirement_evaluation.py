@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from release_tool import errors
 from release_tool.apple import certificates, der
 from release_tool.apple.requirement_expression import (
     DATE_MATCHES,
@@ -40,6 +41,9 @@ _SUBJECT_FIELDS = {
     b"subject.STREET": "2.5.4.9",
     b"subject.UID": "0.9.2342.19200300.100.1.1",
 }
+_EMAIL_KEY = b"email"
+_EMAIL_ADDRESS, _ALTERNATIVE_NAME = "1.2.840.113549.1.9.1", "2.5.29.17"
+_RFC822_NAME = 1
 _CERTIFICATE_POLICIES = "2.5.29.32"
 _APPLE_AUTHORITY = "Apple Code Signing Certification Authority"
 _APPLE = "Apple Inc."
@@ -58,6 +62,9 @@ class Context:
     info: Mapping[str, object] = field(default_factory=dict)
     entitlements: Mapping[str, object] = field(default_factory=dict)
     platform: int = 0
+    notarized: Verdict = None
+    """Whether Apple notarized the code: True where a ticket that holds lists it. Away from a Mac
+    nothing proves the contrary."""
 
 
 def evaluate(expression: Expression, context: Context) -> bool:
@@ -139,6 +146,8 @@ def _looked_up(values: Mapping[str, object], key: bytes) -> object:
 
 def _certificate_field(expression: Expression, context: Context) -> Verdict:
     certificate = _certificate(context, expression.certificate)
+    if certificate is not None and expression.key == _EMAIL_KEY:
+        return _matches(_emails(certificate) or _ABSENT, expression.match)
     attribute = _SUBJECT_FIELDS.get(expression.key)
     if certificate is None or attribute is None:
         return False
@@ -153,6 +162,47 @@ def _certificate_oid(expression: Expression, context: Context) -> Verdict:
         return False
     present = certificates.has_marker(certificate, oid_text(expression.key))
     return _matches(True if present else _ABSENT, expression.match)
+
+
+def _certificate_date(expression: Expression, context: Context) -> Verdict:
+    """A moment that an extension of the certificate names.
+
+    Undecided where the extension holds something else, since readers would differ.
+    """
+    certificate = _certificate(context, expression.certificate)
+    if certificate is None:
+        return False
+    extension = certificate.extension(oid_text(expression.key))
+    if extension is None:
+        return _matches(_ABSENT, expression.match)
+    moment = _moment(extension.value)
+    return None if moment is None else _matches(moment, expression.match)
+
+
+def _moment(value: bytes) -> datetime | None:
+    """A time, or a text that is written as one is: Apple's leafs hold the latter (measured)."""
+    try:
+        node = der.parse(value)
+        if node.is_universal(der.UTF8_STRING):
+            node = der.parse(der.encode(der.GENERALIZED_TIME, node.content))
+        return der.as_time(node)
+    except errors.FormatError:
+        return None
+
+
+def _emails(certificate: certificates.Certificate) -> list[str]:
+    """The addresses in the subject and in the alternative names."""
+    first = _subject(certificate, _EMAIL_ADDRESS)
+    found = [] if first is None else [first]
+    extension = certificate.extension(_ALTERNATIVE_NAME)
+    if extension is not None:
+        names = der.as_sequence(der.parse(extension.value))
+        found += [
+            der.string_content(name).decode("ascii", "replace")
+            for name in names
+            if name.is_context(_RFC822_NAME)
+        ]
+    return found
 
 
 def _certificate_policy(expression: Expression, context: Context) -> Verdict:
@@ -254,5 +304,7 @@ _JUDGES: Mapping[Operation, Callable[[Expression, Context], Verdict]] = {
     Operation.CERTIFICATE_FIELD: _certificate_field,
     Operation.CERTIFICATE_OID: _certificate_oid,
     Operation.CERTIFICATE_POLICY: _certificate_policy,
+    Operation.CERTIFICATE_DATE: _certificate_date,
+    Operation.NOTARIZED: lambda _, context: context.notarized,
     Operation.PLATFORM: lambda expression, context: expression.number == context.platform,
 }

@@ -10,7 +10,8 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import NoReturn
+from functools import reduce
+from typing import Literal, NoReturn
 
 from release_tool import errors
 from release_tool.apple.requirement_expression import (
@@ -31,10 +32,13 @@ from release_tool.apple.requirement_text import (
     DATE_COMPARISONS,
     OID_PREFIXES,
     TIME_FORMAT,
+    TYPE_NAMES,
 )
 
 # The longest text in a real seal has under 700 characters.
 MAX_TEXT = 64 * 1024
+
+Nesting = Literal["left", "right"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,26 +53,45 @@ _TOKENS = re.compile(
       | (?P<hex>0x[0-9A-Fa-f]*)
       | (?P<string>"(?:\\.|[^"\\])*")
       | (?P<time><\d{1,4}-\d\d-\d\d\ \d\d:\d\d:\d\dZ>)
-      | (?P<sign><=|>=|=>|[()\[\]=~<>!*])
+      | (?P<sign><=|>=|=>|==|[()\[\]=~<>!*])
       | (?P<word>[A-Za-z0-9_.\-]+)
       """,
     re.VERBOSE | re.DOTALL,
 )
 
 
-def parse(text: str) -> Expression:
+def parse(text: str, *, nesting: Nesting = "left") -> Expression:
     """Read the source form.
 
-    `and` and `or` chains nest to the left, as Apple's compiler builds them, so a requirement that
-    was nested to the right comes back with the same text and meaning, not with the same octets.
+    Args:
+        text: one requirement.
+        nesting: how `and` and `or` chains nest, which the text does not say: to the left, as
+            Apple's compiler builds them, or to the right, as codesign writes the requirement
+            that it designates by default. Text and meaning are the same, the octets are not.
 
     Raises:
         FormatError: it is not of the requirement language.
     """
-    parser = _Parser(_tokens(text))
+    parser = _Parser(_tokens(text), nesting)
     expression = parser.alternatives(0)
     parser.expect_end()
     return expression
+
+
+def parse_set(text: str, *, nesting: Nesting = "left") -> dict[int, Expression]:
+    """Read a set in its source form: `designated => … library => …`, a type's number allowed.
+
+    Raises:
+        FormatError: it is not one, or names a type twice.
+    """
+    parser = _Parser(_tokens(text), nesting)
+    found: dict[int, Expression] = {}
+    while not parser.at_end():
+        kind = parser.requirement_type()
+        if kind in found:
+            raise errors.FormatError("the requirement set names a type twice", observed=str(kind))
+        found[kind] = parser.alternatives(0)
+    return found
 
 
 def _tokens(text: str) -> list[_Token]:
@@ -93,14 +116,28 @@ def _refuse(near: str) -> NoReturn:
 class _Parser:
     """Recursive descent over the tokens."""
 
-    def __init__(self, tokens: list[_Token]) -> None:
+    def __init__(self, tokens: list[_Token], nesting: Nesting) -> None:
         self._tokens = tokens
+        self._nesting = nesting
         self._position = 0
         self._operations = 0
 
+    def at_end(self) -> bool:
+        return self._position >= len(self._tokens)
+
     def expect_end(self) -> None:
-        if self._position < len(self._tokens):
+        if not self.at_end():
             _refuse(self._tokens[self._position].text)
+
+    def requirement_type(self) -> int:
+        """The type that a member of a set begins with, and its arrow."""
+        text = self._next().text
+        names = {name: kind for kind, name in TYPE_NAMES.items()}
+        kind = names[text] if text in names else self._integer(text)
+        self._expect("=>")
+        if kind < 0:
+            _refuse(text)
+        return kind
 
     def alternatives(self, depth: int) -> Expression:
         return self._chain(depth, "or", Operation.OR, self._conjunction)
@@ -111,14 +148,14 @@ class _Parser:
     def _chain(
         self, depth: int, word: str, operation: Operation, part: Callable[[int], Expression]
     ) -> Expression:
-        whole = part(depth + 1)
-        links = 0
+        parts = [part(depth + 1)]
         while self._accept(word):
-            links += 1
-            if depth + links > MAX_DEPTH:
+            if depth + len(parts) > MAX_DEPTH:
                 raise errors.FormatError("the requirement is nested too deeply")
-            whole = Expression(operation=operation, operands=(whole, part(depth + 1)))
-        return whole
+            parts.append(part(depth + 1))
+        if self._nesting == "left":
+            return reduce(lambda one, two: _joined(operation, one, two), parts)
+        return reduce(lambda two, one: _joined(operation, one, two), reversed(parts))
 
     def _primary(self, depth: int) -> Expression:
         self._operations += 1
@@ -143,15 +180,21 @@ class _Parser:
         self._expect(")")
         return inside
 
+    def _equals(self) -> None:
+        """The language's optional sign of equality."""
+        if not self._accept("="):
+            self._accept("==")
+
     def identifier(self) -> Expression:
-        self._accept("=")
+        self._equals()
         return Expression(operation=Operation.IDENTIFIER, data=self.value())
 
     def cdhash(self) -> Expression:
+        self._equals()
         return Expression(operation=Operation.CDHASH, data=self._hash())
 
     def platform(self) -> Expression:
-        self._expect("=")
+        self._equals()
         return Expression(operation=Operation.PLATFORM, number=self._integer(self._next().text))
 
     def anchor(self) -> Expression:
@@ -159,7 +202,7 @@ class _Parser:
             return Expression(operation=Operation.TRUSTED_CERTIFICATES)
         if self._accept("apple"):
             return self._apple_anchor()
-        self._expect("=")
+        self._equals()
         return Expression(operation=Operation.ANCHOR_HASH, certificate=ROOT, data=self._hash())
 
     def _apple_anchor(self) -> Expression:
@@ -180,7 +223,8 @@ class _Parser:
         slot = self._slot()
         if self._accept("trusted"):
             return Expression(operation=Operation.TRUSTED_CERTIFICATE, certificate=slot)
-        if self._accept("="):
+        if self._peek() in ("=", "==") or self._kind() == "hash":
+            self._equals()
             data = self._hash()
             return Expression(operation=Operation.ANCHOR_HASH, certificate=slot, data=data)
         key = self._key()
@@ -236,10 +280,11 @@ class _Parser:
         if self._accept("absent"):
             return Match(kind=MatchKind.ABSENT)
         sign = self._peek()
-        if sign not in ("=", "~", "<", ">", "<=", ">=", "=>"):
+        if sign not in ("=", "==", "~", "<", ">", "<=", ">=", "=>"):
             self._accept("exists")
             return Match()
         self._next()
+        sign = "=" if sign == "==" else sign
         if self._kind() == "time":
             return self._date_match(sign)
         if sign == "=":
@@ -275,8 +320,7 @@ class _Parser:
         return self._tokens[index].text if index < len(self._tokens) else ""
 
     def _kind(self) -> str:
-        end = self._position >= len(self._tokens)
-        return "" if end else self._tokens[self._position].kind
+        return "" if self.at_end() else self._tokens[self._position].kind
 
     def _accept(self, text: str) -> bool:
         if self._peek() != text:
@@ -289,10 +333,14 @@ class _Parser:
             _refuse(self._peek() or "the end")
 
     def _next(self) -> _Token:
-        if self._position >= len(self._tokens):
+        if self.at_end():
             _refuse("the end")
         self._position += 1
         return self._tokens[self._position - 1]
+
+
+def _joined(operation: Operation, one: Expression, two: Expression) -> Expression:
+    return Expression(operation=operation, operands=(one, two))
 
 
 def _utf8(text: str) -> bytes:

@@ -51,12 +51,21 @@ _FIXED = {
     Operation.NOTARIZED: "notarized",
     Operation.LEGACY_DEVELOPER_ID: "legacy",
 }
+TYPE_NAMES: Mapping[int, str] = {1: "host", 2: "guest", 3: "designated", 4: "library", 5: "plugin"}
 TIME_FORMAT = "%Y-%m-%d %H:%M:%SZ"
 
 
 def to_text(expression: Expression) -> str:
     """Print a requirement as codesign does: `identifier "x" and anchor apple generic and …`."""
     return _text(expression, _OR)
+
+
+def set_to_text(requirements: Mapping[int, Expression]) -> str:
+    """Print a set, a line for each type: `designated => identifier "x" and …`."""
+    return "".join(
+        f"{TYPE_NAMES.get(kind, str(kind))} => {to_text(expression)}\n"
+        for kind, expression in requirements.items()
+    )
 
 
 def _text(expression: Expression, level: int) -> str:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
 import pytest
-from hypothesis import given
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from release_tool import errors
-from release_tool.apple import requirement
+from release_tool.apple import certificates, der, requirement
 from release_tool.apple.requirement_expression import (
     MAX_DEPTH,
     Expression,
@@ -101,7 +109,14 @@ simple = st.one_of(
     ),
     st.builds(Expression, operation=st.just(Operation.PLATFORM), number=st.integers(0, 99)),
     st.builds(Expression, operation=st.just(Operation.TRUSTED_CERTIFICATE), certificate=slots),
+    st.builds(
+        Expression,
+        operation=st.sampled_from([Operation.NAMED_ANCHOR, Operation.NAMED_CODE]),
+        data=st.text("abcXYZ", min_size=5, max_size=12).map(str.encode),
+    ),
+    st.builds(Expression, operation=st.just(Operation.INFO_VALUE), key=plain_keys, data=words),
 )
+
 expressions = st.recursive(
     simple,
     lambda inner: st.one_of(
@@ -286,3 +301,191 @@ def test_malformed_object_identifiers_are_refused(octets: bytes) -> None:
     """Empty, padded, unfinished and oversized identifiers are refused."""
     with pytest.raises(errors.FormatError):
         oid_text(octets)
+
+
+def _every_operation() -> set[Operation]:
+    found: set[Operation] = set()
+
+    @settings(max_examples=400)
+    @given(expressions)
+    def collect(expression: Expression) -> None:
+        todo = [expression]
+        while todo:
+            one = todo.pop()
+            found.add(one.operation)
+            todo += one.operands
+
+    collect()
+    return found
+
+
+def test_the_properties_reach_every_operation() -> None:
+    """Each of Apple's opcodes is among the trees that are written, read, printed and judged."""
+    assert _every_operation() == set(Operation) - {Operation.UNKNOWN_FALSE, Operation.UNKNOWN_SKIP}
+
+
+def _contains(expression: Expression, operation: Operation) -> bool:
+    return expression.operation is operation or any(
+        _contains(part, operation) for part in expression.operands
+    )
+
+
+def _folded(expression: Expression, *, left: bool) -> Expression:
+    """The same tree with its chains nested to one side."""
+    operation = expression.operation
+    parts = [_folded(part, left=left) for part in _links(expression, operation)]
+    if operation not in (Operation.AND, Operation.OR):
+        return replace(expression, operands=tuple(parts))
+    if not left:
+        parts.reverse()
+    whole = parts[0]
+    for part in parts[1:]:
+        pair = (whole, part) if left else (part, whole)
+        whole = Expression(operation=operation, operands=pair)
+    return whole
+
+
+def _links(expression: Expression, operation: Operation) -> list[Expression]:
+    found = []
+    for part in expression.operands:
+        chained = operation in (Operation.AND, Operation.OR) and part.operation is operation
+        found += _links(part, operation) if chained else [part]
+    return found
+
+
+@given(expressions.filter(lambda tree: not _contains(tree, Operation.INFO_VALUE)))
+def test_text_gives_the_octets_back(expression: Expression) -> None:
+    """A tree whose chains nest to one side is printed and compiled to the very same octets.
+
+    The one operation that the text cannot tell from another is the old form of `info[…] = …`.
+    """
+    nestings: tuple[Literal["left", "right"], ...] = ("left", "right")
+    for nesting in nestings:
+        tree = _folded(expression, left=nesting == "left")
+        again = requirement.parse_text(requirement.to_text(tree), nesting=nesting)
+        assert requirement.encode(again) == requirement.encode(tree)
+
+
+def test_the_default_requirement_compiles_to_its_octets() -> None:
+    """What codesign designates by default nests to the right; its text compiles to the same."""
+    built = requirement.developer_id("com.nuclearcyborg.permanentagentrecord.host", "P8MA38JTXY")
+    right = requirement.parse_text(REAL_TEXT, nesting="right")
+    assert requirement.encode(right) == requirement.encode(built)
+    assert requirement.encode(requirement.parse_text(REAL_TEXT)) != requirement.encode(built)
+
+
+def test_sets_have_a_source_form() -> None:
+    """A line for each type, known by name or by number, in the order of the set."""
+    text = f"library => anchor apple generic\ndesignated => {REAL_TEXT}\n9 => always\n"
+    parsed = requirement.parse_set_text(text)
+    assert list(parsed) == [requirement.LIBRARY, requirement.DESIGNATED, 9]
+    assert requirement.set_to_text(parsed) == text
+    blob = requirement.encode_set(parsed)
+    assert requirement.parse_set(blob) == parsed
+    assert requirement.encode_set(requirement.parse_set(blob)) == blob
+    assert requirement.parse_set_text("") == {}
+    for bad in ("designated => ", "=> always", "3 => always 3 => never", "-1 => always", "x => y"):
+        with pytest.raises(errors.FormatError):
+            requirement.parse_set_text(bad)
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("identifier == a", "identifier a"),
+        ('cdhash = H"00"', 'cdhash H"00"'),
+        ("platform 3", "platform = 3"),
+        ('anchor H"0102"', 'certificate root = H"0102"'),
+        ('certificate leaf == H"0102"', 'certificate leaf = H"0102"'),
+        ('cert 1 H"0102"', 'certificate 1 = H"0102"'),
+        ("info[a] == b", "info[a] = b"),
+        ("info[a] => 3", 'info[a] >= "3"'),
+        ("certificate anchor trusted", "certificate root trusted"),
+    ],
+)
+def test_spellings_of_the_language(text: str, plain: str) -> None:
+    """Signs of equality may be doubled or left out, as the language has it."""
+    assert requirement.to_text(requirement.parse_text(text)) == plain
+
+
+# Verdicts over certificates
+
+
+def _leaf(*extensions: tuple[str, bytes]) -> certificates.Certificate:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name(
+        [
+            x509.NameAttribute(NameOID.COMMON_NAME, "leaf"),
+            x509.NameAttribute(NameOID.EMAIL_ADDRESS, "a@example.org"),
+        ]
+    )
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(7)
+        .not_valid_before(now)
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.RFC822Name("b@example.org")]), critical=False
+        )
+    )
+    for oid, value in extensions:
+        extension = x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), value)
+        builder = builder.add_extension(extension, critical=False)
+    made = builder.sign(key, hashes.SHA256())
+    return certificates.load(made.public_bytes(serialization.Encoding.DER))
+
+
+DATE = "1.2.840.113635.100.6.1.33"
+
+
+@pytest.mark.parametrize(
+    ("value", "text", "expected"),
+    [
+        (der.utf8("20140901000000Z"), "< <2019-06-01 00:00:00Z>", True),
+        (der.utf8("20140901000000Z"), "> <2019-06-01 00:00:00Z>", False),
+        (der.utf8("20140901000000Z"), "= <2014-09-01 00:00:00Z>", True),
+        (der.utf8("20140901000000Z"), "<= <2014-09-01 00:00:00Z>", True),
+        (der.utf8("20140901000000Z"), ">= <2014-09-01 00:00:01Z>", False),
+        (der.generalized_time(datetime(2014, 9, 1, tzinfo=UTC)), "< <2019-06-01 00:00:00Z>", True),
+        (der.utf8("20140901000000Z"), "exists", True),
+        (der.utf8("20140901000000Z"), "absent", False),
+        (der.utf8("no time"), "< <2019-06-01 00:00:00Z>", None),
+        (b"\xff", "exists", None),
+        (None, "absent", True),
+        (None, "< <2019-06-01 00:00:00Z>", False),
+    ],
+)
+def test_dates_in_certificates(value: bytes | None, text: str, expected: bool | None) -> None:
+    """The date in a Developer ID leaf is a text; what is no time decides nothing."""
+    leaf = _leaf() if value is None else _leaf((DATE, value))
+    context = requirement.Context(identifier="a", certificates=(leaf,))
+    expression = requirement.parse_text(f"certificate leaf[timestamp.{DATE}] {text}")
+    assert requirement.decide(expression, context) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('certificate leaf[email] = "a@example.org"', True),
+        ('certificate leaf[email] = *"b@example.org"', True),
+        ('certificate leaf[email] = "c@example.org"', False),
+        ("certificate leaf[email] exists", True),
+        ("certificate 1[email] exists", False),
+        ("certificate leaf[subject.CN] = leaf", True),
+    ],
+)
+def test_addresses_in_certificates(text: str, expected: bool) -> None:
+    """Any of a certificate's addresses may match."""
+    context = requirement.Context(identifier="a", certificates=(_leaf(),))
+    assert requirement.decide(requirement.parse_text(text), context) is expected
+
+
+@pytest.mark.parametrize("known", [True, None])
+def test_notarization_is_decided_by_who_knows(known: bool | None) -> None:
+    """A ticket that lists the code decides `notarized`; without one nothing is known."""
+    context = requirement.Context(identifier="a", notarized=known)
+    assert requirement.decide(requirement.parse_text("notarized"), context) is known
