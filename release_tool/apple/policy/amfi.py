@@ -163,6 +163,8 @@ def _main_launch(item: CodeFacts, bundle_id: str, grants: Grants | None) -> Iter
             hint="macOS kills it at launch",
         )
         return
+    granted = f"one that grants {len(grants.entitlements)} entitlements"
+    yield checks.passed("embedded profile", granted, subject=item.path)
     yield from entitlements.coverage(claims, grants.entitlements, team_id)
     yield from _identity_claims(item, bundle_id, claims)
     yield checks.compare(

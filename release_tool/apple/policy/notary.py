@@ -88,6 +88,7 @@ def judge_code(file: CodeFile, report: CodeReport, *, subject: str) -> Iterator[
         if facts is None:
             yield _unsigned(where)
             continue
+        yield checks.passed("signed for the notary", facts.identifier, subject=where)
         yield from _judge_signature(facts, where)
         if part.is_executable:
             yield _hardened(facts, where)
