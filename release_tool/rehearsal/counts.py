@@ -101,15 +101,16 @@ def read(state: Path) -> Counts:
             rows = index.execute("SELECT operation, key, sha256 FROM writes ORDER BY number")
             writes = tuple(Written(operation=row[0], key=row[1], sha256=row[2]) for row in rows)
             objects = dict(index.execute("SELECT key, sha256 FROM objects").fetchall())
-        notary = _notary(state)
+        asked = notary(state)
     except sqlite3.Error as problem:
         raise errors.HostError(
             "the embedded environment left no journals here", subject=str(state)
         ) from problem
-    return Counts(registrations=registrations, writes=writes, objects=objects, notary=notary)
+    return Counts(registrations=registrations, writes=writes, objects=objects, notary=asked)
 
 
-def _notary(state: Path) -> tuple[Asked, ...]:
+def notary(state: Path) -> tuple[Asked, ...]:
+    """Read the notary's journal alone; empty where there was none yet."""
     path = places.notary(state) / notary_store.DATABASE
     if not path.exists():
         return ()

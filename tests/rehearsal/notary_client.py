@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import http.client
 import io
 import json
+import sqlite3
 import stat
 import time
 import urllib.parse
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -34,6 +37,7 @@ ISSUER = "57246542-96fe-1a63-e053-0824d011072a"
 SECONDS = 20
 Json = Any
 S3Client = Any
+Checksums = Literal["when_supported", "when_required"]
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,12 @@ class Notarization:
         assert data["type"] == "submissionsPostResponse"
         return {"id": data["id"], **data["attributes"]}
 
+    def upload(self, archive: bytes, name: str = "Darkbloom.zip") -> str:
+        """Submit an archive and upload it; its id."""
+        made = self.submit(hashlib.sha256(archive).hexdigest(), name)
+        self.s3(made).put_object(Bucket=made["bucket"], Key=made["object"], Body=archive)
+        return made["id"]
+
     def status(self, identity: str) -> str:
         """The word for a submission."""
         return str(self.ask("GET", f"/{identity}").json["data"]["attributes"]["status"])
@@ -119,13 +129,15 @@ class Notarization:
     def s3(
         self,
         attributes: Mapping[str, str],
-        checksums: Literal["when_supported", "when_required"] = "when_supported",
+        checksums: Checksums = "when_supported",
+        *,
+        region: str = "us-west-2",
     ) -> S3Client:
-        """Boto3 with temporary credentials and otherwise its defaults."""
+        """Boto3 with temporary credentials and otherwise its defaults; it tries once."""
         return boto3.client(
             "s3",
             endpoint_url=self.addresses.notary_upload_url,
-            region_name="us-west-2",
+            region_name=region,
             aws_access_key_id=attributes["awsAccessKeyId"],
             aws_secret_access_key=attributes["awsSecretAccessKey"],
             aws_session_token=attributes["awsSessionToken"],
@@ -133,6 +145,39 @@ class Notarization:
                 retries={"total_max_attempts": 1}, request_checksum_calculation=checksums
             ),
         )
+
+    def ticket(self, cdhash: str) -> bytes:
+        """Ask for the ticket of a cdhash until it is there."""
+        deadline = time.monotonic() + SECONDS
+        while "fields" not in (record := self.lookup(f"2/2/{cdhash}").json["records"][0]):
+            assert record["serverErrorCode"] == "NOT_FOUND"
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        return base64.b64decode(record["fields"]["signedTicket"]["value"])
+
+    def is_judged(self, identity: str) -> bool:
+        """Whether there is a verdict, told or not."""
+        with closing(self._database()) as database:
+            query = "SELECT judged_at FROM submissions WHERE id = ?"
+            return database.execute(query, (identity,)).fetchone()[0] is not None
+
+    def forget_verdict(self, identity: str) -> None:
+        """Wait for the verdict and undo it: as if the process had died before it."""
+        self.await_status(identity)
+        with closing(self._database()) as database, database:
+            undo = "UPDATE submissions SET judged_at = NULL, verdict = NULL, ticket = NULL"
+            database.execute(f"{undo} WHERE id = ?", (identity,))
+
+    def keys_of(self, identity: str) -> tuple[str, str, str]:
+        """Bucket, access key and secret of a submission."""
+        names = "bucket, access_key_id, secret_access_key"
+        with closing(self._database()) as database:
+            query = f"SELECT {names} FROM submissions WHERE id = ?"  # noqa: S608 our own names
+            bucket, access, secret = database.execute(query, (identity,)).fetchone()
+        return bucket, access, secret
+
+    def _database(self) -> sqlite3.Connection:
+        return sqlite3.connect(self.folder / "notary.sqlite", timeout=SECONDS)
 
     def lookup(self, *names: str) -> Answer:
         """Ask for tickets."""
@@ -146,10 +191,12 @@ def fetch(
     url: str,
     body: bytes | None = None,
     headers: Mapping[str, str] | None = None,
+    *,
+    seconds: float = SECONDS,
 ) -> Answer:
     """One request over a socket of its own; redirects are not followed."""
     parts = urllib.parse.urlsplit(url)
-    connection = http.client.HTTPConnection(parts.netloc, timeout=SECONDS)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=seconds)
     try:
         target = urllib.parse.urlunsplit(("", "", parts.path, parts.query, ""))
         connection.request(method, target, body, dict(headers or {}))
@@ -161,10 +208,15 @@ def fetch(
 
 @contextmanager
 def running(
-    folder: Path, authority: Authority, *, processing: float = 0.1, ticket: float = 0.1
+    folder: Path,
+    authority: Authority,
+    *,
+    processing: float = 0.1,
+    ticket: float = 0.1,
+    key: ec.EllipticCurvePrivateKey | None = None,
 ) -> Iterator[Notarization]:
     """A notary on a folder."""
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = key or ec.generate_private_key(ec.SECP256R1())
     settings = notary_servers.Settings(
         key=notary_tokens.ApiKey(key_id=KEY_ID, issuer_id=ISSUER, public_key=key.public_key()),
         delays=Delays(processing_seconds=processing, ticket_seconds=ticket),
