@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from functools import lru_cache
+from pathlib import Path
 from typing import Literal
 
 from release_tool.apple import macho
@@ -114,3 +115,25 @@ def fat(*slices: bytes, wide: bool = False, subtypes: dict[int, int] | None = No
         start += len(body)
     magic = macho.FAT_MAGIC_64 if wide else macho.FAT_MAGIC
     return (struct.pack(">II", magic, len(slices)) + header).ljust(0x1000, b"\0") + bodies
+
+
+def enlarged(path: Path, size: int) -> None:
+    """Write an unsigned sample whose `__LINKEDIT` reaches to `size`, the added bytes a hole."""
+    data = bytearray(unsigned())
+    (code,) = macho.parse(bytes(data))
+    assert code.linkedit is not None
+    grown = size - code.linkedit.offset
+    struct.pack_into("<Q", data, code.linkedit.command.offset + 32, -(-grown // 0x4000) * 0x4000)
+    struct.pack_into("<Q", data, code.linkedit.command.offset + 48, grown)
+    path.write_bytes(data)
+    with path.open("r+b") as target:
+        target.truncate(size)
+
+
+def targeting(minos: str) -> bytes:
+    """An unsigned sample that says it runs on an older macOS."""
+    data = bytearray(unsigned())
+    (code,) = macho.parse(bytes(data))
+    build = next(one for one in code.commands if one.command == 0x32)
+    struct.pack_into("<I", data, build.offset + 12, macho.packed_version(minos))
+    return bytes(data)

@@ -14,6 +14,7 @@ from release_tool import errors
 from release_tool.apple.tree import TreeEntry
 
 _FINDER_STATE = ".DS_Store"
+_FLAT_INFO = "Info.plist"
 _VERSIONS, _CURRENT = "Versions", "Versions/Current"
 # One name, with a `./` in front at most: a folder beside the link.
 _VERSION_LINK = re.compile(r"(?:\./)?(?!\.{1,2}$)([^/]+)")
@@ -30,6 +31,11 @@ class Layout:
     """Folder of the main executable, relative to `contents`; empty for itself."""
     version: str = ""
     """A framework's current version."""
+
+    @property
+    def resources(self) -> str:
+        """Where resources lie below `contents`: `Resources/`, empty in a flat bundle."""
+        return "" if self.info == _FLAT_INFO else "Resources/"
 
     def at(self, path: str) -> str:
         """A path below `contents`, relative to the bundle's root."""
@@ -51,7 +57,7 @@ def find(entries: Mapping[str, TreeEntry]) -> Layout:
         return Layout(
             contents=root, info=f"{root}/Resources/Info.plist", executables="", version=named[1]
         )
-    for info in ("Info.plist", "Resources/Info.plist"):
+    for info in (_FLAT_INFO, "Resources/Info.plist"):
         if info in entries:
             return Layout(contents="", info=info, executables="")
     raise errors.VerificationError("is not a bundle", expected="Contents/Info.plist")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from release_tool import errors
 from release_tool.apple import property_list, resource_rules
@@ -21,6 +22,7 @@ TICKET = "CodeResources"
 EXCLUDED = ("_CodeSignature", TICKET, "_MASReceipt")
 
 _DIGEST, _LEGACY_DIGEST = "sha256", "sha1"
+_SEAL_KEYS = MappingProxyType({_DIGEST: "hash2", _LEGACY_DIGEST: "hash"})
 _FINDER_STATE = ".DS_Store"
 _MACHO_MAGICS = frozenset(
     struct.pack(order + "I", magic)
@@ -52,7 +54,14 @@ def is_code(head: bytes) -> bool:
     return head[:4] in _MACHO_MAGICS
 
 
-def build(tree: BundleTree, nested: Mapping[str, NestedCode], *, main_executable: str) -> bytes:
+def build(
+    tree: BundleTree,
+    nested: Mapping[str, NestedCode],
+    *,
+    main_executable: str,
+    resources: str = "Resources/",
+    with_sha1: bool = False,
+) -> bytes:
     """Make the seal of a `Contents` folder.
 
     A regular file in a code place that is not Mach-O (the Metal library beside the executable)
@@ -63,6 +72,8 @@ def build(tree: BundleTree, nested: Mapping[str, NestedCode], *, main_executable
             signature.
         nested: signed code by path relative to it.
         main_executable: its path; it carries the seal's digest, so it cannot be in it.
+        resources: where the bundle keeps resources; empty for a flat bundle.
+        with_sha1: also seal by SHA-1 what is sealed, for macOS before 10.11.4.
 
     Raises:
         VerificationError: code that is not signed stands in a code place, or a link leaves the
@@ -72,26 +83,19 @@ def build(tree: BundleTree, nested: Mapping[str, NestedCode], *, main_executable
     missing = set(nested) - {entry.path for entry in entries}
     if missing:
         raise errors.VerificationError("nested code is not in the bundle", subject=min(missing))
-    sealed = list(scan(entries, resource_rules.RULES2, main_executable))
+    rules, rules2 = resource_rules.tables(resources)
+    sealed = list(scan(entries, rules2, main_executable))
     legacy = [
-        found
-        for found in scan(entries, resource_rules.RULES, main_executable)
-        if found.entry.kind == "file"
+        found for found in scan(entries, rules, main_executable) if found.entry.kind == "file"
     ]
-    digests = tree.digests(_wanted(tree, sealed, legacy, nested))
-    files2 = {found.entry.path: _seal(found, nested, digests) for found in sealed}
+    algorithms = (_DIGEST, _LEGACY_DIGEST) if with_sha1 else (_DIGEST,)
+    digests = tree.digests(_wanted(tree, sealed, legacy, nested, algorithms))
+    files2 = {found.entry.path: _seal(found, nested, digests, algorithms) for found in sealed}
     files = {
         found.entry.path: _maybe_optional(digests[found.entry.path][_LEGACY_DIGEST], found.rule)
         for found in legacy
     }
-    return property_list.write(
-        {
-            "files": files,
-            "files2": files2,
-            "rules": resource_rules.RULES,
-            "rules2": resource_rules.RULES2,
-        }
-    )
+    return property_list.write({"files": files, "files2": files2, "rules": rules, "rules2": rules2})
 
 
 def _wanted(
@@ -99,12 +103,13 @@ def _wanted(
     sealed: Sequence[Found],
     legacy: Sequence[Found],
     nested: Mapping[str, NestedCode],
-) -> dict[str, list[str]]:
+    algorithms: Sequence[str],
+) -> dict[str, Sequence[str]]:
     """Which digests of which files the seal needs: each file is read once for all of them."""
-    wanted: dict[str, list[str]] = {}
+    wanted: dict[str, Sequence[str]] = {}
     for found in sealed:
         entry = found.entry
-        if entry.kind == "symlink" or entry.path in nested:
+        if entry.kind == "symlink" or (found.rule.nested and entry.path in nested):
             continue
         if entry.kind == "directory" or (found.rule.nested and is_code(tree.head(entry.path, 4))):
             raise errors.VerificationError(
@@ -112,9 +117,10 @@ def _wanted(
                 subject=entry.path,
                 hint="sign it before the bundle that holds it",
             )
-        wanted[entry.path] = [_DIGEST]
+        wanted[entry.path] = algorithms
     for found in legacy:
-        wanted.setdefault(found.entry.path, []).append(_LEGACY_DIGEST)
+        others = wanted.get(found.entry.path, ())
+        wanted[found.entry.path] = tuple({*others, _LEGACY_DIGEST})
     return wanted
 
 
@@ -122,16 +128,18 @@ def _seal(
     found: Found,
     nested: Mapping[str, NestedCode],
     digests: Mapping[str, Mapping[str, bytes]],
+    algorithms: Sequence[str],
 ) -> Mapping[str, object]:
     entry = found.entry
     optional = {"optional": True} if found.rule.optional else {}
     if entry.kind == "symlink":
         _require_inner_link(entry)
         return {"symlink": entry.target, **optional}
-    code = nested.get(entry.path)
+    code = nested.get(entry.path) if found.rule.nested else None
     if code is not None:
         return {"cdhash": code.cdhash, "requirement": code.requirement_text, **optional}
-    return {"hash2": digests[entry.path][_DIGEST], **optional}
+    found_digests = digests[entry.path]
+    return {**{_SEAL_KEYS[name]: found_digests[name] for name in algorithms}, **optional}
 
 
 def _maybe_optional(digest: bytes, rule: resource_rules.Rule) -> object:

@@ -18,40 +18,44 @@ _NESTED_PLACES = (
     "|Library/(Automator|Spotlight|LoginItems))/"
 )
 _EVERYTHING = "^.*"
-_LOCALIZED = r"^Resources/.*\.lproj/"
-_LOCALIZED_VERSION = r"^Resources/.*\.lproj/locversion.plist$"
-_BASE_LOCALIZED = r"^Resources/Base\.lproj/"
 
 
 def _weighing(weight: int, **flags: bool) -> dict[str, object]:
     return {**flags, "weight": property_list.WholeReal(weight)}
 
 
-RULES: Mapping[str, object] = {
-    "^Resources/": True,
-    _LOCALIZED: _weighing(1000, optional=True),
-    _LOCALIZED_VERSION: _weighing(1100, omit=True),
-    _BASE_LOCALIZED: _weighing(1010),
-    "^version.plist$": True,
-}
-"""The legacy table, which the SHA-1 `files` follow."""
+def tables(resources: str) -> tuple[Mapping[str, object], Mapping[str, object]]:
+    """Apple's default rules: the legacy table and the one that macOS judges by.
 
-RULES2: Mapping[str, object] = {
-    r".*\.dSYM($|/)": _weighing(11),
-    r"^(.*/)?\.DS_Store$": _weighing(2000, omit=True),
-    _NESTED_PLACES: _weighing(10, nested=True),
-    _EVERYTHING: True,
-    r"^Info\.plist$": _weighing(20, omit=True),
-    "^PkgInfo$": _weighing(20, omit=True),
-    "^Resources/": _weighing(20),
-    _LOCALIZED: _weighing(1000, optional=True),
-    _LOCALIZED_VERSION: _weighing(1100, omit=True),
-    _BASE_LOCALIZED: _weighing(1010),
-    "^[^/]+$": _weighing(10, nested=True),
-    r"^embedded\.provisionprofile$": _weighing(20),
-    r"^version\.plist$": _weighing(20),
-}
-"""The table that macOS judges by."""
+    Args:
+        resources: where the bundle keeps resources, `Resources/`; empty for a flat bundle.
+    """
+    here = f"^{resources}"
+    places: dict[str, object] = {
+        rf"{here}.*\.lproj/": _weighing(1000, optional=True),
+        rf"{here}.*\.lproj/locversion.plist$": _weighing(1100, omit=True),
+        rf"{here}Base\.lproj/": _weighing(1010),
+    }
+    legacy: dict[str, object] = {here: True, **places, "^version.plist$": True}
+    modern: dict[str, object] = {
+        r".*\.dSYM($|/)": _weighing(11),
+        r"^(.*/)?\.DS_Store$": _weighing(2000, omit=True),
+        _NESTED_PLACES: _weighing(10, nested=True),
+        _EVERYTHING: True,
+        r"^Info\.plist$": _weighing(20, omit=True),
+        "^PkgInfo$": _weighing(20, omit=True),
+        here: _weighing(20),
+        **places,
+        "^[^/]+$": _weighing(10, nested=True),
+        r"^embedded\.provisionprofile$": _weighing(20),
+        r"^version\.plist$": _weighing(20),
+    }
+    return legacy, modern
+
+
+RULES, RULES2 = tables("Resources/")
+"""The legacy table, which the SHA-1 `files` follow, and the table that macOS judges by."""
+_, _FLAT_RULES2 = tables("")
 
 # Apple's tables have 13 rules, hand-written ones a few more.
 MAX_RULES = 100
@@ -120,8 +124,8 @@ def choose(rules: Sequence[Rule], path: str) -> Rule:
 
 
 def is_default(table: object) -> bool:
-    """Whether a table says exactly what Apple's default says."""
-    return isinstance(table, dict) and table == dict(RULES2)
+    """Whether a table is Apple's default, of a bundle with a resources folder or a flat one."""
+    return isinstance(table, dict) and table in (dict(RULES2), dict(_FLAT_RULES2))
 
 
 def weaknesses(table: Mapping[str, object]) -> list[str]:

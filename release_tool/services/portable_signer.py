@@ -7,15 +7,25 @@ inode and kills code whose bytes changed in place.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import os
+import stat
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from release_tool import errors
-from release_tool.apple import code_resources, property_list, signing
+from release_tool.apple import (
+    code_directory,
+    code_objects,
+    code_resources,
+    identifiers,
+    macho,
+    property_list,
+    signing,
+)
+from release_tool.apple.code_objects import Bundle, CodeObject
 from release_tool.apple.code_resources import NestedCode
 from release_tool.apple.signing import Authority, SignedCode
-from release_tool.apple.tree import BundleTree, Subtree
 from release_tool.files import atomic
 from release_tool.files.tree import DiskTree
 
@@ -29,10 +39,25 @@ class Executable:
 
     path: str
     """Relative to the app: `Contents/MacOS/darkbloom`."""
-    identifier: str
+    identifier: str = ""
+    """Empty for the one that codesign derives."""
     entitlements: bytes | None = field(default=None, repr=False)
     """A property list; None for an executable without entitlements."""
     hardened_runtime: bool = True
+
+
+Choose = Callable[[CodeObject], Executable | None]
+"""Says as what a code object is signed; None refuses it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """One code object that would be signed, and as what."""
+
+    code: CodeObject
+    executable: Executable
+    flags: int
+    """Of its code directory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +76,7 @@ class SignedExecutable:
 def sign_file(
     path: Path,
     *,
-    identifier: str,
+    identifier: str = "",
     entitlements: bytes | None = None,
     hardened_runtime: bool = True,
     authority: Authority | None = None,
@@ -60,7 +85,7 @@ def sign_file(
 
     Args:
         path: the file; it is replaced by a new one of the same mode.
-        identifier: the code's signing identifier.
+        identifier: the code's signing identifier; empty for the one that codesign derives.
         entitlements: a property list, sealed verbatim; None for none.
         hardened_runtime: whether to set the flag that notarization asks for.
         authority: identity, time and timestamp service; None signs ad-hoc.
@@ -70,13 +95,18 @@ def sign_file(
         CredentialError: the identity names no team, its chain is not known, or it is not valid.
     """
     _require_valid(authority)
+    view = DiskTree(path.parent).view(path.name)
+    if not identifier:
+        identifier = identifiers.of_tool(path.name, macho.parse(view), adhoc=authority is None)
     executable = Executable(
         path=path.name,
         identifier=identifier,
         entitlements=entitlements,
         hardened_runtime=hardened_runtime,
     )
-    return _told(executable, _sign(path.parent, executable, _intent(executable), authority))
+    signed = _signed(executable.path, view, _intent(executable), authority)
+    _replace(path, signed)
+    return _told(executable, signed)
 
 
 def sign_app(
@@ -85,6 +115,7 @@ def sign_app(
     main: Executable,
     nested: Sequence[Executable] = (),
     authority: Authority | None = None,
+    data: Collection[str] | None = None,
 ) -> tuple[SignedExecutable, ...]:
     """Sign an app bundle inside out.
 
@@ -93,6 +124,7 @@ def sign_app(
         main: the executable that `Info.plist` names; it carries the seal.
         nested: all other code of the bundle.
         authority: identity, time and timestamp service; None signs ad-hoc.
+        data: files in code places that are no code and are sealed as data; None for any.
 
     Returns:
         What was signed, the main executable last.
@@ -103,48 +135,151 @@ def sign_app(
         FormatError: not a Mach-O that can be signed.
         CredentialError: the identity names no team, its chain is not known, or it is not valid.
     """
-    _require_valid(authority)
     tree = DiskTree(app)
-    info_plist = tree.read(_INFO_PLIST)
-    _require_agreement(info_plist, main)
-    done = [_sign_nested(app, executable, authority) for executable in nested]
-    seal = code_resources.build(
-        Subtree(tree=tree, prefix=_CONTENTS),
-        {_in_contents(executable.path): _as_sealed(code) for executable, code in done},
-        main_executable=_in_contents(main.path),
+    _require_agreement(tree.read(_INFO_PLIST), main)
+    wanted = {executable.path: executable for executable in (*nested, main)}
+    _require_code(tree, wanted)
+    return sign_bundle(app, lambda code: wanted.get(code.path), authority=authority, data=data)
+
+
+def sign_bundle(
+    root: Path,
+    choose: Choose,
+    *,
+    authority: Authority | None = None,
+    data: Collection[str] | None = (),
+) -> tuple[SignedExecutable, ...]:
+    """Sign a bundle with everything in it, inside out.
+
+    Args:
+        root: the bundle; its files are replaced one by one, so hand over a copy.
+        choose: says as what each code object is signed; all are asked before anything changes.
+        authority: identity, time and timestamp service; None signs ad-hoc.
+        data: files in code places that are no code and are sealed as data; None for any.
+
+    Returns:
+        What was signed, the bundle's own executable last.
+
+    Raises:
+        VerificationError: something in it cannot be signed, or `choose` refuses it.
+        FormatError: a Mach-O or a property list is malformed.
+        CredentialError: the identity names no team, its chain is not known, or it is not valid.
+    """
+    _require_valid(authority)
+    done: list[SignedExecutable] = []
+    sealed: dict[str, NestedCode] = {}
+    for planned in plan_bundle(root, choose, adhoc=authority is None, data=data):
+        signed = _sign(root, planned, sealed, authority)
+        if planned.code.named_as:
+            sealed[planned.code.named_as] = NestedCode(
+                cdhash=signed.cdhash, requirement_text=signed.requirement_text
+            )
+        done.append(_told(planned.executable, signed))
+    return tuple(done)
+
+
+def plan_bundle(
+    root: Path,
+    choose: Choose,
+    *,
+    adhoc: bool = False,
+    data: Collection[str] | None = (),
+) -> tuple[Planned, ...]:
+    """What `sign_bundle` would sign, in its order; nothing is changed.
+
+    Raises:
+        VerificationError: something in it cannot be signed, or `choose` refuses it.
+        FormatError: a Mach-O or a property list is malformed.
+    """
+    found = code_objects.discover(DiskTree(root), name=root.name, data=data)
+    chosen = [(code, choose(code)) for code in found]
+    refused = [code.path for code, executable in chosen if executable is None]
+    if refused:
+        raise errors.VerificationError(
+            "is code that nobody asked to sign",
+            subject=refused[0],
+            observed=f"so are {', '.join(refused[1:])}" if refused[1:] else "",
+            hint="name every executable of the bundle, or take it out",
+        )
+    return tuple(
+        _planned(code, executable, adhoc=adhoc)
+        for code, executable in chosen
+        if executable is not None
     )
-    _write_seal(app, seal)
-    intent = _intent(main, info_plist=info_plist, code_resources=seal)
-    done.append((main, _sign(app, main, intent, authority)))
-    return tuple(_told(executable, code) for executable, code in done)
 
 
-def _sign_nested(
-    app: Path, executable: Executable, authority: Authority | None
-) -> tuple[Executable, SignedCode]:
-    return executable, _sign(app, executable, _intent(executable), authority)
+def _planned(code: CodeObject, executable: Executable, *, adhoc: bool) -> Planned:
+    if executable.entitlements is not None and not code.is_executable:
+        raise errors.VerificationError(
+            "only a main executable can carry entitlements", subject=code.path
+        )
+    identifier = executable.identifier or code.identifier(adhoc=adhoc)
+    flags = code_directory.RUNTIME if executable.hardened_runtime else 0
+    return Planned(
+        code=code,
+        executable=replace(executable, identifier=identifier),
+        flags=flags | (code_directory.ADHOC if adhoc else 0),
+    )
 
 
 def _sign(
-    root: Path, executable: Executable, intent: signing.Intent, authority: Authority | None
+    root: Path,
+    planned: Planned,
+    nested: dict[str, NestedCode],
+    authority: Authority | None,
 ) -> SignedCode:
-    tree = DiskTree(root)
-    mode = _mode(tree, executable.path)
-    try:
-        signed = signing.sign(tree.view(executable.path), intent, authority)
-    except errors.ReleaseError as problem:
-        problem.subject = problem.subject or executable.path
-        raise
-    with atomic.new_file(root / executable.path, mode=mode) as target:
-        target.writelines(signed.chunks)
+    code, executable, tree = planned.code, planned.executable, DiskTree(root)
+    view = tree.view(code.path)
+    bundle = code.bundle
+    if bundle is None:
+        signed = _signed(code.path, view, _intent(executable), authority)
+        _replace(root / code.path, signed)
+        return signed
+    seal = _seal(root, code, bundle, nested)
+    intent = _intent(
+        executable, info_plist=tree.read(bundle.at(bundle.layout.info)), code_resources=seal
+    )
+    # Asking for a timestamp may fail, so nothing is written before.
+    signed = _signed(code.path, view, intent, authority)
+    _write_seal(root / bundle.contents, seal)
+    _replace(root / code.path, signed)
     return signed
 
 
-def _mode(tree: BundleTree, path: str) -> int:
-    for entry in tree.entries():
-        if entry.path == path:
-            return entry.mode
-    raise errors.VerificationError("there is no such executable to sign", subject=path)
+def _seal(root: Path, code: CodeObject, bundle: Bundle, nested: dict[str, NestedCode]) -> bytes:
+    prefix = bundle.prefix
+    try:
+        return code_resources.build(
+            DiskTree(root / bundle.contents),
+            {
+                path.removeprefix(prefix): one
+                for path, one in nested.items()
+                if path.startswith(prefix)
+            },
+            main_executable=code.path.removeprefix(prefix),
+            resources=bundle.layout.resources,
+            with_sha1=code_directory.SHA1 in signing.digests_for(code.slices),
+        )
+    except errors.VerificationError as problem:
+        problem.subject = f"{prefix}{problem.subject}"
+        raise
+
+
+def _signed(
+    path: str, view: memoryview, intent: signing.Intent, authority: Authority | None
+) -> SignedCode:
+    try:
+        return signing.sign(view, intent, authority)
+    except errors.ReleaseError as problem:
+        problem.subject = problem.subject or path
+        raise
+
+
+def _replace(path: Path, signed: SignedCode) -> None:
+    with atomic.naming(path, "read"):
+        mode = stat.S_IMODE(path.stat(follow_symlinks=False).st_mode)
+    with atomic.new_file(path, mode=mode) as target:
+        target.writelines(signed.chunks)
 
 
 def _intent(
@@ -162,14 +297,17 @@ def _intent(
     )
 
 
-def _as_sealed(code: SignedCode) -> NestedCode:
-    return NestedCode(cdhash=code.cdhash, requirement_text=code.requirement_text)
-
-
-def _write_seal(app: Path, seal: bytes) -> None:
-    path = app / _CONTENTS / code_resources.PATH
+def _write_seal(contents: Path, seal: bytes) -> None:
+    """Write the seal; what an older signature left beside it goes, as codesign takes it away."""
+    path = contents / code_resources.PATH
     with atomic.naming(path.parent, "make"):
         path.parent.mkdir(mode=0o755, exist_ok=True)
+        with os.scandir(path.parent) as listing:
+            others = [item for item in listing if item.name != path.name]
+        for item in others:
+            if not item.is_file(follow_symlinks=False):
+                raise errors.VerificationError("lies where only a signature may", subject=item.path)
+            Path(item.path).unlink()
     atomic.write_atomically(path, seal)
 
 
@@ -192,10 +330,14 @@ def _require_agreement(info_plist: bytes, main: Executable) -> None:
         )
 
 
-def _in_contents(path: str) -> str:
-    if not path.startswith(f"{_CONTENTS}/"):
-        raise errors.VerificationError("code lies outside the bundle's Contents", subject=path)
-    return path.removeprefix(f"{_CONTENTS}/")
+def _require_code(tree: DiskTree, wanted: Collection[str]) -> None:
+    """Refuse a named executable that is missing or no Mach-O."""
+    for path in wanted:
+        try:
+            macho.parse(tree.view(path))
+        except errors.VerificationError as problem:
+            problem.subject = path
+            raise
 
 
 def _require_valid(authority: Authority | None) -> None:

@@ -5,21 +5,35 @@ from __future__ import annotations
 import hashlib
 import plistlib
 import shutil
+import tempfile
+import tracemalloc
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from release_tool import errors
-from release_tool.apple import bundle, checks, policy, signing, verification
+from release_tool.apple import (
+    bundle,
+    checks,
+    code_directory,
+    macho,
+    policy,
+    signing,
+    superblob,
+    verification,
+)
+from release_tool.apple.code_objects import CodeObject
 from release_tool.apple.facts import BundleReport
 from release_tool.files.tree import DiskTree
 from release_tool.rehearsal import samples
 from release_tool.services import portable_signer
 from release_tool.services.portable_signer import Executable
 from release_tool.services.timestamp import TimestampService
-from tests import look_alike, macho_samples
+from tests import bundle_samples, look_alike, macho_samples
 
 MAIN, HELPER = "Contents/MacOS/darkbloom", "Contents/MacOS/darkbloom-enclave"
 METALLIB = "Contents/MacOS/mlx.metallib"
@@ -167,7 +181,7 @@ def test_signing_again_changes_nothing_that_is_hashed(app: Path) -> None:
 
 def test_undeclared_code_is_refused(app: Path) -> None:
     """Code that nobody asked to sign would be sealed unsigned."""
-    with pytest.raises(errors.VerificationError, match="not signed") as caught:
+    with pytest.raises(errors.VerificationError, match="nobody asked to sign") as caught:
         portable_signer.sign_app(app, main=PROVIDER)
     assert "darkbloom-enclave" in str(caught.value)
 
@@ -240,3 +254,177 @@ def test_a_failing_timestamp_service_changes_nothing(app: Path) -> None:
     with pytest.raises(errors.TransientError):
         portable_signer.sign_app(app, main=PROVIDER, nested=[ENCLAVE], authority=authority)
     assert {path: path.read_bytes() for path in app.rglob("*") if path.is_file()} == before
+
+
+def _derived(code: CodeObject) -> Executable:
+    return Executable(path=code.path)
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Path:
+    """An app with a bundle of each kind in it."""
+    root = tmp_path / "Example.app"
+    bundle_samples.write(root, *bundle_samples.app())
+    return root
+
+
+@pytest.mark.parametrize("adhoc", [False, True])
+def test_bundles_of_every_kind_are_signed(
+    adhoc: bool, whole: Path, authority: signing.Authority
+) -> None:
+    """Framework, services, plug-ins, apps in apps: all verify, each as its own seal names it."""
+    told = portable_signer.sign_bundle(whole, _derived, authority=None if adhoc else authority)
+    report = _verify(whole, strict=False)
+    assert _failed(report) == []
+    assert report.facts is not None
+    by_path = {one.path: one for one in told}
+    assert {*report.facts.code, "Contents/Resources/worker"} == {*by_path}
+    seal = plistlib.loads((whole / "Contents/_CodeSignature/CodeResources").read_bytes())
+    files2 = seal["files2"]
+    kit = by_path[f"{bundle_samples.FRAMEWORK}/Versions/A/Kit"]
+    assert files2["Frameworks/Kit.framework"] == {
+        "cdhash": kit.slices[0].cdhash,
+        "requirement": kit.requirement,
+    }
+    assert "hash2" in files2["Resources/worker"], "code outside of code places is sealed as a file"
+    assert files2["Resources/en.lproj/Main.strings"]["optional"] is True
+    assert "optional" not in files2["Resources/Base.lproj/Main.nib"]
+    unsealed = {"Info.plist", "PkgInfo", "Resources/.DS_Store", "MacOS/main"}
+    unsealed.add("Resources/en.lproj/locversion.plist")
+    assert not unsealed & files2.keys()
+    assert "embedded.provisionprofile" in files2
+    inner = whole / "Contents/Helpers/Agent.app/Contents/_CodeSignature/CodeResources"
+    assert "embedded.provisionprofile" in plistlib.loads(inner.read_bytes())["files2"]
+    assert (whole / bundle_samples.FRAMEWORK / "Versions/A/_CodeSignature/CodeResources").exists()
+    libraries = [one.identifier for one in told if one.path.endswith(".dylib")]
+    assert libraries[0].startswith("libfrotz7-55554944" if adhoc else "libfrotz7")
+
+
+def test_the_plan_is_what_is_signed(whole: Path) -> None:
+    """Planning changes nothing and names the same code in the same order."""
+    before = {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()}
+    planned = portable_signer.plan_bundle(whole, _derived, adhoc=True)
+    assert {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()} == before
+    told = portable_signer.sign_bundle(whole, _derived)
+    assert [(one.code.path, one.executable.identifier) for one in planned] == [
+        (one.path, one.identifier) for one in told
+    ]
+
+
+def test_old_signatures_are_replaced_whole(whole: Path, authority: signing.Authority) -> None:
+    """Signed again ad-hoc, an app is as if it had never been signed by anyone else."""
+    fresh = whole.with_name("Fresh.app")
+    shutil.copytree(whole, fresh, symlinks=True)
+    portable_signer.sign_bundle(whole, _derived, authority=authority)
+    for leftover in ("CodeDirectory", "CodeSignature"):
+        (whole / "Contents/_CodeSignature" / leftover).write_bytes(b"of another signer")
+    for root in (whole, fresh):
+        portable_signer.sign_bundle(root, _derived)
+    files = {path.relative_to(whole): path.read_bytes() for path in _files(whole)}
+    assert files == {path.relative_to(fresh): path.read_bytes() for path in _files(fresh)}
+
+
+def _files(root: Path) -> list[Path]:
+    return [path for path in root.rglob("*") if path.is_file() and not path.is_symlink()]
+
+
+def test_nothing_changes_where_one_is_refused(whole: Path) -> None:
+    """All are asked before the first file is replaced."""
+    before = {path: path.read_bytes() for path in _files(whole)}
+    with pytest.raises(errors.VerificationError, match="nobody asked") as caught:
+        portable_signer.sign_bundle(
+            whole, lambda code: None if code.path.endswith("/tool") else _derived(code)
+        )
+    assert caught.value.subject == "Contents/MacOS/tool"
+    assert {path: path.read_bytes() for path in _files(whole)} == before
+
+
+def test_old_systems_get_sha1_too(tmp_path: Path, authority: signing.Authority) -> None:
+    """For macOS before 10.11.4: a SHA-1 code directory in front, both digests in the seal."""
+    root = tmp_path / "Old.app"
+    files = {
+        "Contents/Info.plist": bundle_samples.info("old", "io.example.old"),
+        "Contents/MacOS/old": macho_samples.targeting("10.9"),
+        "Contents/Resources/notes.txt": b"notes",
+    }
+    bundle_samples.write(root, files, {})
+    portable_signer.sign_bundle(root, _derived, authority=authority)
+    report = _verify(root, strict=False)
+    assert _failed(report) == []
+    (code,) = macho.parse((root / "Contents/MacOS/old").read_bytes())
+    assert code.signature_bytes is not None
+    blobs = superblob.parse(code.signature_bytes)
+    assert blobs.slots == (0, 2, 0x1000, 0x10000)
+    kinds = [code_directory.parse(raw).hash_type for raw in blobs.code_directories]
+    assert kinds == [code_directory.SHA1, code_directory.SHA256]
+    seal = plistlib.loads((root / "Contents/_CodeSignature/CodeResources").read_bytes())
+    assert seal["files2"]["Resources/notes.txt"] == {
+        "hash": hashlib.sha1(b"notes").digest(),
+        "hash2": hashlib.sha256(b"notes").digest(),
+    }
+
+
+def test_code_is_signed_without_being_held(tmp_path: Path) -> None:
+    """The signer's memory does not grow with the file: 64 MB of code in less than 4 MB."""
+    path = tmp_path / "tool"
+    macho_samples.enlarged(path, 64_000_000)
+    tracemalloc.start()
+    try:
+        portable_signer.sign_file(path, identifier="io.example.tool")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4_000_000
+    judge = verification.Judge(trust=look_alike.trust(), now=datetime.now(UTC), strict=True)
+    assert checks.all_hold(verification.verify(path.read_bytes(), judge=judge).checks)
+
+
+_NAMES = st.from_regex(r"[a-z][a-z0-9 _é]{0,8}(\.[a-z]{1,5})?", fullmatch=True)
+_PLACES = st.sampled_from(
+    ["Resources", "Resources/en.lproj", "Resources/Base.lproj", "Resources/a.b/c", "SharedSupport"]
+)
+_RESOURCES = st.dictionaries(
+    st.tuples(_PLACES, _NAMES).map("/".join), st.binary(max_size=40), max_size=8
+)
+_KINDS = st.sets(st.sampled_from(["Frameworks", "Helpers", "PlugIns", "XPCServices", "MacOS"]))
+
+
+def _parts(kinds: set[str]) -> tuple[dict[str, bytes], dict[str, str]]:
+    """Of the whole app, its own executable and what lies in these code places."""
+    files, links = bundle_samples.app()
+    own = ("Contents/Info.plist", "Contents/MacOS/main")
+    wanted = tuple(f"Contents/{kind}/" for kind in kinds)
+    kept = {path: data for path, data in files.items() if path in own or path.startswith(wanted)}
+    return kept, {path: to for path, to in links.items() if path.startswith(wanted)}
+
+
+@given(_KINDS, _RESOURCES, st.booleans(), st.data())
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_is_signed_verifies_and_nothing_else(
+    authority: signing.Authority,
+    kinds: set[str],
+    resources: dict[str, bytes],
+    adhoc: bool,
+    data: st.DataObject,
+) -> None:
+    """Any mix of bundles and resources verifies once signed; any changed sealed file is caught."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "Any.app"
+        files, links = _parts(kinds)
+        added = {
+            f"Contents/{path}": content
+            for path, content in resources.items()
+            if not any(other.startswith(f"{path}/") for other in resources)
+        }
+        bundle_samples.write(root, {**files, **added}, links)
+        signer = (
+            None
+            if adhoc
+            else signing.Authority(identity=authority.identity, signing_time=authority.signing_time)
+        )
+        portable_signer.sign_bundle(root, _derived, authority=signer)
+        assert _failed(_verify(root, strict=False)) == []
+        sealed = [path for path in _files(root) if not macho.is_macho(path.read_bytes()[:8])]
+        changed = data.draw(st.sampled_from(sorted(sealed)))
+        changed.write_bytes(changed.read_bytes() + b"x")
+        assert _failed(_verify(root, strict=False))
