@@ -59,6 +59,17 @@ class Executable(Part):
     """File under `entitlements/`; None for an executable that is signed without any."""
     flat_copy: bool = False
     """Whether `bin/` of the archive gets a copy for installers and the coordinator."""
+    jit: bool = False
+    """Whether it compiles code at run time, and so needs an exception of the hardened runtime."""
+
+
+class MetallibPlacement(Part):
+    """How the Metal library, which is no code, may lie beside the executables; by signer."""
+
+    portable: Literal["sealed-as-data", "resources-link"] = "sealed-as-data"
+    """Sealed by its digest, so that nothing beside the bytes has to survive transport."""
+    codesign: Literal["extended-attributes", "resources-link"] = "extended-attributes"
+    """Apple's codesign refuses what is unsigned there, and signs it in extended attributes."""
 
 
 class Metallib(Part):
@@ -73,6 +84,7 @@ class Metallib(Part):
     member: str
     """Path of the library inside the wheel."""
     sha256: SHA256
+    placement: MetallibPlacement = MetallibPlacement()
 
 
 class Resource(Part):
@@ -121,6 +133,8 @@ class Archive(Part):
 
     name: FileName
     """`darkbloom-bundle-macos-arm64.tar.gz`: the coordinator derives it from the platform."""
+    links: Literal[False] = False
+    """Whether members may be links: the installers in the field refuse them."""
 
 
 class Limits(Part):

@@ -141,6 +141,12 @@ def _in_product(release: ReleaseFile) -> Iterator[tuple[Location, str]]:
             ("product", "signing_identity"),
             f"the signing identity does not end with ({product.team_id})",
         )
+    for signer, placement in release.bundle.metallib.placement:
+        if placement == "resources-link" and not release.archive.links:
+            yield (
+                ("bundle", "metallib", "placement", signer),
+                "the archive may hold no link: installers in the field refuse them",
+            )
     derived = f"darkbloom-bundle-{product.platform}.tar.gz"
     if release.archive.name != derived:
         yield ("archive", "name"), f"the coordinator asks for {derived}, not {release.archive.name}"

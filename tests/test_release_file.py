@@ -121,6 +121,16 @@ def test_an_unknown_key_is_named_with_its_line(old: str, new: str, expected: str
 
 WRONG = [
     (
+        "portable: sealed-as-data",
+        "portable: extended-attributes",
+        "bundle.metallib.placement.portable is 'extended-attributes', expected",
+    ),
+    (
+        "codesign: extended-attributes",
+        "codesign: sealed-as-data",
+        "bundle.metallib.placement.codesign is 'sealed-as-data', expected",
+    ),
+    (
         'minimum_macos: "14.0"',
         "minimum_macos: 14.0",
         "product.minimum_macos is 14.0, expected text",
@@ -161,6 +171,11 @@ def test_a_missing_key_is_told_at_its_parent() -> None:
 
 
 CLASHES = [
+    (
+        "portable: sealed-as-data",
+        "portable: resources-link",
+        "the archive may hold no link: installers in the field refuse them",
+    ),
     ("[SLDQ2GJ6TL.io.darkbloom.provider]", "[XXXXXXXXXX.io.darkbloom.provider]", "not one of team"),
     ("[SLDQ2GJ6TL.io.darkbloom.provider]", '["SLDQ2GJ6TL.*"]', "not one of team"),
     ("Inc. (SLDQ2GJ6TL)", "Inc. (XXXXXXXXXX)", "does not end with (SLDQ2GJ6TL)"),

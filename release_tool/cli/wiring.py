@@ -175,7 +175,9 @@ class Wiring:
     def entitlements(self) -> tuple[Mapping[str, object], ...]:
         """What each executable is signed with, as its file says."""
         folder = data.entitlements_folder()
-        return tuple(role_entitlements.read(folder, name) for name in self._entitlements_files)
+        bundle = self.plan.bundle
+        executables = (*bundle.executables, *bundle.helpers)
+        return tuple(role_entitlements.read(folder, one) for one in executables if one.entitlements)
 
     @property
     def _entitlements_files(self) -> list[str]:

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from release_tool import errors, values
-from release_tool.apple import checks, macho
+from release_tool.apple import checks, macho, metal_library
 from release_tool.apple.checks import Check
+from release_tool.apple.policy import distribution, inventory, library_validation, verdict
 from release_tool.files import atomic, copying
 from release_tool.files.tree import DiskTree
 from release_tool.files.workspace import Workspace
@@ -34,7 +35,6 @@ EXECUTABLE_MODE = 0o755
 DATA_MODE = 0o644
 _MARKERS = "Contents/Resources/darkbloom-runtime-capabilities"
 _MARKER = b"1"
-_METALLIB_MAGIC = b"MTLB"
 
 
 def run(
@@ -69,12 +69,12 @@ def run(
     """
     copying.require_folder(binaries, "the binaries' place")
     manifest = build_output.read_manifest(binaries)
-    claimed, judged = role_entitlements.resolve(plan, entitlements, profile.entitlements)
-    for doubt in build_output.doubts(plan, manifest):
+    claimed = role_entitlements.resolve(plan, entitlements, profile.entitlements)
+    for doubt in (*build_output.doubts(plan, manifest), *claimed.warnings):
         reporter.warn(doubt)
     with workspace.scratch("assemble") as scratch:
         layout = _Layout(plan, scratch / "home", scratch / ROOT / f"{plan.product.name}.app")
-        layout.checks += judged + build_output.judge_manifest(plan, manifest)
+        layout.checks += claimed.checks + build_output.judge_manifest(plan, manifest)
         layout.build(binaries, manifest)
         layout.profile(workspace.path(profile.path), profile.sha256)
         if metallib is not None:
@@ -83,6 +83,8 @@ def run(
         if metallib is None:
             layout.metallib(_fetch(plan, cache, environ, reporter), reporter)
             layout.require()
+        layout.judge()
+        layout.require()
         files = listing.sealed_files(scratch / ROOT)
         workspace.place(scratch / ROOT, ROOT)
     return AssembledBundle(
@@ -96,7 +98,7 @@ def run(
         metallib_origin=_origin(plan, layout.metallib_sha256),
         entitlements={
             name: None if value is None else listing.json_dictionary(value)
-            for name, value in claimed.items()
+            for name, value in claimed.entitlements.items()
         },
     )
 
@@ -230,16 +232,31 @@ class _Layout:
             self.metallib_sha256 = copying.copy_file(
                 source, target, mode=DATA_MODE, reporter=reporter
             )
-        head = DiskTree(target.parent).head(name, len(_METALLIB_MAGIC))
+        head = DiskTree(target.parent).head(name, len(metal_library.MAGIC))
+        is_metal = metal_library.is_metal_library(head)
         self.checks += [
             build_output.judge_attributes(source, name),
             checks.compare(
                 "kind",
                 expected="a Metal library",
-                observed="a Metal library" if head == _METALLIB_MAGIC else "something else",
+                observed="a Metal library" if is_metal else "something else",
                 subject=name,
             ),
         ]
+
+    def judge(self) -> None:
+        """Ask the gates that need no signature: libraries, names, links, modes and targets."""
+        tree = DiskTree(self.app)
+        taken = inventory.take(tree)
+        metallib = f"Contents/MacOS/{self._plan.bundle.metallib.name}"
+        self.checks += library_validation.judge(taken)
+        self.checks += verdict.files(
+            taken,
+            minimum_macos=self._plan.product.minimum_macos,
+            data_in_code_places={metallib},
+            as_written=True,
+        )
+        self.checks.append(distribution.attributes(tree.attributes()))
 
     def profile(self, source: Path, sha256: str) -> None:
         """Embed the provisioning profile as it was verified."""

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from release_tool import errors
 from release_tool.apple import checks, entitlements
 from release_tool.apple.checks import Check
+from release_tool.apple.policy import linter
 from release_tool.files.tree import DiskTree
 from release_tool.plan import Executable, Product, ReleasePlan
+from release_tool.stages import findings
 
 _NETWORK = ("com.apple.security.network.client", "com.apple.security.network.server")
-_PLACEHOLDER = b"$("
 
 
-def resolve(
-    plan: ReleasePlan, folder: Path, granted: Mapping[str, object]
-) -> tuple[dict[str, dict[str, object] | None], list[Check]]:
+class Resolved(NamedTuple):
+    """What every executable is signed with, and what is wrong with it."""
+
+    entitlements: dict[str, dict[str, object] | None]
+    """By executable name; None for an executable without."""
+    checks: list[Check]
+    warnings: list[str]
+    """What macOS would ignore."""
+
+
+def resolve(plan: ReleasePlan, folder: Path, granted: Mapping[str, object]) -> Resolved:
     """Read every executable's entitlements, add what the profile grants, and judge the whole.
 
     Args:
@@ -25,18 +35,17 @@ def resolve(
         folder: holds the entitlements files.
         granted: what the profile grants.
 
-    Returns:
-        The entitlements by executable name (None for an executable without), and the checks.
     """
     found: dict[str, dict[str, object] | None] = {}
     judged: list[Check] = []
+    warnings: list[str] = []
     for executable in (*plan.bundle.executables, *plan.bundle.helpers):
         if executable.entitlements is None:
             found[executable.name] = None
             continue
         try:
-            claimed = read(folder, executable.entitlements)
-        except (errors.VerificationError, errors.HostError) as problem:
+            lint = examine(folder, executable)
+        except errors.HostError as problem:
             judged.append(
                 checks.failed(
                     "entitlements file",
@@ -46,10 +55,15 @@ def resolve(
                 )
             )
             continue
+        judged += lint.checks
+        warnings += lint.warnings
+        if lint.values is None:
+            continue
+        claimed = dict(lint.values)
         claimed |= when_granted(plan, executable.name, granted)
         found[executable.name] = claimed
         judged += _judge(plan.product, executable, claimed, granted)
-    return found, judged
+    return Resolved(entitlements=found, checks=judged, warnings=warnings)
 
 
 def when_granted(
@@ -64,27 +78,31 @@ def when_granted(
     }
 
 
-def read(folder: Path, name: str) -> dict[str, object]:
-    """Read one entitlements file.
+def examine(folder: Path, executable: Executable) -> linter.Lint:
+    """Judge the entitlements file of an executable that has one.
 
     Raises:
-        FormatError: it is no property list, or holds a placeholder that nobody fills in.
         HostError: it is not there.
     """
+    name = executable.entitlements or ""
     path = folder / name
     if not path.is_file():
         raise errors.HostError("there is no such entitlements file", subject=str(path))
-    text = DiskTree(folder).head(name, entitlements.MAX_BYTES + 1)
-    if _PLACEHOLDER in text:
-        # Xcode fills `$(AppIdentifierPrefix)` in; nothing here does, and AMFI takes it literally.
-        raise errors.FormatError(
-            "holds the literal text $(", subject=str(path), hint="write the team identifier out"
-        )
-    try:
-        return entitlements.parse_xml(text)
-    except errors.FormatError as problem:
-        problem.subject = problem.subject or str(path)
-        raise
+    data = DiskTree(folder).head(name, entitlements.MAX_BYTES + 1)
+    return linter.lint(data, name=name, jit=executable.jit)
+
+
+def read(folder: Path, executable: Executable) -> dict[str, object]:
+    """Read the entitlements file of an executable that has one.
+
+    Raises:
+        VerificationError: something is wrong with it, every reason at once.
+        HostError: it is not there.
+    """
+    lint = examine(folder, executable)
+    path = folder / (executable.entitlements or "")
+    findings.require(lint.checks, f"{path}: these entitlements must not be signed with")
+    return dict(lint.values or {})
 
 
 def _judge(

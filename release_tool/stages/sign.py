@@ -20,6 +20,7 @@ from release_tool.apple import certificates, checks, policy, release, signing_ch
 from release_tool.apple.checks import Check
 from release_tool.apple.facts import BundleFacts, CodeFacts
 from release_tool.apple.identity import Identity
+from release_tool.apple.policy import inventory, notary, verdict
 from release_tool.apple.signing import Authority
 from release_tool.apple.tree import Subtree
 from release_tool.apple.verification import Judge
@@ -40,9 +41,11 @@ READS = (
     "product.bundle_id",
     "product.signing_identity",
     "product.architecture",
+    "product.minimum_macos",
     "bundle.main_executable",
     "bundle.executables",
     "bundle.helpers",
+    "bundle.metallib.name",
     "environment.signer",
 )
 OUTPUT = "signed"
@@ -208,6 +211,7 @@ def _read_back(
     found = [*report.checks, *_untouched(assembled, files, code), *outside]
     if report.facts is not None:
         found += policy.compare(report.facts, _meant(plan, code, certificate))
+        found += _gates(plan, tree, report.facts, judge)
     findings.require(
         found, "the signed app is not what was meant", hint="sign again; nothing was kept"
     )
@@ -224,6 +228,21 @@ def _read_back(
         certificate_name=report.facts.main.certificate_name,
         sealed_files=report.facts.sealed,
     )
+
+
+def _gates(plan: ReleasePlan, tree: Subtree, facts: BundleFacts, judge: Judge) -> list[Check]:
+    """What the notary and users' machines would say, whoever signed."""
+    taken = inventory.take(tree)
+    return [
+        *notary.judge(tree, judge=judge, path=facts.path, facts=facts, inventory=taken),
+        *verdict.files(
+            taken,
+            minimum_macos=plan.product.minimum_macos,
+            data_in_code_places={f"{_MAIN_FOLDER}/{plan.bundle.metallib.name}"},
+            path=facts.path,
+            as_written=True,
+        ),
+    ]
 
 
 def _meant(plan: ReleasePlan, code: list[_Code], certificate: str) -> policy.Meant:

@@ -91,6 +91,7 @@ def assembled(
     reporter: Told | None = None,
     binaries_folder: Path | None = None,
     entitlements_folder: Path | None = None,
+    metallib_file: Path | None = None,
     granted: Mapping[str, object] | None = None,
 ) -> AssembledBundle:
     """Run the assemble stage in `folder/work`, with good parts where none is named."""
@@ -103,7 +104,7 @@ def assembled(
         reporter=reporter or Told(),
         binaries=binaries_folder or binaries(folder / "built", plan),
         entitlements=entitlements_folder or data.entitlements_folder(),
-        metallib=metallib(folder),
+        metallib=metallib_file or metallib(folder),
         cache=folder / "cache",
         environ=dict(os.environ),
     )

@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 
 from release_tool import errors
+from release_tool.apple import metal_library
 from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
 from release_tool.rehearsal import samples
 from release_tool.stages import assemble, build_output
+from tests import linked_macho
 from tests.stages import release_parts
 from tests.stages.release_parts import Told, assembled, binaries, changed
 
@@ -237,6 +239,62 @@ def test_wrong_entitlements_are_refused(
     text = b"nothing" if content is None else plistlib.dumps(whole | content)
     (folder / name).write_bytes(text)
     assert expected in _refusal(plan, tmp_path, entitlements_folder=folder)
+
+
+def test_a_jit_role_needs_its_exception(plan: ReleasePlan, tmp_path: Path) -> None:
+    """An executable that release.yaml calls `jit` is refused without allow-jit."""
+    executables = [one.model_dump(mode="json") for one in plan.bundle.executables]
+    executables[1]["jit"] = True
+    jit = changed(plan, bundle={"executables": executables})
+    assert "com.apple.security.cs.allow-jit" in _refusal(jit, tmp_path)
+    folder = release_parts.entitlements(tmp_path)
+    whole = plistlib.loads((folder / "enclave.plist").read_bytes())
+    whole["com.apple.security.cs.allow-jit"] = True
+    (folder / "enclave.plist").write_bytes(plistlib.dumps(whole))
+    value = assembled(jit, tmp_path, entitlements_folder=folder)
+    assert (value.entitlements["darkbloom-enclave"] or {})["com.apple.security.cs.allow-jit"]
+
+
+def test_what_macos_would_ignore_is_told(plan: ReleasePlan, tmp_path: Path) -> None:
+    """A misspelt key of Apple's family stops nothing, but nobody learns of it too late."""
+    folder = release_parts.entitlements(tmp_path)
+    whole = plistlib.loads((folder / "enclave.plist").read_bytes())
+    whole["com.apple.security.network.servers"] = True
+    (folder / "enclave.plist").write_bytes(plistlib.dumps(whole))
+    told = Told()
+    assembled(plan, tmp_path, entitlements_folder=folder, reporter=told)
+    assert "did you mean com.apple.security.network.server?" in "\n".join(told.warnings)
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ({"libraries": ["/opt/homebrew/lib/libz.dylib"]}, "linked library of"),
+        ({"libraries": ["@rpath/libpart.dylib"]}, "linked library of"),
+        ({"search_paths": ["/Users/ci/provider/.build/release"]}, "search path of"),
+    ],
+)
+def test_libraries_of_the_build_host_are_refused(
+    plan: ReleasePlan, tmp_path: Path, code: dict[str, list[str]], expected: str
+) -> None:
+    """Dyld would look where no user has anything: refused before anything is signed."""
+    built = binaries(tmp_path / "built", plan)
+    content = linked_macho.build(**code)  # type: ignore[arg-type]
+    (built / "darkbloom-enclave").write_bytes(content)
+    manifest = json.loads((built / build_output.MANIFEST).read_text())
+    manifest["files"]["darkbloom-enclave"] = hashlib.sha256(content).hexdigest()
+    (built / build_output.MANIFEST).write_text(json.dumps(manifest))
+    assert expected in _refusal(plan, tmp_path, binaries_folder=built)
+
+
+def test_a_metal_library_for_newer_systems_is_refused(plan: ReleasePlan, tmp_path: Path) -> None:
+    """August: a library for macOS 26.2 in a release that promised 14 blocked users' updates."""
+    given = tmp_path / "new.metallib"
+    size = metal_library.HEADER_SIZE
+    given.write_bytes(metal_library.header(size=size, minimum="26.2"))
+    text = _refusal(plan, tmp_path, metallib_file=given)
+    assert "Metal target of Contents/MacOS/mlx.metallib: expected at most 14.0" in text
+    assert "observed 26.2" in text
 
 
 def test_extended_attributes_are_refused(plan: ReleasePlan, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from posixpath import dirname, normpath
 
 from release_tool import errors
-from release_tool.apple import checks, code_resources, macho, resource_rules
+from release_tool.apple import checks, code_resources, file_attributes, macho, resource_rules
 from release_tool.apple.checks import Check
 from release_tool.apple.policy.inventory import Inventory
 from release_tool.apple.tree import TreeEntry
@@ -175,7 +175,11 @@ def attributes(found: Mapping[str, Sequence[str]], *, path: str = "") -> Check:
         found: their names by path.
         path: how checks name the app.
     """
-    told = [f"{own}: {', '.join(names)}" for own, names in sorted(found.items()) if names]
+    meant = {
+        own: [name for name in names if name not in file_attributes.HARMLESS]
+        for own, names in found.items()
+    }
+    told = [f"{own}: {', '.join(names)}" for own, names in sorted(meant.items()) if names]
     return checks.compare(
         "attributes before signing",
         expected="none",

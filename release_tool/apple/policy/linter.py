@@ -111,6 +111,8 @@ _TEXT: Final = frozenset(
 _NOT_BOOLEAN: Final = frozenset({f"{_SECURITY}scripting-targets"})
 _PLACEHOLDER = re.compile(r"\$[({][A-Za-z_][A-Za-z0-9_:]*[)}]?|\$\(")
 _COMMENT = b"<!--"
+_BINARY = b"bplist"
+_CONVERT = "convert it with: plutil -convert xml1 FILE"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _MAX_DEPTH = 16
 
@@ -143,9 +145,9 @@ def lint(data: bytes, *, name: str, jit: bool = False) -> Lint:
         refused = checks.failed(
             "entitlements file",
             subject=name,
-            expected="an XML property list that says each thing once",
+            expected="a property list in XML that says each thing once",
             observed=f"{problem.message} {problem.observed}".strip(),
-            hint="convert a binary one with: plutil -convert xml1 FILE",
+            hint=_CONVERT if data.startswith(_BINARY) else "",
         )
         return Lint(values=None, checks=(refused,), warnings=())
     found = [checks.passed("entitlements file", f"{len(values)} keys", subject=name)]
