@@ -29,6 +29,7 @@ _COMMANDS = {
     "verify-profile": "Verify a provisioning profile.",
     "verify": "Verify a Mach-O, an app, a profile or a release archive.",
     "inspect": "Show everything that is in a signature.",
+    "diff": "Compare two releases, or prove that signing changed nothing else.",
 }
 
 
