@@ -1,7 +1,7 @@
 """Entitlements: their XML and DER forms, and which of them a profile has to grant.
 
 Rule and source: the XML blob is the file's bytes; the DER form is measured on real code of two
-dialects (see `decode_der`); the split into restricted and unrestricted follows Apple's TN3125.
+dialects (see `der_dictionary`); the split into restricted and unrestricted follows Apple's TN3125.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from release_tool import errors
-from release_tool.apple import checks, der, property_list
+from release_tool.apple import checks, der_dictionary, property_list
 from release_tool.apple.checks import Check
 
 XML_MAGIC = 0xFADE7171
@@ -65,9 +65,6 @@ TEAM_PREFIXED: Final = frozenset(
 )
 """Keys whose values begin with a team: a wildcard covers its own team's values only."""
 
-_DICTIONARY = der.encode_tag(der.CONTEXT, 16, constructed=True)
-_ROOT = der.encode_tag(der.APPLICATION, 16, constructed=True)
-_VERSION = 1
 _MAX_DEPTH = 16
 
 
@@ -81,85 +78,46 @@ def parse_xml(data: bytes) -> dict[str, object]:
 
 
 def encode_der(values: Mapping[str, object]) -> bytes:
-    """Write the DER form as Apple's codesign has since 2021.
-
-    `[APPLICATION 16] { INTEGER 1, [16] { SEQUENCE { UTF8String key, value } … } }`, keys sorted,
-    true as `ff`, arrays as SEQUENCE, dictionaries as `[16]`.
+    """Write the DER form as Apple's codesign has since 2021, keys sorted.
 
     Raises:
         FormatError: a value has a type that the form cannot say: data, date or real.
     """
-    return der.encode(_ROOT, der.integer(_VERSION), _encode_dictionary(values, "", 0))
+    return der_dictionary.encode(der_dictionary.Document(_sorted(values, 0)))
 
 
-def _encode_dictionary(values: Mapping[str, object], path: str, depth: int) -> bytes:
-    pairs = [
-        der.sequence(der.utf8(key), _encode_value(values[key], f"{path}{key}", depth + 1))
-        for key in sorted(values, key=lambda key: key.encode())
-    ]
-    return der.encode(_DICTIONARY, *pairs)
+def _sorted(values: Mapping[str, object], depth: int) -> dict[str, object]:
+    return {key: _ordered(values[key], depth + 1) for key in sorted(values, key=str.encode)}
 
 
-def _encode_value(value: object, path: str, depth: int) -> bytes:
+def _ordered(value: object, depth: int) -> object:
     if depth > _MAX_DEPTH:
-        raise errors.FormatError("entitlements are nested too deeply", subject=path)
-    if isinstance(value, bool):
-        return der.boolean(value)
-    if isinstance(value, int):
-        return der.integer(value)
-    if isinstance(value, str):
-        return der.utf8(value)
+        raise errors.FormatError("entitlements are nested too deeply")
     if isinstance(value, Mapping):
-        return _encode_dictionary(value, f"{path}.", depth)
+        return _sorted(value, depth)
     if isinstance(value, list | tuple):
-        return der.sequence(*(_encode_value(item, path, depth + 1) for item in value))
-    raise errors.FormatError(
-        "an entitlement's type has no DER form", subject=path, observed=type(value).__name__
-    )
+        return [_ordered(item, depth + 1) for item in value]
+    return value
+
+
+def read_der(data: bytes) -> der_dictionary.Document:
+    """Read the DER form of either dialect, so that `der_dictionary.encode` gives it back.
+
+    Raises:
+        FormatError: neither dialect, a key twice, or a value of an unknown type.
+    """
+    if len(data) > MAX_BYTES:
+        raise errors.FormatError(f"DER entitlements of {len(data)} bytes")
+    return der_dictionary.decode(data)
 
 
 def decode_der(data: bytes) -> dict[str, object]:
-    """Read the DER form of either dialect.
-
-    The older one (2020) is a bare SET of pairs, with true as `01`.
+    """The values of the DER form, of either dialect.
 
     Raises:
-        FormatError: neither, a key twice, or a value of an unknown type.
+        FormatError: as of `read_der`.
     """
-    node = der.parse(data)
-    if node.is_universal(der.SET):
-        return _decode_dictionary(node)
-    if (node.tag_class, node.tag) != (der.APPLICATION, 16) or len(node.children) != 2:
-        raise errors.FormatError("not entitlements in DER")
-    version, values = node.children
-    if der.as_integer(version) != _VERSION or not values.is_context(16):
-        raise errors.FormatError("DER entitlements of an unknown version")
-    return _decode_dictionary(values)
-
-
-def _decode_dictionary(node: der.Node) -> dict[str, object]:
-    found: dict[str, object] = {}
-    for pair in node.children:
-        parts = der.as_sequence(pair)
-        if len(parts) != 2:
-            raise errors.FormatError("an entitlement is not a pair of key and value")
-        key = der.as_text(parts[0])
-        if key in found:
-            raise errors.FormatError("DER entitlements name a key twice", observed=key[:80])
-        found[key] = _decode_value(parts[1])
-    return found
-
-
-def _decode_value(node: der.Node) -> object:
-    if node.is_context(16) or node.is_universal(der.SET):
-        return _decode_dictionary(node)
-    if node.is_universal(der.SEQUENCE):
-        return [_decode_value(item) for item in node.children]
-    if node.is_universal(der.BOOLEAN):
-        return der.as_boolean(node)
-    if node.is_universal(der.INTEGER):
-        return der.as_integer(node)
-    return der.as_text(node)
+    return read_der(data).values
 
 
 def xml_blob(data: bytes) -> bytes:

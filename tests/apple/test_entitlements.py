@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from release_tool import errors
-from release_tool.apple import der, entitlements
+from release_tool.apple import der, der_dictionary, entitlements
 
 TEAM = "SLDQ2GJ6TL"
 APP_ID = f"{TEAM}.io.darkbloom.provider"
@@ -49,6 +51,61 @@ def test_the_older_dialect_is_read() -> None:
     """A bare SET with true as `01`, as signatures of 2020 have it."""
     pair = der.sequence(der.utf8("a"), der.encode(der.BOOLEAN, b"\x01"))
     assert entitlements.decode_der(der.set_as_given(pair)) == {"a": True}
+
+
+def test_the_older_dialect_comes_out_byte_for_byte() -> None:
+    """Dictionaries as SET, true as `01`, keys in their own order: written as they were read."""
+    inner = der.set_as_given(der.sequence(der.utf8("z"), der.encode(der.BOOLEAN, b"\x01")))
+    data = der.set_as_given(
+        der.sequence(der.utf8("b"), der.sequence(der.utf8("x"), der.integer(-5))),
+        der.sequence(der.utf8("a"), inner),
+        der.sequence(der.utf8("c"), der.boolean(False)),
+    )
+    found = entitlements.read_der(data)
+    assert found.dialect == "2020"
+    assert found.values == {"b": ["x", -5], "a": {"z": True}, "c": False}
+    assert der_dictionary.encode(found) == data
+
+
+@given(
+    st.dictionaries(keys, values, max_size=6),
+    st.sampled_from(["current", "2020"]),
+    st.sampled_from([None, 0x01, 0xFF]),
+)
+def test_both_dialects_come_out_byte_for_byte(
+    claims: dict[str, object], dialect: der_dictionary.Dialect, true_octet: int | None
+) -> None:
+    """Either envelope, either way to say true, any order of the keys."""
+    written = der_dictionary.encode(der_dictionary.Document(claims, dialect, true_octet))
+    found = entitlements.read_der(written)
+    assert (found.values, found.dialect) == (claims, dialect)
+    assert der_dictionary.encode(found) == written
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        der.octets(b"x"),
+        der.null(),
+        der.oid("1.2.3"),
+        der.encode(0x09, b"\x03"),
+        der.generalized_time(datetime(2026, 1, 1, tzinfo=UTC)),
+        der.context(3, der.null()),
+        der.encode(der.BOOLEAN, b"\x42"),
+        der.printable("a"),
+        der.encode(0x0C, b"\xff"),
+        b"\x0c\x81\x01a",
+        der.sequence(der.boolean(True), der.encode(der.BOOLEAN, b"\x01")),
+        der.set_as_given(der.sequence(der.utf8("b"), der.null())),
+    ],
+)
+def test_unknown_values_are_refused(value: bytes) -> None:
+    """Another type, another way to say true, or another encoding: the system would differ."""
+    pair = der.sequence(der.utf8("a"), value)
+    current = der.encode(0x70, der.integer(1), der.encode(0xB0, pair))
+    for data in (der.set_as_given(pair), current):
+        with pytest.raises(errors.FormatError):
+            entitlements.decode_der(data)
 
 
 def test_a_key_twice_is_refused_in_both_forms() -> None:
