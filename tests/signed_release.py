@@ -109,7 +109,12 @@ def signing_authority() -> SigningAuthority:
 @lru_cache(maxsize=1)
 def trust() -> certificates.Trust:
     """The look-alike's roots in place of Apple's."""
-    blocks = armor.unwrap_all(look_alike().trust_pem(), "a certificate", label="CERTIFICATE")
+    return trust_of(look_alike())
+
+
+def trust_of(authority: Authority) -> certificates.Trust:
+    """The roots of an authority."""
+    blocks = armor.unwrap_all(authority.trust_pem(), "a certificate", label="CERTIFICATE")
     return certificates.Trust(name="look-alike", roots=tuple(map(certificates.load, blocks)))
 
 
