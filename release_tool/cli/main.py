@@ -25,6 +25,7 @@ _COMMANDS = {
     "plan": "Print the resolved plan and where each value came from.",
     "run": "Carry a release through its stages; run again to resume.",
     "status": "Show what is done and what comes next.",
+    "doctor": "Say what host, settings and certificates lack, and what ends when.",
     "rehearse": "Carry a whole release through look-alikes on this machine.",
     "verify-profile": "Verify a provisioning profile.",
     "verify": "Verify a Mach-O, an app, a profile or a release archive.",

@@ -54,6 +54,12 @@ def run(probes: Sequence[Probe], stages: Collection[str]) -> list[str]:
     return [probe.name for probe in asked]
 
 
+def gravest(kinds: Collection[type[errors.ReleaseError]]) -> int:
+    """The exit code of what must be mended first; 0 where nothing must."""
+    found = next((kind for kind in _GRAVITY if any(issubclass(one, kind) for one in kinds)), None)
+    return found.exit_code if found else 0
+
+
 def _ask_all(probes: Sequence[Probe]) -> list[Finding]:
     deadline = time.monotonic() + _BUDGET_SECONDS
     pool = concurrent.futures.ThreadPoolExecutor(max_workers=max(len(probes), 1))
