@@ -255,6 +255,11 @@ def _nested_file(bundle: _Bundle, path: str, judge: Judge) -> CodeReport:
         )
         return CodeReport(checks=(observed,), slices=())
     if not code_resources.is_code(bytes(content[:4])):
+        parts = bundle.tree.detached(path)
+        if parts and not judge.strict:
+            return verification.verify_detached(
+                content, parts, judge=judge, path=bundle.named(path)
+            )
         detached = checks.failed(
             "nested code",
             subject=bundle.named(path),

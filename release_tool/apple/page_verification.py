@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from release_tool.apple import checks, code_directory, macho, superblob
 from release_tool.apple.checks import Check
 from release_tool.apple.code_directory import CodeDirectory
+from release_tool.apple.detached_signature import SignedData
 from release_tool.apple.signature_verification import Judge
 
 _CONSTRAINT_SLOTS = range(8, 12)
@@ -60,7 +61,7 @@ class Case:
 
     path: str
     subject: str
-    code: macho.Slice
+    code: macho.Slice | SignedData
     judge: Judge
     bundle: BundleFiles | None
     blob: superblob.SuperBlob

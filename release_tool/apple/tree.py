@@ -45,6 +45,14 @@ class BundleTree(Protocol):
         one short ends the process: look at folders that nobody else writes to.
         """
 
+    def detached(self, path: str) -> Mapping[str, bytes]:
+        """The parts of a signature that lie beside a file, in its extended attributes.
+
+        Returns:
+            Content by name, without codesign's prefix: `CodeDirectory`, `CodeSignature`. Empty
+            where there are none, or where what holds the file has no attributes.
+        """
+
     def digest(self, path: str, algorithm: str) -> bytes:
         """The digest of a regular file, without holding all of it."""
 
@@ -66,6 +74,8 @@ class MemoryTree:
     files: Mapping[str, bytes]
     links: Mapping[str, str]
     modes: Mapping[str, int]
+    beside: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
+    """Detached signatures by path."""
 
     def entries(self) -> Sequence[TreeEntry]:
         found = [
@@ -91,6 +101,9 @@ class MemoryTree:
 
     def view(self, path: str) -> memoryview:
         return memoryview(self.read(path))
+
+    def detached(self, path: str) -> Mapping[str, bytes]:
+        return self.beside.get(path, {})
 
     def digest(self, path: str, algorithm: str) -> bytes:
         return hashlib.new(algorithm, self.read(path)).digest()
@@ -135,6 +148,9 @@ class Subtree:
     def view(self, path: str) -> memoryview:
         return self.tree.view(self._whole(path))
 
+    def detached(self, path: str) -> Mapping[str, bytes]:
+        return self.tree.detached(self._whole(path))
+
     def digest(self, path: str, algorithm: str) -> bytes:
         return self.tree.digest(self._whole(path), algorithm)
 
@@ -167,6 +183,9 @@ class Remembered:
 
     def view(self, path: str) -> memoryview:
         return self.tree.view(path)
+
+    def detached(self, path: str) -> Mapping[str, bytes]:
+        return self.tree.detached(path)
 
     def digest(self, path: str, algorithm: str) -> bytes:
         return self.digests({path: (algorithm,)})[path][algorithm]

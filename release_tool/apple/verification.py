@@ -6,7 +6,7 @@ timestamp (`signature_verification`), entitlements and the designated requiremen
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from release_tool import errors
@@ -14,6 +14,7 @@ from release_tool.apple import (
     certificates,
     checks,
     code_directory,
+    detached_signature,
     entitlements,
     macho,
     page_verification,
@@ -25,6 +26,7 @@ from release_tool.apple import (
 )
 from release_tool.apple.checks import Check
 from release_tool.apple.code_directory import CodeDirectory
+from release_tool.apple.detached_signature import SignedData
 from release_tool.apple.facts import CodeFacts, CodeReport
 from release_tool.apple.requirement_expression import Expression
 from release_tool.apple.signature_verification import Signature
@@ -71,8 +73,27 @@ def verify(
     return CodeReport(checks=tuple(found), slices=tuple(facts))
 
 
+def verify_detached(
+    data: memoryview, parts: Mapping[str, bytes], *, judge: Judge, path: str = ""
+) -> CodeReport:
+    """Judge a file by the signature in its extended attributes.
+
+    Args:
+        data: the whole file.
+        parts: of the signature, by name.
+        judge: trust, time, and whether to judge as our own writer's work.
+        path: how the checks name it.
+    """
+    try:
+        code = detached_signature.assemble(data, parts)
+        found, fact = _judge(_open(code, path, path, judge, None))
+    except errors.VerificationError as problem:
+        return CodeReport(checks=(_refused("signature", problem, path),), slices=())
+    return CodeReport(checks=tuple(found), slices=(fact,))
+
+
 def _open(
-    code: macho.Slice,
+    code: macho.Slice | SignedData,
     path: str,
     subject: str,
     judge: Judge,

@@ -38,6 +38,7 @@ class Options:
     metallib: Path | None = None
     profile: Path | None = None
     identity: Path | None = None
+    keychain: bool = False
     model: str | None = None
     until: str | None = None
     only: str | None = None
@@ -113,7 +114,7 @@ def _request(session: Session, options: Options, settings: Settings | None) -> c
     supplied = []
     if options.profile:
         supplied.append("PROVISIONING_PROFILE_BASE64")
-    if options.identity:
+    if options.identity or options.keychain:
         supplied += ["APPLE_CERTIFICATE_P12", "APPLE_CERTIFICATE_PASSWORD"]
     supplied += notary_route.supplied(session.environ)
     return config.Request(
@@ -139,7 +140,9 @@ def _inputs(session: Session, options: Options, resolved: config.Resolved) -> wi
     if profile is None and (encoded := secrets.get("PROVISIONING_PROFILE_BASE64")):
         profile = encoded.decoded()
     identity = options.identity.read_bytes() if options.identity else None
-    if identity is None and (encoded := secrets.get("APPLE_CERTIFICATE_P12")):
+    if options.keychain:
+        _require_keychain_route(options, resolved)
+    elif identity is None and (encoded := secrets.get("APPLE_CERTIFICATE_P12")):
         identity = encoded.decoded()
     return wiring.Inputs(
         environ=session.environ,
@@ -150,6 +153,21 @@ def _inputs(session: Session, options: Options, resolved: config.Resolved) -> wi
         identity_password=password,
         confirm=_confirmation(options, resolved),
     )
+
+
+def _require_keychain_route(options: Options, resolved: config.Resolved) -> None:
+    environment = resolved.plan.environment
+    if environment.signer != "codesign":
+        raise errors.UsageError(
+            "only codesign signs with an identity of your keychains",
+            subject="--keychain",
+            observed=f"{environment.name} signs with the {environment.signer} signer",
+            hint="name a file with --identity",
+        )
+    if options.identity:
+        raise errors.UsageError(
+            "--identity and --keychain exclude each other", hint="name one of them"
+        )
 
 
 def _confirmation(options: Options, resolved: config.Resolved) -> Callable[[], None]:

@@ -12,7 +12,7 @@ from release_tool.apple import provisioning_profile
 from release_tool.cli.preflight import Probe
 from release_tool.cli.wiring import Wiring
 from release_tool.progress import Silent
-from release_tool.services import addresses, codesign, hub, public_url
+from release_tool.services import addresses, codesign, hub, keychain, public_url
 from release_tool.services.timestamp import TimestampService
 from release_tool.stages import build_output, findings, profile
 
@@ -93,9 +93,12 @@ class _Asks:
 
     def signer(self) -> None:
         if self._plan.environment.signer == "codesign":
-            codesign.require()
-            return
+            codesign.require(self._wiring.apple_tools)
         identity = self._wiring.identity
+        if identity is None and self._plan.environment.signer == "codesign":
+            wanted = keychain.Wanted(name=self._plan.product.signing_identity)
+            keychain.find(wanted, tools=self._wiring.apple_tools)
+            return
         if identity is None:
             raise errors.CredentialError(
                 "there is no signing identity",

@@ -23,6 +23,9 @@ FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 @click.option("--metallib", type=FILE, help="Metal library instead of the pinned wheel's.")
 @click.option("--profile", type=FILE, help="Profile instead of PROVISIONING_PROFILE_BASE64.")
 @click.option("--identity", type=FILE, help="PKCS#12 or PEM instead of APPLE_CERTIFICATE_P12.")
+@click.option(
+    "--keychain", is_flag=True, help="On a Mac: the identity of release.yaml in your keychains."
+)
 @click.option("--model", help="Model of the smoke run: a folder, or an id of the hub's cache.")
 @click.option("--until", metavar="STAGE", help="Stop after this stage.")
 @click.option("--only", metavar="STAGE", help="Run this one stage on records that stand.")

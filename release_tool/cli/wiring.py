@@ -17,6 +17,8 @@ from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter
 from release_tool.services import wheels
+from release_tool.services.apple_tools import AppleTools
+from release_tool.services.codesign_signer import Route
 from release_tool.services.coordinator import Coordinator
 from release_tool.services.object_store import ObjectStore
 from release_tool.services.provider import ProviderCommand
@@ -172,6 +174,11 @@ class Wiring:
         return identity.load(self.inputs.identity, password, known=self.trust.roots)
 
     @cached_property
+    def apple_tools(self) -> AppleTools:
+        """Apple's tools, in an environment without secrets."""
+        return AppleTools(environment=credentials.scrubbed(self.inputs.environ))
+
+    @cached_property
     def entitlements(self) -> tuple[Mapping[str, object], ...]:
         """What each executable is signed with, as its file says."""
         folder = data.entitlements_folder()
@@ -279,7 +286,24 @@ class Wiring:
             identity=self.identity,
             trust=self.trust,
             timestamp_url=self.plan.endpoints.timestamp_url,
+            route=self._codesign_route() if self.plan.environment.signer == "codesign" else None,
         )
+
+    def _codesign_route(self) -> Route:
+        """The identity of a file in a keychain made for the run, or one of the user's own."""
+        exported = self.inputs.identity
+        if exported is None:
+            return Route(tools=self.apple_tools)
+
+        def export(new_password: str) -> tuple[identity.Identity, bytes]:
+            return identity.for_keychain(
+                exported,
+                self.inputs.identity_password(),
+                new_password=new_password,
+                known=self.trust.roots,
+            )
+
+        return Route(export=export, tools=self.apple_tools)
 
     def _archive(self, found: Mapping[str, Value], reporter: Reporter, _: Intents) -> Value:
         return archive.run(

@@ -1,12 +1,15 @@
-"""Extended attributes: what they are called, on the systems that have them."""
+"""Extended attributes: what they are called, and signatures in them, where systems have them."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
+from release_tool import errors
+from release_tool.apple.detached_signature import MAX_PART_BYTES, PREFIX
 from release_tool.files import atomic
 
 HOST_OWN = frozenset({"com.apple.provenance", "com.apple.macl"})
@@ -29,33 +32,82 @@ def names(path: Path) -> tuple[str, ...]:
     return tuple(sorted(name for name in found if name not in HOST_OWN))
 
 
+def of_signature(descriptor: int, path: Path) -> Mapping[str, bytes]:
+    """The parts of a code signature that an open file carries, by name without `PREFIX`.
+
+    Raises:
+        VerificationError: a part is larger than any signature's.
+        HostError: the system refuses.
+    """
+    found: dict[str, bytes] = {}
+    with atomic.naming(path, "read the attributes of"):
+        for name in _all(descriptor):
+            plain = name.removeprefix(_USERS)
+            if plain.startswith(PREFIX):
+                content = _content(descriptor, name)
+                if len(content) > MAX_PART_BYTES:
+                    raise errors.VerificationError(
+                        "an extended attribute is larger than a signature",
+                        subject=str(path),
+                        observed=f"{plain}, {len(content)} bytes",
+                    )
+                found[plain.removeprefix(PREFIX)] = content
+    return found
+
+
+_USERS = "user." if sys.platform == "linux" else ""
+
 if sys.platform == "linux":
 
-    def _all(path: Path) -> list[str]:
+    def _all(path: Path | int) -> list[str]:
         try:
-            found = os.listxattr(path, follow_symlinks=False)
+            # A descriptor stands for its file, and no link is between.
+            found = (
+                os.listxattr(path)
+                if isinstance(path, int)
+                else os.listxattr(path, follow_symlinks=False)
+            )
         except OSError as problem:
             if problem.errno == _NOT_SUPPORTED:
                 return []
             raise
         return [name for name in found if name.startswith("user.")]
 
+    def _content(descriptor: int, name: str) -> bytes:
+        return os.getxattr(descriptor, name)
+
     _NOT_SUPPORTED = 95  # a file system without attributes has none
 
 elif sys.platform == "darwin":
 
-    def _all(path: Path) -> list[str]:
+    def _all(path: Path | int) -> list[str]:
         """CPython has no listxattr on macOS, so the C library is asked."""
-        library = ctypes.CDLL(None, use_errno=True)
-        name = os.fsencode(path)
-        size = library.listxattr(name, None, ctypes.c_size_t(0), _NO_FOLLOW)
+        size = _listed(path, None, 0)
         if size <= 0:
             _raise_unless_none(size)
             return []
         buffer = ctypes.create_string_buffer(size)
-        size = library.listxattr(name, buffer, ctypes.c_size_t(size), _NO_FOLLOW)
+        size = _listed(path, buffer, size)
         _raise_unless_none(size)
         return [part.decode("utf-8", "replace") for part in buffer.raw[:size].split(b"\0") if part]
+
+    def _listed(path: Path | int, buffer: ctypes.Array[ctypes.c_char] | None, size: int) -> int:
+        library = ctypes.CDLL(None, use_errno=True)
+        room = ctypes.c_size_t(size)
+        if isinstance(path, int):
+            return int(library.flistxattr(path, buffer, room, 0))
+        return int(library.listxattr(os.fsencode(path), buffer, room, _NO_FOLLOW))
+
+    def _content(descriptor: int, name: str) -> bytes:
+        library = ctypes.CDLL(None, use_errno=True)
+        library.fgetxattr.restype = ctypes.c_ssize_t
+        # One byte more than is taken tells what is too large.
+        buffer = ctypes.create_string_buffer(MAX_PART_BYTES + 1)
+        room = ctypes.c_size_t(MAX_PART_BYTES + 1)
+        size = library.fgetxattr(descriptor, name.encode(), buffer, room, 0, 0)
+        if size < 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        return buffer.raw[:size]
 
     def _raise_unless_none(size: int) -> None:
         if size < 0 and ctypes.get_errno() != _NOT_SUPPORTED:
@@ -65,5 +117,8 @@ elif sys.platform == "darwin":
 
 else:
 
-    def _all(path: Path) -> list[str]:  # noqa: ARG001 -- no other system is known to have them
+    def _all(path: Path | int) -> list[str]:  # noqa: ARG001 -- no other system is known to have them
         return []
+
+    def _content(descriptor: int, name: str) -> bytes:  # noqa: ARG001 -- likewise
+        return b""

@@ -72,6 +72,16 @@ class DiskTree:
                 return memoryview(b"")
             return memoryview(mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ))
 
+    def detached(self, path: str) -> Mapping[str, bytes]:
+        """The parts of a signature in the file's extended attributes, by name.
+
+        Raises:
+            VerificationError: there is no regular file, or a part is too large.
+            HostError: the system refuses.
+        """
+        with self.open(path) as source:
+            return extended_attributes.of_signature(source.fileno(), self.root / path)
+
     def digest(self, path: str, algorithm: str) -> bytes:
         """The digest of a regular file, without holding all of it."""
         with self.open(path) as source:

@@ -29,7 +29,8 @@ from release_tool.files.tree import DiskTree
 from release_tool.files.workspace import Workspace
 from release_tool.plan import Executable, ReleasePlan
 from release_tool.progress import Reporter
-from release_tool.services import codesign, portable_signer
+from release_tool.services import codesign, codesign_signer, portable_signer
+from release_tool.services.codesign_signer import Route
 from release_tool.services.timestamp import TimestampService
 from release_tool.stages import findings, listing
 from release_tool.values import AssembledBundle, CodeObject, SealedFile, SignedBundle
@@ -67,6 +68,19 @@ class _Code:
         return None if self.entitlements is None else plistlib.dumps(dict(self.entitlements))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Meant:
+    """What the signed app is to be."""
+
+    code: list[_Code]
+    data: list[codesign_signer.Code]
+    """Files beside the executables that codesign signs too; none on the portable route."""
+    certificate: str
+    """SHA-256 of the signing certificate; empty where only its name is known."""
+    route: Route | None
+    """None on the portable route."""
+
+
 def run(
     plan: ReleasePlan,
     assembled: AssembledBundle,
@@ -76,6 +90,7 @@ def run(
     identity: Identity | None,
     trust: certificates.Trust,
     timestamp_url: str,
+    route: Route | None = None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> SignedBundle:
     """Sign the assembled app and read it back.
@@ -85,9 +100,10 @@ def run(
         assembled: the unsigned app; its files are left as they are.
         workspace: holds the app, gets the signed one.
         reporter: is told what was signed.
-        identity: of the portable signer; codesign takes its own from the keychain.
+        identity: of the portable signer.
         trust: whom the signature and its timestamp must lead to.
         timestamp_url: the RFC 3161 service, for the portable signer.
+        route: where codesign finds its identity and its tools; None for the user's keychains.
         clock: the time of signing.
 
     Raises:
@@ -103,19 +119,19 @@ def run(
         _copy(workspace.path(assembled.root), made)
         app = made / assembled.app
         if plan.environment.signer == "codesign":
-            certificate = ""
-            _sign_with_codesign(app, code, folder, plan.product.signing_identity)
+            meant = _sign_with_codesign(
+                plan, assembled, app, code, folder, route or Route(), reporter
+            )
         else:
             signer = _authority(plan, identity, trust, timestamp_url, now, reporter)
-            certificate = signer.identity.fingerprint
             _sign_portably(app, code, signer)
+            fingerprint = signer.identity.fingerprint
+            meant = _Meant(code=code, data=[], certificate=fingerprint, route=None)
         # Judged at this moment and not at that of signing: the timestamps lie between.
         judge = Judge(trust=trust, now=clock(), strict=plan.environment.signer == "portable")
         source = workspace.path(assembled.root)
         outside = _outside_signatures(source, made, [f"{assembled.app}/{one.path}" for one in code])
-        value = _read_back(
-            plan, assembled, made, code, outside, judge=judge, certificate=certificate
-        )
+        value = _read_back(plan, assembled, made, meant, outside, judge=judge)
         workspace.place(made, OUTPUT)
     return value
 
@@ -179,39 +195,87 @@ def _sign_portably(app: Path, code: list[_Code], authority: Authority) -> None:
     )
 
 
-def _sign_with_codesign(app: Path, code: list[_Code], folder: Path, identity: str) -> None:
-    codesign.require()
-    for one in code:
-        entitlements = None
-        if one.property_list is not None:
-            entitlements = folder / f"{one.executable.name}.entitlements"
-            atomic.write_atomically(entitlements, one.property_list)
-        codesign.sign(
-            app if one is code[-1] else app / one.path,
-            identity=identity,
-            identifier=one.executable.identifier,
-            entitlements=entitlements,
+def _sign_with_codesign(
+    plan: ReleasePlan,
+    assembled: AssembledBundle,
+    app: Path,
+    code: list[_Code],
+    folder: Path,
+    route: Route,
+    reporter: Reporter,
+) -> _Meant:
+    """Sign leaf to root, under an identity that codesign finds while it is needed."""
+    product = plan.product
+    data = list(_data_in_code_places(plan, assembled, code))
+    wanted = [*data, *_as_codesign_takes_it(code)]
+    with route.identity(
+        product.signing_identity, product.team_id, scratch=folder, reporter=reporter
+    ) as (held, certificate):
+        codesign_signer.sign_app(
+            app, wanted, identity=held, scratch=folder, route=route, reporter=reporter
         )
-    codesign.verify(app)
+    return _Meant(code=code, data=data, certificate=certificate, route=route)
+
+
+def _as_codesign_takes_it(code: list[_Code]) -> Iterator[codesign_signer.Code]:
+    """The main executable is signed as the app, which seals everything else."""
+    for one in code:
+        yield codesign_signer.Code(
+            path="" if one is code[-1] else one.path,
+            identifier=one.executable.identifier,
+            entitlements=one.property_list,
+        )
+
+
+def _data_in_code_places(
+    plan: ReleasePlan, assembled: AssembledBundle, code: list[_Code]
+) -> Iterator[codesign_signer.Code]:
+    """Files such as the metallib, which codesign wants signed where code belongs."""
+    executables = {one.path for one in code}
+    for file in assembled.files:
+        path = file.path.removeprefix(f"{assembled.app}/")
+        folder, _, name = path.rpartition("/")
+        in_place = folder in (_MAIN_FOLDER, _HELPERS_FOLDER) and path not in executables
+        if in_place and not file.link:
+            identifier = f"{plan.product.bundle_id}.{name.partition('.')[0]}"
+            yield codesign_signer.Code(path=path, identifier=identifier)
+
+
+def _codesigns_reading(app: Path, made: BundleFacts, route: Route) -> Iterator[Check]:
+    """Apple's own words about the signature that it wrote, beside what we read."""
+    said, main = codesign.describe(app, tools=route.tools), made.main
+    if main is None:
+        return
+    for name, theirs, ours in (
+        ("identifier", said.identifier, main.identifier),
+        ("team", said.team_id, main.team_id or ""),
+        ("code directory", said.cdhash_full, main.full_digest),
+        ("flags", f"{said.flags:#x}", f"{main.flags:#x}"),
+        ("leaf", "".join(said.authorities[:1]), main.certificate_name),
+    ):
+        yield checks.compare(
+            f"{name} as codesign reads it", expected=ours, observed=theirs, subject=app.name
+        )
 
 
 def _read_back(
     plan: ReleasePlan,
     assembled: AssembledBundle,
     made: Path,
-    code: list[_Code],
+    meant: _Meant,
     outside: list[Check],
     *,
     judge: Judge,
-    certificate: str,
 ) -> SignedBundle:
     tree = Subtree(tree=DiskTree(made), prefix=assembled.app)
     report = release.verify_app(tree, judge=judge, path=assembled.app)
     files = listing.sealed_files(made)
-    found = [*report.checks, *_untouched(assembled, files, code), *outside]
+    found = [*report.checks, *_untouched(assembled, files, meant.code), *outside]
     if report.facts is not None:
-        found += policy.compare(report.facts, _meant(plan, code, certificate))
+        found += policy.compare(report.facts, _meant(plan, meant))
         found += _gates(plan, tree, report.facts, judge)
+        if meant.route is not None:
+            found += _codesigns_reading(made / assembled.app, report.facts, meant.route)
     findings.require(
         found, "the signed app is not what was meant", hint="sign again; nothing was kept"
     )
@@ -245,16 +309,18 @@ def _gates(plan: ReleasePlan, tree: Subtree, facts: BundleFacts, judge: Judge) -
     ]
 
 
-def _meant(plan: ReleasePlan, code: list[_Code], certificate: str) -> policy.Meant:
+def _meant(plan: ReleasePlan, meant: _Meant) -> policy.Meant:
+    code = {
+        one.path: policy.MeantCode(
+            identifier=one.executable.identifier, entitlements=one.entitlements
+        )
+        for one in meant.code
+    }
+    data = {one.path: policy.MeantCode(identifier=one.identifier) for one in meant.data}
     return policy.Meant(
         team_id=plan.product.team_id,
-        code={
-            one.path: policy.MeantCode(
-                identifier=one.executable.identifier, entitlements=one.entitlements
-            )
-            for one in code
-        },
-        certificate_sha256=certificate,
+        code=code | data,
+        certificate_sha256=meant.certificate,
         arch=plan.product.architecture,
     )
 
@@ -304,7 +370,7 @@ def _objects(
         if report.primary is not None:
             whole = f"{app}/{path}"
             place = app if path == facts.main_executable else whole
-            yield _object(report.primary, place, unsigned_sha256[whole])
+            yield _object(report.primary, place, unsigned_sha256.get(whole, ""))
 
 
 def _object(facts: CodeFacts, path: str, unsigned_sha256: str) -> CodeObject:

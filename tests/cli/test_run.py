@@ -6,12 +6,14 @@ import io
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from release_tool import ledger
-from release_tool.cli import embedded, main
+from release_tool import errors, ledger
+from release_tool.cli import carry, embedded, main
 from release_tool.cli.session import Session
+from release_tool.plan import ReleasePlan
 from release_tool.rehearsal import samples, tiny_model
 
 
@@ -166,3 +168,17 @@ def test_a_failed_job_has_a_summary_too(parts: Path, tmp_path: Path) -> None:
     )
     assert code == 2
     assert "| sign | done |" in page.read_text()
+
+
+def test_only_codesign_takes_an_identity_of_a_keychain(plan: ReleasePlan) -> None:
+    """The portable signer cannot reach into a keychain; a file beside it would be ambiguous."""
+    resolved = SimpleNamespace(plan=plan)
+    options = carry.Options(keychain=True)
+    with pytest.raises(errors.UsageError, match="only codesign"):
+        carry._require_keychain_route(options, resolved)  # type: ignore[arg-type]
+    environment = plan.environment.model_copy(update={"signer": "codesign"})
+    resolved = SimpleNamespace(plan=plan.model_copy(update={"environment": environment}))
+    carry._require_keychain_route(options, resolved)  # type: ignore[arg-type]
+    both = carry.Options(keychain=True, identity=Path("a.p12"))
+    with pytest.raises(errors.UsageError, match="exclude"):
+        carry._require_keychain_route(both, resolved)  # type: ignore[arg-type]

@@ -50,9 +50,13 @@ def workspace(tmp_path: Path) -> Workspace:
 
 @pytest.fixture
 def assembled(workspace: Workspace, plan: ReleasePlan) -> AssembledBundle:
-    return _assemble(
-        workspace, plan, profiles.Wish(team_id=TEAM, bundle_id="io.darkbloom.provider")
-    )
+    return assemble_small(workspace, plan)
+
+
+def assemble_small(workspace: Workspace, plan: ReleasePlan) -> AssembledBundle:
+    """A complete unsigned app of small files, on disk."""
+    wish = profiles.Wish(team_id=TEAM, bundle_id="io.darkbloom.provider")
+    return _assemble(workspace, plan, wish)
 
 
 def _assemble(

@@ -73,7 +73,10 @@ def compare(facts: BundleFacts, meant: Meant) -> list[Check]:
 
 def _compare_code(item: CodeFacts, wanted: MeantCode, meant: Meant) -> Iterator[Check]:
     subject = item.path
-    yield checks.compare("architecture", expected=meant.arch, observed=item.arch, subject=subject)
+    if item.arch:  # signed data has none
+        yield checks.compare(
+            "architecture", expected=meant.arch, observed=item.arch, subject=subject
+        )
     yield checks.compare(
         "identifier", expected=wanted.identifier, observed=item.identifier, subject=subject
     )
