@@ -90,11 +90,17 @@ def made() -> SignedRelease:
         shutil.rmtree(folder)
 
 
-def signing_authority() -> SigningAuthority:
+@lru_cache(maxsize=1)
+def impostor() -> Authority:
+    """Another authority, with certificates of the same names and markers that nobody trusts."""
+    return Authority.create(TEAM)
+
+
+def signing_authority(authority: Authority | None = None) -> SigningAuthority:
     """Who signs, with the look-alike's timestamp service behind it."""
-    authority = look_alike()
+    authority = authority or look_alike()
     found = identity.load(
-        authority.identity_p12(PASSWORD, with_chain=True), PASSWORD, known=trust().roots
+        authority.identity_p12(PASSWORD, with_chain=True), PASSWORD, known=trust_of(authority).roots
     )
     client = Client(TimestampServer(authority, broken=faults.Faults()))
 

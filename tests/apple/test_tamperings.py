@@ -1,0 +1,309 @@
+"""Authentic items hold, and each named tampering of them is caught by the check that should."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from release_tool import errors
+from release_tool.apple import (
+    certificates,
+    checks,
+    provisioning_profile,
+    stapled,
+    superblob,
+    verification,
+)
+from release_tool.apple.checks import Check
+from release_tool.apple.signing import Authority
+from release_tool.rehearsal import certificate_parts
+from release_tool.rehearsal.ticket_signer import TicketSigner
+from tests import nested_app, real_code, signed_release
+from tests.tamperings import app as app_table
+from tests.tamperings import code as code_table
+from tests.tamperings import profile as profile_table
+from tests.tamperings import signature as signature_table
+from tests.tamperings import ticket as ticket_table
+from tests.tamperings.app import App
+from tests.tamperings.code import Code, CodeTampering
+
+REAL_TICKETS = ("PermanentAgentRecord-2026.ticket", "opera-beta-installer-2019.ticket")
+REAL_PROFILES = (
+    "developer-id-2019-endpoint-security.provisionprofile",
+    "developer-id-2020-icloud.provisionprofile",
+    "developer-id-2026.provisionprofile",
+    "ios-app-store-2019-expired.mobileprovision",
+    "mac-app-store-2017-expired.provisionprofile",
+    "mac-app-store-2023-expired.provisionprofile",
+    "mac-app-store-2026.provisionprofile",
+)
+WANTED = 200
+"""Named tamperings of real items, at least."""
+
+CODE = (*code_table.table(), *signature_table.table())
+APPS = tuple(app_table.table())
+
+
+def _refused_by(found: list[Check] | tuple[Check, ...]) -> set[str]:
+    return {check.name for check in found if check.outcome == "failed"}
+
+
+# Real items that are at hand offline
+
+
+def profile_refused_by(content: bytes) -> set[str]:
+    """The checks that fail; `format` where it is no profile."""
+    try:
+        profile = provisioning_profile.read(content, trust=certificates.apple_trust())
+    except errors.FormatError:
+        return {"format"}
+    return _refused_by(profile.authenticity)
+
+
+@pytest.mark.parametrize("name", REAL_PROFILES)
+def test_real_profiles_hold_and_no_tampering_of_them_does(real_data: Path, name: str) -> None:
+    """Authentic as they stand; each named change is caught by the named check."""
+    content = (real_data / "profiles" / name).read_bytes()
+    assert profile_refused_by(content) == set()
+    for case in profile_table.table():
+        changed = case.change(content)
+        assert changed != content, case.name
+        assert case.caught_by in profile_refused_by(changed), case.name
+
+
+@pytest.mark.parametrize("name", REAL_TICKETS)
+def test_real_tickets_hold_and_no_tampering_of_them_does(real_data: Path, name: str) -> None:
+    """Apple's as they stand; each named change is caught."""
+    content = (real_data / "tickets" / name).read_bytes()
+    trust = certificates.apple_trust()
+    assert checks.all_hold(stapled.read(content, trust=trust, subject="")[1])
+    for case in ticket_table.table():
+        changed = case.change(content)
+        assert changed != content, case.name
+        found = stapled.read(changed, trust=trust, subject="")[1]
+        assert case.caught_by in _refused_by(found), case.name
+
+
+def test_the_tables_name_enough_tamperings() -> None:
+    """At least 200 different changes of real items, no name twice."""
+    names = [f"code: {case.name}" for case in CODE]
+    names += [f"app: {case.name}" for case in APPS]
+    names += [f"profile: {case.name}" for case in profile_table.table()]
+    assert len(set(names)) == len(names)
+    assert len(names) >= WANTED
+
+
+# Our look-alike app
+
+
+@lru_cache(maxsize=1)
+def impostor() -> Authority:
+    """Another authority with certificates of the same names and markers."""
+    return signed_release.signing_authority(signed_release.impostor())
+
+
+@lru_cache(maxsize=1)
+def look_alike() -> App:
+    """Our nested app; somebody else's code is the impostor's."""
+    stranger = TicketSigner(signed_release.look_alike())
+    return App(
+        tree=nested_app.made(),
+        trust=signed_release.trust(),
+        main=nested_app.MAIN,
+        tool=nested_app.TOOL,
+        inner=nested_app.INNER,
+        inner_main=nested_app.INNER_MAIN,
+        resource=nested_app.RESOURCE,
+        second=nested_app.SECOND,
+        other=nested_app.signed_by(impostor(), "com.example.stranger"),
+        other_ticket=stranger.issue([hashlib.sha256(b"other").digest()[:20]], datetime.now(UTC)),
+        impostor=impostor(),
+    )
+
+
+def test_our_app_holds() -> None:
+    """App, nested app, tool, both framework versions, links, seals and the ticket hold."""
+    report = look_alike().judge(look_alike().tree)
+    assert _refused_by(report.checks) == set()
+    assert report.facts is not None
+    assert sorted(report.facts.code) == [
+        "Contents/Frameworks/Kit.framework/Versions/A/Kit",
+        "Contents/Frameworks/Kit.framework/Versions/B/Kit",
+        nested_app.INNER_MAIN,
+        nested_app.TOOL,
+        nested_app.MAIN,
+    ]
+    listed = [check.observed for check in report.checks if check.name == "ticket cdhashes"]
+    assert listed == ["8 of 8 slices of the app's code are listed"]
+
+
+@pytest.mark.parametrize("case", APPS, ids=lambda case: case.name)
+def test_no_tampering_of_our_app_holds(case: app_table.AppTampering) -> None:
+    """Each named change is caught by the named check."""
+    app = look_alike()
+    refused = _refused_by(app.judge(case.change(app)).checks)
+    assert case.caught_by in refused
+
+
+@pytest.mark.parametrize("case", CODE, ids=lambda case: case.name)
+def test_no_tampering_of_our_main_executable_holds(case: CodeTampering) -> None:
+    """Each named change of a slice is caught by the named check, within the whole app."""
+    app = look_alike()
+    changed = case.change(app.code(app.main))
+    refused = _refused_by(app.judge(app.put({app.main: changed})).checks)
+    assert case.caught_by in refused
+
+
+@pytest.mark.parametrize("case", CODE, ids=lambda case: case.name)
+def test_no_tampering_of_our_tool_holds(case: CodeTampering) -> None:
+    """The same of a lone file's other slice."""
+    app = look_alike()
+    judge = signed_release.made().judge(strict=False)
+    changed = case.change(app.code(app.tool, "x86_64"))
+    refused = _refused_by(verification.verify(changed, judge=judge).checks)
+    assert case.caught_by in refused
+
+
+# Downloaded real items
+
+
+@pytest.fixture(scope="module")
+def real_app(real_data: Path) -> App:
+    """The complete, notarized and stapled app of a real developer."""
+    return App(
+        tree=real_code.app(),
+        trust=certificates.apple_trust(),
+        main=real_code.MAIN,
+        tool=real_code.TOOL,
+        inner=real_code.INNER,
+        inner_main=real_code.INNER_MAIN,
+        resource="Contents/Resources/AppIcon.icns",
+        second=real_code.LAUNCH_AGENT,
+        other=real_code.ruff(),
+        other_ticket=(real_data / "tickets" / REAL_TICKETS[1]).read_bytes(),
+        impostor=impostor(),
+    )
+
+
+@pytest.mark.online
+def test_the_real_app_holds(real_app: App) -> None:
+    """Authentic as it stands, ticket included, and what nothing protects is listed."""
+    report = real_app.judge(real_app.tree)
+    assert _refused_by(report.checks) == set()
+    listed = [check.observed for check in report.checks if check.name == "ticket cdhashes"]
+    assert listed == ["6 of 6 slices of the app's code are listed"]
+    unprotected = {check.name for check in report.checks if check.outcome == "unprotected"}
+    assert unprotected == {"padding", "gaps", "outside the seal"}
+
+
+@pytest.mark.online
+@pytest.mark.parametrize("case", APPS, ids=lambda case: case.name)
+def test_no_tampering_of_the_real_app_holds(real_app: App, case: app_table.AppTampering) -> None:
+    """Each named change is caught by the named check."""
+    refused = _refused_by(real_app.judge(case.change(real_app)).checks)
+    assert case.caught_by in refused
+
+
+@pytest.mark.online
+@pytest.mark.parametrize("arch", ["arm64", "x86_64"])
+@pytest.mark.parametrize("part", ["main", "tool", "inner_main"])
+@pytest.mark.parametrize("case", CODE, ids=lambda case: case.name)
+def test_no_tampering_of_real_code_holds(
+    real_app: App, case: CodeTampering, part: str, arch: str
+) -> None:
+    """Each named change of either slice of each executable is caught, within the whole app."""
+    path = str(getattr(real_app, part))
+    changed = case.change(real_app.code(path, arch))
+    found = _refused_by(real_app.judge(real_app.put({path: changed})).checks)
+    emptied = not changed and part == "tool"
+    assert ("nested code" if emptied else case.caught_by) in found
+
+
+@pytest.mark.online
+@pytest.mark.parametrize("case", CODE, ids=lambda case: case.name)
+@pytest.mark.parametrize(("item", "arch"), [("ruff", "arm64"), ("sentry", "x86_64")])
+def test_no_tampering_of_other_signers_code_holds(
+    case: CodeTampering, item: str, arch: str
+) -> None:
+    """Two more signers' dialects: a thin tool, and one with another identifier in each slice."""
+    data = real_code.ruff() if item == "ruff" else real_code.sentry()
+    code = Code(data, arch, real_code.app().read(real_code.TOOL))
+    if case.universal_only and not code.is_universal:
+        return
+    judge = verification.Judge(
+        trust=certificates.apple_trust(), now=datetime.now(UTC), strict=False
+    )
+    refused = _refused_by(verification.verify(case.change(code), judge=judge).checks)
+    assert case.caught_by in refused
+
+
+# What no check can catch is listed, not caught
+
+
+def _padded(code: Code) -> bytes:
+    offset, size = code.room
+    return code.data[: offset + size - 1] + b"\x01" + code.data[offset + size :]
+
+
+def _in_gap(code: Code) -> bytes:
+    at = code.slice.offset - 1
+    return code.data[:at] + b"\x01" + code.data[at + 1 :]
+
+
+def _unknown_blob(code: Code) -> bytes:
+    return code.with_blob(0x20000, superblob.wrap(superblob.MAGIC_WRAPPER, b"x"))
+
+
+def _unstamped(code: Code) -> bytes:
+    content = signature_table.content_of(code)
+    return signature_table.with_content(code, signature_table.without_token(content))
+
+
+def _surplus(code: Code) -> bytes:
+    extra = signed_release.look_alike().certificate(certificate_parts.ROOT_G3)
+    content = signature_table.content_of(code)
+    raw = extra.public_bytes(Encoding.DER)
+    return signature_table.with_content(
+        code, signature_table.rebuilt(content, holders=lambda found: [*found, raw])
+    )
+
+
+OPEN: tuple[tuple[str, Callable[[Code], bytes]], ...] = (
+    ("padding", _padded),
+    ("gaps", _in_gap),
+    ("unknown blobs", _unknown_blob),
+    ("timestamp", _unstamped),
+    ("surplus certificates", _surplus),
+)
+
+
+@pytest.mark.parametrize(("name", "change"), OPEN, ids=lambda item: str(item)[:20])
+def test_what_nothing_protects_is_listed(name: str, change: Callable[[Code], bytes]) -> None:
+    """Changes that no signature can tell are named as unprotected; they count as none caught."""
+    app = look_alike()
+    changed = change(app.code(app.main))
+    assert changed != app.read(app.main)
+    report = app.judge(app.put({app.main: changed}))
+    assert _refused_by(report.checks) == set()
+    assert name in {check.name for check in report.checks if check.outcome == "unprotected"}
+
+
+def test_files_that_no_rule_seals_are_listed() -> None:
+    """`PkgInfo`, Finder's state and locale versions are outside every seal."""
+    app = look_alike()
+    for path in (
+        "Contents/PkgInfo",
+        "Contents/Resources/.DS_Store",
+        "Contents/Resources/en.lproj/locversion.plist",
+    ):
+        report = app.judge(app.put({path: b"x"}))
+        assert _refused_by(report.checks) == set()
+        assert ("outside the seal", f"The.app/{path}", "unprotected") in {
+            (check.name, check.subject, check.outcome) for check in report.checks
+        }

@@ -1,0 +1,88 @@
+"""Real Apple-signed code, downloaded once from the package indexes: for tests marked `online`."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import tarfile
+import tempfile
+import zipfile
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+
+from release_tool.apple.tree import MemoryTree, in_memory
+from release_tool.services import wheels
+
+APP = "PermanentAgentRecord.app"
+MAIN = "Contents/MacOS/PermanentAgentRecord"
+TOOL = "Contents/Helpers/AgentRecordBridge"
+INNER = "Contents/Helpers/AgentRecordHost.app"
+INNER_MAIN = f"{INNER}/Contents/MacOS/AgentRecordHost"
+LAUNCH_AGENT = "Contents/Library/LaunchAgents/com.nuclearcyborg.permanentagentrecord.host.plist"
+
+_APP_WHEEL = wheels.WheelFile(
+    package="permanent-agent-record",
+    version="0.1.11",
+    platform="macosx_14_0_universal2",
+    wheel_sha256="63af72d7a1148fcb373db3869e1491ae2f5c8e3b3a0093c8d7233cd8dd9f7f62",
+    member=(
+        "permanent_agent_record-0.1.11.data/purelib/permanent_agent_record/resources/"
+        "PermanentAgentRecord.app.zip"
+    ),
+    sha256="ea922f5e88b415378c6d0281686fb5715d2281d9d8608fe1fead4c08b1146798",
+)
+_RUFF_WHEEL = wheels.WheelFile(
+    package="ruff",
+    version="0.17.6",
+    platform="macosx_11_0_arm64",
+    wheel_sha256="9fbddc08577592e283c265d865e0182de6e33db185494db7b06290d989d888e5",
+    member="ruff-0.17.6.data/scripts/ruff",
+    sha256="d0ee7b66ee25be92e61ac281f1ea31a012b5b62608297c15c2cb96a4fa575eb5",
+)
+_SENTRY = "@sentry/cli-darwin@3.8.0"
+
+
+def _fetch(wanted: wheels.WheelFile) -> bytes:
+    environ = dict(os.environ)
+    return wheels.fetch(wanted, cache=wheels.cache_folder(environ), environ=environ).read_bytes()
+
+
+def packed_app() -> bytes:
+    """A zip of a complete app: notarized, stapled, with a nested app and a tool."""
+    return _fetch(_APP_WHEEL)
+
+
+@lru_cache(maxsize=1)
+def app() -> MemoryTree:
+    """That app's files."""
+    packed = zipfile.ZipFile(io.BytesIO(packed_app()))
+    members = [item for item in packed.infolist() if not item.is_dir()]
+    names = {item.filename.removeprefix(f"{APP}/"): item for item in members}
+    return in_memory(
+        {name: packed.read(item) for name, item in names.items()},
+        modes={name: item.external_attr >> 16 & 0o777 for name, item in names.items()},
+    )
+
+
+@lru_cache(maxsize=1)
+def ruff() -> bytes:
+    """A thin tool that another signer than Apple's signed."""
+    return _fetch(_RUFF_WHEEL)
+
+
+@lru_cache(maxsize=1)
+def sentry() -> bytes:
+    """A universal tool with another identifier in each slice."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            command = ["npm", "pack", "--silent", _SENTRY]
+            subprocess.run(command, check=True, capture_output=True, cwd=folder)
+        except FileNotFoundError:
+            pytest.skip("npm is not here")
+        with tarfile.open(next(Path(folder).glob("*.tgz"))) as found:
+            member = found.extractfile("package/bin/sentry-cli")
+            assert member is not None
+            return member.read()
