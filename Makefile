@@ -3,12 +3,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup test test-online lint format lock rehearse kill fuzz bench clean
+.PHONY: help setup test test-online fidelity lint format lock rehearse kill fuzz bench clean
 
 help:
 	@echo "make rehearse     carry a whole release through look-alikes on this machine"
 	@echo "make test         run the tests"
 	@echo "make test-online  run the tests that download real signed files from the package indexes"
+	@echo "make fidelity     make real Apple signatures again, and say what was derived and copied"
 	@echo "make lint         formatter, linter, types, layers, workflows"
 	@echo "make format       put the code into the one format"
 	@echo "make kill         kill a run fifty times at random moments and resume it each time"
@@ -34,6 +35,9 @@ test: $(READY)
 
 test-online: $(READY)
 	$(BIN)/python -m pytest -m online
+
+fidelity: $(READY)
+	$(BIN)/python tools/fidelity.py
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

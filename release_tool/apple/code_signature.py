@@ -12,6 +12,7 @@ import hashlib
 import plistlib
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import Literal
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -29,6 +30,7 @@ def build_cms(
     identity: Identity,
     signing_time: datetime,
     timestamp: Timestamp | None = None,
+    lengths: Literal["indefinite", "definite"] = "indefinite",
 ) -> bytes:
     """Sign code directories.
 
@@ -37,6 +39,7 @@ def build_cms(
         identity: key, leaf and chain.
         signing_time: what the signer claims; whole seconds are kept.
         timestamp: asks for a token over the signature octets; None leaves it out.
+        lengths: of the outer containers: Apple's own tool leaves them open, others do not.
 
     Returns:
         The content of the CMS slot.
@@ -52,9 +55,8 @@ def build_cms(
         )
     signature = _signature_of(directories, identity, signing_time)
     unsigned = () if timestamp is None else (_attribute(cms.TIMESTAMP_TOKEN, timestamp(signature)),)
-    return _apples_encoding(
-        _build(directories, identity, signing_time, lambda _: signature, unsigned)
-    )
+    made = _build(directories, identity, signing_time, lambda _: signature, unsigned)
+    return made if lengths == "definite" else _apples_encoding(made)
 
 
 def signed_attributes(directories: Sequence[bytes], signing_time: datetime) -> tuple[bytes, ...]:

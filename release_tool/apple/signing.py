@@ -131,7 +131,7 @@ def sign(data: bytes | memoryview, intent: Intent, authority: Authority | None) 
     made = [(code, sign_slice(code, intent, authority)) for code in slices]
     told = tuple(one for _, (_, one) in made)
     designated = requirement.designated(
-        requirement.parse_set(_requirements(intent, team_id)), [one.cdhash for one in told]
+        requirement.parse_set(requirements(intent, team_id)), [one.cdhash for one in told]
     )
     return SignedCode(
         chunks=macho_writer.join(data, [(code, chunks) for code, (chunks, _) in made]),
@@ -152,6 +152,64 @@ def digests_for(slices: Sequence[macho.Slice]) -> tuple[int, ...]:
     return code_directory.SHA1, code_directory.SHA256
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """One slice with all of its signature but the CMS."""
+
+    image: macho_writer.Image
+    directories: tuple[bytes, ...] = field(repr=False)
+    blobs: tuple[tuple[int, bytes], ...] = field(repr=False)
+    """Between the first code directory and its alternates, by slot."""
+    reserved: int
+    """Room for the whole signature."""
+
+    @property
+    def strongest(self) -> bytes:
+        """The code directory by which the system knows the code."""
+        return self.directories[-1]
+
+    def signed(self, cms_blob: bytes | None) -> bytes:
+        """The whole signature, in codesign's order, which is that of the slots."""
+        alternates = zip(superblob.SLOTS_ALTERNATE, self.directories[1:], strict=False)
+        cms = [] if cms_blob is None else [(superblob.SLOT_CMS, cms_blob)]
+        first = (superblob.SLOT_CODE_DIRECTORY, self.directories[0])
+        return superblob.encode([first, *self.blobs, *alternates, *cms])
+
+    def chunks(self, signature: bytes) -> tuple[Chunk, ...]:
+        """The slice's new content."""
+        return (*self.image.chunks, signature, bytes(self.reserved - len(signature)))
+
+
+def prepare(
+    code: macho.Slice, intent: Intent, team_id: str | None, *, cms_room: int = _CMS_ROOM
+) -> Prepared:
+    """Make room in a slice and hash it: everything of its signature but the CMS.
+
+    Args:
+        code: the slice, signed or not.
+        intent: what it is signed as.
+        team_id: None for an ad-hoc signature.
+        cms_room: bytes to reserve for the CMS where no room is given.
+
+    Raises:
+        FormatError: it cannot be signed.
+    """
+    blobs = tuple(_sealed_blobs(code, intent, team_id))
+    planned = [
+        _planned(code, intent, team_id, blobs, hash_type) for hash_type in _hash_types(intent)
+    ]
+    reserved = intent.given.reserved
+    if reserved is None:
+        reserved = _reserved(planned, blobs, cms_room)
+    image = macho_writer.with_room(code, reserved)
+    return Prepared(
+        image=image,
+        directories=tuple(code_directory_builder.build(one, image) for one in planned),
+        blobs=blobs,
+        reserved=reserved,
+    )
+
+
 def sign_slice(
     code: macho.Slice, intent: Intent, authority: Authority | None
 ) -> tuple[tuple[Chunk, ...], SignedSlice]:
@@ -161,59 +219,32 @@ def sign_slice(
         FormatError: it cannot be signed, or the given room is too small.
         CredentialError: the identity names no team, or its chain is not known.
     """
-    team_id = _team(authority)
-    blobs = _sealed_blobs(code, intent, team_id)
-    planned = [
-        _planned(code, intent, team_id, blobs, hash_type) for hash_type in _hash_types(intent)
-    ]
     room = _CMS_ROOM
     while True:
-        reserved = _reserved(planned, blobs, room)
-        if intent.given.reserved is not None:
-            reserved = intent.given.reserved
-        image = macho_writer.with_room(code, reserved)
-        directories = [code_directory_builder.build(one, image) for one in planned]
-        signature = superblob.encode(_all_blobs(directories, blobs, intent, authority))
-        if len(signature) <= reserved:
+        prepared = prepare(code, intent, _team(authority), cms_room=room)
+        cms_blob = None if intent.given.linker else _cms_blob(prepared.directories, authority)
+        signature = prepared.signed(cms_blob)
+        missing = len(signature) - prepared.reserved
+        if missing <= 0:
             break
         if intent.given.reserved is not None:
             raise errors.FormatError(
                 "the signature does not fit the given room",
                 subject=intent.identifier,
-                expected=f"at most {reserved} bytes",
+                expected=f"at most {prepared.reserved} bytes",
                 observed=f"{len(signature)} bytes",
             )
         # The load command names the room and is hashed, so a larger room needs a new signature.
-        room += len(signature) - reserved + 1024
-    strongest = directories[-1]
-    chunks = (*image.chunks, signature, bytes(reserved - len(signature)))
-    return chunks, SignedSlice(
+        room += missing + 1024
+    return prepared.chunks(signature), SignedSlice(
         arch=code.arch,
-        cdhash=code_directory.cdhash(strongest),
-        code_directory_digest=code_directory.full_digest(strongest),
+        cdhash=code_directory.cdhash(prepared.strongest),
+        code_directory_digest=code_directory.full_digest(prepared.strongest),
     )
 
 
 def _hash_types(intent: Intent) -> tuple[int, ...]:
     return intent.given.hash_types or (code_directory.SHA256,)
-
-
-def _all_blobs(
-    directories: Sequence[bytes],
-    blobs: Sequence[tuple[int, bytes]],
-    intent: Intent,
-    authority: Authority | None,
-) -> list[tuple[int, bytes]]:
-    """In codesign's order, which is that of the slots."""
-    if intent.given.linker:
-        return [(superblob.SLOT_CODE_DIRECTORY, directories[0])]
-    alternates = zip(superblob.SLOTS_ALTERNATE, directories[1:], strict=False)
-    return [
-        (superblob.SLOT_CODE_DIRECTORY, directories[0]),
-        *blobs,
-        *alternates,
-        (superblob.SLOT_CMS, _cms_blob(directories, authority)),
-    ]
 
 
 def _team(authority: Authority | None) -> str | None:
@@ -229,7 +260,7 @@ def _team(authority: Authority | None) -> str | None:
     return team_id
 
 
-def _requirements(intent: Intent, team_id: str | None) -> bytes:
+def requirements(intent: Intent, team_id: str | None) -> bytes:
     """The requirement set; ad-hoc code has an empty one, its cdhash alone identifies it."""
     if intent.given.requirements is not None:
         return intent.given.requirements
@@ -256,7 +287,7 @@ def _sealed_blobs(
     """The blobs between code directory and CMS, in codesign's order."""
     if intent.given.linker:
         return []
-    blobs = [(superblob.SLOT_REQUIREMENTS, _requirements(intent, team_id))]
+    blobs = [(superblob.SLOT_REQUIREMENTS, requirements(intent, team_id))]
     if intent.entitlements is not None:
         if not code.is_executable:
             raise errors.FormatError(
@@ -286,10 +317,10 @@ def _planned(
         sealed[superblob.SLOT_CODE_RESOURCES] = intent.code_resources
     flags = code_directory.RUNTIME if intent.hardened_runtime else 0
     flags |= code_directory.ADHOC if team_id is None else 0
-    log2 = given.page_size_log2
+    log2 = page_size_log2(code) if given.page_size_log2 is None else given.page_size_log2
     return code_directory_builder.planned(
         hash_type=hash_type,
-        page_size_log2=code_directory_builder.page_size_log2(code.arch) if log2 is None else log2,
+        page_size_log2=log2,
         code_limit=macho_writer.code_limit(code),
         identifier=intent.identifier,
         team_id=team_id,
@@ -297,12 +328,18 @@ def _planned(
         special={
             slot: code_directory.digest(content, hash_type) for slot, content in sealed.items()
         },
-        exec_segment=given.exec_segment or _exec_segment(code, intent),
+        exec_segment=given.exec_segment or exec_segment(code, intent),
         runtime=code.sdk_packed,
     )
 
 
-def _exec_segment(code: macho.Slice, intent: Intent) -> tuple[int, int, int]:
+def page_size_log2(code: macho.Slice) -> int:
+    """Of the pages that codesign hashes."""
+    return code_directory_builder.page_size_log2(code.arch)
+
+
+def exec_segment(code: macho.Slice, intent: Intent) -> tuple[int, int, int]:
+    """Offset and size of `__TEXT`, and the flags that the entitlements imply."""
     values = (
         _NOTHING if intent.entitlements is None else entitlements.parse_xml(intent.entitlements)
     )

