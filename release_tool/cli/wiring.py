@@ -313,6 +313,7 @@ class Wiring:
             workspace=self.workspace,
             reporter=reporter,
             trust=self.trust,
+            tools=self.apple_tools,
         )
 
     def _smoke(self, found: Mapping[str, Value], reporter: Reporter, _: Intents) -> Value:

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from release_tool import errors
+from release_tool.apple.detached_signature import PREFIX
 from release_tool.apple.tree import TreeEntry
 from release_tool.files import atomic, members, tar_header
 from release_tool.files.gzip_blocks import BLOCK_BYTES, GzipBlocks
@@ -145,13 +146,14 @@ def pack(
 
     Raises:
         VerificationError: a name that installers refuse, a file that changes meanwhile,
-            something that is neither file, folder nor link.
+            something that is neither file, folder nor link, a signature in extended attributes.
         HostError: the system refuses.
     """
     shown = reporter or Silent()
     tree = DiskTree(root)
     found = _planned(tree, copies or {})
     _judge_names(member for member, _ in found)
+    _refuse_detached_signatures(tree)
     whole = hashlib.sha256()
     size = 0
     total = sum(member.size for member, _ in found)
@@ -205,6 +207,24 @@ def _judge_names(found: Iterable[Member]) -> None:
         if member.kind == "symlink":
             members.checked_target(member.path, member.target, path_bytes=PATH_BYTES)
         names.take(member.path, directory=member.kind == "directory")
+
+
+def _refuse_detached_signatures(tree: DiskTree) -> None:
+    """This archive carries contents and modes: a signature beside a file would be lost."""
+    lost = [
+        path
+        for path, names in tree.attributes().items()
+        if any(name.removeprefix("user.").startswith(PREFIX) for name in names)
+    ]
+    if lost:
+        raise errors.VerificationError(
+            "its signature lies in extended attributes, which this archive does not carry",
+            subject=lost[0],
+            expected="a signature inside the file, or data that the bundle's seal covers",
+            observed=f"{PREFIX}* on {len(lost)} {'file' if len(lost) == 1 else 'files'}",
+            hint="sign with the portable signer, which seals it as data; or let codesign sign and"
+            " macOS's tar pack it (signer: codesign)",
+        )
 
 
 def _add(

@@ -7,6 +7,7 @@ installers and for the coordinator, which reads `bin/<main executable>` as a reg
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,10 +19,12 @@ from release_tool.apple.verification import Judge
 from release_tool.files import archive_reader, archive_writer
 from release_tool.files.archive_reader import Limits, Unpacked
 from release_tool.files.archive_writer import Packed
-from release_tool.files.tree import DiskTree
+from release_tool.files.tree import APPLE_DOUBLE_PREFIX, DiskTree
 from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter
+from release_tool.services import codesign, system_tar
+from release_tool.services.apple_tools import TOOLS, AppleTools
 from release_tool.stages import findings
 from release_tool.values import AssembledBundle, ReleaseArchive, SealedFile, SignedBundle
 
@@ -46,9 +49,13 @@ def run(
     workspace: Workspace,
     reporter: Reporter,
     trust: certificates.Trust,
+    tools: AppleTools = TOOLS,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> ReleaseArchive:
     """Pack the signed app with its flat copies, and verify what was packed.
+
+    What codesign signed may carry signatures in extended attributes, so macOS's own tar packs it:
+    the same content, but not the same bytes twice. All else packs our deterministic writer.
 
     Args:
         plan: the release plan.
@@ -57,6 +64,7 @@ def run(
         workspace: holds the app, gets the archive.
         reporter: sees packing and unpacking.
         trust: whom the signature must lead to.
+        tools: Apple's, for what codesign signed.
         clock: the time at which it must hold.
 
     Raises:
@@ -67,24 +75,64 @@ def run(
     root = workspace.path(signed.root)
     with workspace.scratch("archive") as scratch:
         made = scratch / plan.archive.name
-        packed = archive_writer.pack(
-            root,
-            made,
-            date=plan.source.date,
-            copies=flat_copies(plan, signed.app),
-            reporter=reporter,
-        )
-        found = list(_judge_packed(signed, packed))
-        unpacked = _unpack(plan, made, scratch / "unpacked", reporter)
-        found.append(checks.compare("archive", expected=packed.sha256, observed=unpacked.sha256))
+        opened = scratch / "unpacked"
+        opened.mkdir()
+        packed: Packed | Unpacked
+        if signed.signer == "codesign":
+            packed = _with_apples_tar(plan, signed, root, made, tools, reporter)
+            system_tar.unpack(made, opened, tools=tools)
+            codesign.verify(opened / signed.app, tools=tools)
+            found = list(_judge_packed(signed, packed))
+        else:
+            packed = archive_writer.pack(
+                root,
+                made,
+                date=plan.source.date,
+                copies=flat_copies(plan, signed.app),
+                reporter=reporter,
+            )
+            found = list(_judge_packed(signed, packed))
+            unpacked = _unpack(plan, made, opened, reporter)
+            found.append(
+                checks.compare("archive", expected=packed.sha256, observed=unpacked.sha256)
+            )
         judge = Judge(trust=trust, now=clock(), strict=signed.signer == "portable")
-        facts, verified = _verify(plan, scratch / "unpacked", judge)
+        facts, verified = _verify(plan, opened, judge)
         found += verified
         if facts is not None:
             found += _judge_facts(signed, facts)
         findings.require(found, "the archive is not what was meant", hint=_HINT)
         workspace.place(made, plan.archive.name)
     return _value(plan, signed, assembled, packed)
+
+
+def _with_apples_tar(
+    plan: ReleasePlan,
+    signed: SignedBundle,
+    root: Path,
+    made: Path,
+    tools: AppleTools,
+    reporter: Reporter,
+) -> Unpacked:
+    """Pack with macOS's tar, and read what it made as a stranger's archive.
+
+    The sidecars of extended attributes (`._name` beside `name`) are no content of the release.
+    """
+    copies = flat_copies(plan, signed.app)
+    system_tar.pack(root, made, copies=copies, scratch=made.parent, tools=tools)
+    folder = made.parent / "read"
+    folder.mkdir()
+    read = _unpack(plan, made, folder, reporter)
+    paths = {member.path for member in read.members}
+    content = (one for one in read.members if _beside_what(one.path) not in paths)
+    return replace(read, members=tuple(content))
+
+
+def _beside_what(path: str) -> str:
+    """The file that a sidecar of macOS's stands beside; empty for what is no sidecar."""
+    folder, slash, name = path.rpartition("/")
+    prefix = APPLE_DOUBLE_PREFIX
+    return f"{folder}{slash}{name.removeprefix(prefix)}" if name.startswith(prefix) else ""
 
 
 def flat_copies(plan: ReleasePlan, app: str) -> dict[str, str]:
@@ -95,7 +143,7 @@ def flat_copies(plan: ReleasePlan, app: str) -> dict[str, str]:
     return {f"{release.FLAT}/{name}": f"{app}/Contents/MacOS/{name}" for name in names}
 
 
-def _judge_packed(signed: SignedBundle, packed: Packed) -> Iterator[Check]:
+def _judge_packed(signed: SignedBundle, packed: Packed | Unpacked) -> Iterator[Check]:
     """What was packed is what was signed: the files may have changed since they were recorded."""
     members = {member.path: member for member in packed.members}
     for file in signed.files:
@@ -116,7 +164,6 @@ def _judge_packed(signed: SignedBundle, packed: Packed) -> Iterator[Check]:
 
 
 def _unpack(plan: ReleasePlan, archive: Path, folder: Path, reporter: Reporter) -> Unpacked:
-    folder.mkdir()
     limits = Limits(
         compressed_bytes=plan.limits.archive_bytes,
         member_bytes=plan.limits.member_bytes,
@@ -145,7 +192,7 @@ def _main(signed: SignedBundle) -> str:
 
 
 def _value(
-    plan: ReleasePlan, signed: SignedBundle, assembled: AssembledBundle, packed: Packed
+    plan: ReleasePlan, signed: SignedBundle, assembled: AssembledBundle, packed: Packed | Unpacked
 ) -> ReleaseArchive:
     digests = {member.path: member.sha256 for member in packed.members}
     enclave = next((one.name for one in plan.bundle.executables if one.role == "enclave"), "")

@@ -19,13 +19,14 @@ from pathlib import Path
 from release_tool import errors
 from release_tool.apple import checks
 from release_tool.apple.checks import Check
+from release_tool.apple.detached_signature import PREFIX
 from release_tool.files import archive_reader, hashing
 from release_tool.files.archive_reader import Limits
 from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter
 from release_tool.services import host as this_host
-from release_tool.services import hub, provider, reference
+from release_tool.services import hub, provider, reference, system_tar
 from release_tool.services.chat import Completion, Question
 from release_tool.services.provider import ProviderCommand
 from release_tool.services.reference import Reference, ReferenceText
@@ -229,6 +230,11 @@ def _unpack(
             expected=archive.sha256,
             observed=found.sha256,
         )
+    if any(name.startswith(PREFIX) for member in found.members for name in member.attributes):
+        # Signatures in extended attributes: only macOS's own tar puts them back.
+        folder = scratch / "unpacked by tar"
+        folder.mkdir()
+        system_tar.unpack(path, folder)
     return folder / f"{plan.product.name}.app"
 
 

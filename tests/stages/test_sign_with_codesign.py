@@ -20,12 +20,13 @@ import pytest
 from release_tool import errors
 from release_tool.apple import bundle, identity
 from release_tool.apple.verification import Judge
+from release_tool.files import archive_reader, archive_writer
 from release_tool.files.tree import DiskTree
 from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
 from release_tool.services import retries
 from release_tool.services.codesign_signer import Route
-from release_tool.stages import sign
+from release_tool.stages import archive, sign
 from release_tool.values import AssembledBundle, SignedBundle
 from tests import look_alike
 from tests.fake_mac import mac as fake_mac
@@ -287,6 +288,74 @@ def test_another_identity_than_the_release_names_is_refused(
     with pytest.raises(errors.CredentialError, match="another team"):
         _run(other, assembled, workspace, _route(mac))
     assert not mac.calls
+
+
+def test_the_archive_carries_signatures_beside_files(
+    apples: ReleasePlan, assembled: AssembledBundle, workspace: Workspace, mac: FakeMac
+) -> None:
+    """MacOS's tar packs the app and the flat copies; unpacked by it, all verifies again.
+
+    Sidecars are no members of the release; the digests are those of the signed files.
+    """
+    value = _run(apples, assembled, workspace, _route(mac))
+    made = archive.run(
+        apples,
+        value,
+        assembled,
+        workspace=workspace,
+        reporter=Told(),
+        trust=look_alike.trust(),
+        tools=mac.tools,
+    )
+    path = workspace.path(made.path)
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == made.sha256
+    digests = {member.path: member.sha256 for member in made.members}
+    assert not [name for name in digests if "._" in name]
+    assert set(digests) == {file.path for file in value.files} | {
+        f"bin/{name}" for name in ("darkbloom", "darkbloom-enclave", "mlx.metallib")
+    }
+    assert digests["bin/mlx.metallib"] == digests[f"Darkbloom.app/{METALLIB}"]
+    verified = [words for words in mac.commands("codesign") if words[0] == "--verify"]
+    assert [Path(words[-1]).parent.name for words in verified] == ["signed", "unpacked"]
+    opened = workspace.path("opened")
+    opened.mkdir()
+    raw = archive_reader.unpack(path, opened)
+    (carried,) = [one for one in raw.members if one.path == f"Darkbloom.app/{METALLIB}"]
+    assert "com.apple.cs.CodeDirectory" in carried.attributes
+
+
+def test_an_archive_without_the_attributes_is_refused(
+    apples: ReleasePlan, assembled: AssembledBundle, workspace: Workspace, mac: FakeMac
+) -> None:
+    """A tar that loses them leaves code that the seal names unsigned; nothing gets the name."""
+    value = _run(apples, assembled, workspace, _route(mac))
+    path = workspace.path(f"signed/Darkbloom.app/{METALLIB}")
+    for name in os.listxattr(path):
+        os.removexattr(path, name)
+    with pytest.raises(errors.VerificationError, match="archive is not what was meant") as caught:
+        archive.run(
+            apples,
+            value,
+            assembled,
+            workspace=workspace,
+            reporter=Told(),
+            trust=look_alike.trust(),
+            tools=mac.tools,
+        )
+    assert any(METALLIB in line for line in caught.value.details)
+    assert not workspace.path(apples.archive.name).exists()
+
+
+def test_our_own_archive_refuses_signatures_beside_files(
+    apples: ReleasePlan, assembled: AssembledBundle, workspace: Workspace, mac: FakeMac
+) -> None:
+    """The deterministic writer carries no attributes, so it says what would be lost."""
+    _run(apples, assembled, workspace, _route(mac))
+    with pytest.raises(errors.VerificationError, match="extended attributes") as caught:
+        archive_writer.pack(workspace.path("signed"), workspace.path("x.tar.gz"), date=0)
+    assert caught.value.subject == f"Darkbloom.app/{METALLIB}"
+    assert "portable signer" in caught.value.hint
+    assert not workspace.path("x.tar.gz").exists()
 
 
 def test_a_wrong_password_of_the_export_is_told_first(
