@@ -65,6 +65,16 @@ class CheckOutcome(Value):
     hint: str = ""
 
 
+class Expiry(Value):
+    """Something that the next release needs and that ends (see `apple.policy.expiry`)."""
+
+    what: str
+    name: str
+    ends: str
+    """ISO 8601, UTC."""
+    todo: str
+
+
 class VerifiedProfile(Value):
     """A provisioning profile that Apple signed and that grants what we sign with."""
 
@@ -83,6 +93,8 @@ class VerifiedProfile(Value):
     certificates: tuple[str, ...]
     """SHA-256 of each signing certificate that it allows."""
     checks: tuple[CheckOutcome, ...]
+    expiries: tuple[Expiry, ...] = ()
+    """Of itself and the certificates that it lists."""
 
     def outputs(self) -> Mapping[str, str]:
         return {self.path: self.sha256}
@@ -153,6 +165,8 @@ class SignedBundle(Value):
     certificate_sha256: str
     certificate_name: str
     sealed_files: int
+    expiries: tuple[Expiry, ...] = ()
+    """Of the certificate that signed, its issuer, and the timestamp authority."""
 
     def outputs(self) -> Mapping[str, str]:
         return {f"{self.root}/{file.path}": file.sha256 for file in self.files}

@@ -23,7 +23,9 @@ from release_tool.apple.cms_encoding import (
     algorithm_identifier,
     attribute,
     build,
+    encode,
 )
+from release_tool.apple.cms_values import Forms, SignedData, Signer
 
 __all__ = [
     "APPLE_CDHASHES",
@@ -35,12 +37,14 @@ __all__ = [
     "SIGNING_TIME",
     "TIMESTAMP_TOKEN",
     "AttributeOrder",
+    "Forms",
     "SignedData",
     "Signer",
     "SignerProof",
     "algorithm_identifier",
     "attribute",
     "build",
+    "encode",
     "parse",
     "single",
     "verify",
@@ -53,40 +57,6 @@ APPLE_CDHASHES = "1.2.840.113635.100.9.2"
 
 MAX_CERTIFICATES = 64
 """Real signatures carry at most five."""
-
-
-class Signer(NamedTuple):
-    """One SignerInfo."""
-
-    issuer_raw: bytes | None
-    """The issuer's Name as it stood; None where the key identifier names the certificate."""
-    serial: int | None
-    subject_key_id: bytes | None
-    digest_algorithm: str
-    signed_attributes_raw: bytes | None
-    """As it stood, first byte 0xA0; None without signed attributes."""
-    attributes: Mapping[str, tuple[der.Node, ...]]
-    """The values of each signed attribute."""
-    unsigned: Mapping[str, tuple[der.Node, ...]]
-    """The values of each unsigned attribute: nothing protects them."""
-    signature: bytes
-    signature_algorithm: str
-    signing_time: datetime | None
-    """What the signer claims."""
-
-
-class SignedData(NamedTuple):
-    """A parsed SignedData."""
-
-    version: int
-    digest_algorithms: tuple[str, ...]
-    content_type: str
-    content: bytes | None
-    """None where the signed bytes are elsewhere."""
-    certificates: tuple[bytes, ...]
-    """In the order in which they stand; nothing protects which they are."""
-    signers: tuple[Signer, ...]
-    raw: bytes
 
 
 class SignerProof(NamedTuple):
@@ -102,6 +72,8 @@ class SignerProof(NamedTuple):
 def parse(data: bytes) -> SignedData:
     """Read a ContentInfo that holds SignedData, in BER or DER.
 
+    Only what `encode` would write again byte for byte is read.
+
     Raises:
         FormatError: the bytes are something else.
     """
@@ -109,26 +81,45 @@ def parse(data: bytes) -> SignedData:
     parts = der.as_sequence(outer)
     if not parts or der.as_oid(parts[0]) != SIGNED_DATA or len(parts) != 2:
         raise errors.FormatError("not CMS signed data")
-    fields = list(der.as_sequence(_only(parts[1], 0)))
+    body = _only(parts[1], 0)
+    fields = list(der.as_sequence(body))
     if len(fields) < 4:
         raise errors.FormatError("CMS signed data lacks fields")
     version, digests, encapsulated, *optional, signers = fields
-    found_certificates: tuple[bytes, ...] = ()
-    for node in optional:
-        if node.is_context(0) and not found_certificates:
-            found_certificates = _certificates(node)
-        elif not node.is_context(1):
-            raise errors.FormatError("CMS signed data holds an unknown field")
+    holder, revocation = _optional(optional)
     content_type, content = _encapsulated(encapsulated)
-    return SignedData(
+    found = SignedData(
         version=der.as_integer(version),
         digest_algorithms=tuple(map(signatures.digest_name, der.as_set(digests))),
         content_type=content_type,
         content=content,
-        certificates=found_certificates,
+        certificates=_certificates(holder) if holder else (),
         signers=tuple(map(_signer, der.as_set(signers))),
         raw=outer.raw,
+        digest_identifiers=tuple(node.raw for node in digests.children),
+        encapsulated=encapsulated.raw,
+        revocation=revocation.raw if revocation else None,
+        forms=Forms(
+            content_info=der.length_form(outer),
+            explicit=der.length_form(parts[1]),
+            signed_data=der.length_form(body),
+            digests=der.length_form(digests),
+            certificates=der.length_form(holder) if holder else None,
+            signers=der.length_form(signers),
+        ),
     )
+    if encode(found) != outer.raw:
+        raise errors.FormatError("CMS signed data is written in a way that nobody uses")
+    return found
+
+
+def _optional(nodes: list[der.Node]) -> tuple[der.Node | None, der.Node | None]:
+    """The certificates' [0] and the revocation lists' [1], each at most once."""
+    holder = nodes.pop(0) if nodes and nodes[0].is_context(0) else None
+    revocation = nodes.pop(0) if nodes and nodes[0].is_context(1) else None
+    if nodes:
+        raise errors.FormatError("CMS signed data holds an unknown field")
+    return holder, revocation
 
 
 def _only(node: der.Node, number: int) -> der.Node:
@@ -179,6 +170,12 @@ def _signer(node: der.Node) -> Signer:
         signature=der.as_octets(fields[4]),
         signature_algorithm=signatures.algorithm_oid(fields[3]),
         signing_time=_signing_time(attributes),
+        version=der.as_integer(fields[0]),
+        signer_id=fields[1].raw,
+        digest_identifier=fields[2].raw,
+        signature_identifier=fields[3].raw,
+        unsigned_raw=unsigned.raw if unsigned else None,
+        form=der.length_form(node),
     )
 
 
@@ -228,7 +225,11 @@ def _signing_time(attributes: Mapping[str, tuple[der.Node, ...]]) -> datetime | 
 
 
 def verify(
-    signed_data: SignedData, *, content: bytes | None, allowed_digests: frozenset[str]
+    signed_data: SignedData,
+    *,
+    content: bytes | None,
+    allowed_digests: frozenset[str],
+    attributes_required: bool = True,
 ) -> SignerProof:
     """Verify the one signature of signed data.
 
@@ -236,6 +237,8 @@ def verify(
         signed_data: what `parse` returned.
         content: the signed bytes where they are detached; None where they are inside.
         allowed_digests: `sha1` only where the format's rules name it.
+        attributes_required: whether a signature over the content itself is refused. RFC 5652
+            allows one for plain data only; Apple's verifier takes it for code.
 
     Returns:
         The signer's certificate; whether anybody trusts it is `build_chain`'s question.
@@ -255,7 +258,12 @@ def verify(
             expected=" or ".join(sorted(allowed_digests)),
             observed=signer.digest_algorithm,
         )
-    _verify_attributes(signed_data, signer, signed)
+    if signer.signed_attributes_raw is not None:
+        _verify_attributes(signed_data, signer, signed)
+        message = b"\x31" + signer.signed_attributes_raw[1:]
+    else:
+        _judge_bare(signed_data, signed, refused=attributes_required)
+        message = signed
     pool = tuple(map(certificates.load, signed_data.certificates))
     certificate = _signer_certificate(signer, pool)
     signatures.verify(
@@ -263,9 +271,24 @@ def verify(
         algorithm=signer.signature_algorithm,
         digest_name=signer.digest_algorithm,
         signature=signer.signature,
-        message=b"\x31" + (signer.signed_attributes_raw or b"")[1:],
+        message=message,
     )
     return SignerProof(certificate=certificate, signer=signer, content=signed, pool=pool)
+
+
+def _judge_bare(signed_data: SignedData, content: bytes, *, refused: bool) -> None:
+    """A signature without signed attributes, which is over the content itself."""
+    if refused:
+        raise errors.VerificationError("the CMS signature has no signed attributes")
+    if signed_data.content_type != DATA:
+        raise errors.VerificationError(
+            "the CMS signature has no signed attributes, which its content type needs",
+            observed=signed_data.content_type,
+        )
+    # A SET is what signatures with attributes are over: one of those, its attributes passed off
+    # as content, would hold here.
+    if content[:1] == b"\x31":
+        raise errors.VerificationError("the CMS signature may be another content's attributes")
 
 
 def _signed_content(signed_data: SignedData, content: bytes | None) -> bytes:
@@ -279,9 +302,8 @@ def _signed_content(signed_data: SignedData, content: bytes | None) -> bytes:
 
 
 def _verify_attributes(signed_data: SignedData, signer: Signer, content: bytes) -> None:
-    # Without signed attributes a signature over attributes could pass for one over content.
     if signer.signed_attributes_raw is None or signer.signed_attributes_raw[0] != 0xA0:
-        raise errors.VerificationError("the CMS signature has no signed attributes")
+        raise errors.VerificationError("the CMS signature's signed attributes are malformed")
     content_type = single(signer.attributes, CONTENT_TYPE)
     if content_type is None or der.as_oid(content_type) != signed_data.content_type:
         raise errors.VerificationError("the CMS signature is over another content type")

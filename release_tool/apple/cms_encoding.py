@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from release_tool.apple import der, signatures, x509
+from release_tool.apple.cms_values import SignedData, Signer
 
 DATA = "1.2.840.113549.1.7.1"
 SIGNED_DATA = "1.2.840.113549.1.7.2"
@@ -84,6 +85,46 @@ def build(
         der.set_of(signer),
     )
     return wrap(der.SEQUENCE, der.oid(SIGNED_DATA), wrap(0xA0, body))
+
+
+def encode(signed: SignedData) -> bytes:
+    """Write signed data from its parts; what `cms.parse` returned comes out as it was.
+
+    Each part can be replaced: certificates, unsigned attributes, the forms of the lengths. The
+    signature then holds as long as what it is over stays.
+    """
+    forms = signed.forms
+    holder: tuple[bytes, ...] = ()
+    if forms.certificates is not None:
+        holder = (der.encode_in_form(0xA0, forms.certificates, *signed.certificates),)
+    body = der.encode_in_form(
+        der.SEQUENCE,
+        forms.signed_data,
+        der.integer(signed.version),
+        der.encode_in_form(der.SET, forms.digests, *signed.digest_identifiers),
+        signed.encapsulated,
+        *holder,
+        *((signed.revocation,) if signed.revocation is not None else ()),
+        der.encode_in_form(der.SET, forms.signers, *map(_encode_signer, signed.signers)),
+    )
+    explicit = der.encode_in_form(0xA0, forms.explicit, body)
+    return der.encode_in_form(der.SEQUENCE, forms.content_info, der.oid(SIGNED_DATA), explicit)
+
+
+def _encode_signer(signer: Signer) -> bytes:
+    optional = (signer.signed_attributes_raw, signer.unsigned_raw)
+    signed, unsigned = ((part,) if part is not None else () for part in optional)
+    return der.encode_in_form(
+        der.SEQUENCE,
+        signer.form,
+        der.integer(signer.version),
+        signer.signer_id,
+        signer.digest_identifier,
+        *signed,
+        signer.signature_identifier,
+        der.octets(signer.signature),
+        *unsigned,
+    )
 
 
 def _all_attributes(given: Sequence[bytes], content_type: str, digest: bytes) -> list[bytes]:

@@ -19,7 +19,9 @@ from release_tool.apple.der_encoding import (
     CONTEXT,
     GENERALIZED_TIME,
     IA5_STRING,
+    INDEFINITE,
     INTEGER,
+    MINIMAL,
     NULL,
     OBJECT_IDENTIFIER,
     OCTET_STRING,
@@ -33,6 +35,7 @@ from release_tool.apple.der_encoding import (
     boolean,
     context,
     encode,
+    encode_in_form,
     encode_tag,
     generalized_time,
     ia5,
@@ -56,8 +59,10 @@ __all__ = [
     "CONTEXT",
     "GENERALIZED_TIME",
     "IA5_STRING",
+    "INDEFINITE",
     "INTEGER",
     "MAX_BYTES",
+    "MINIMAL",
     "NULL",
     "OBJECT_IDENTIFIER",
     "OCTET_STRING",
@@ -81,11 +86,14 @@ __all__ = [
     "boolean",
     "context",
     "encode",
+    "encode_as_read",
+    "encode_in_form",
     "encode_tag",
     "generalized_time",
     "ia5",
     "indefinite",
     "integer",
+    "length_form",
     "null",
     "octets",
     "oid",
@@ -180,6 +188,32 @@ def parse(data: bytes, *, allow_trailing: bool = False) -> Node:
     return node
 
 
+def length_form(node: Node) -> int:
+    """How the element's length is written: `MINIMAL`, `INDEFINITE`, or in so many octets."""
+    position = 1
+    if node.raw[0] & 0x1F == 0x1F:
+        while node.raw[position] & 0x80:
+            position += 1
+        position += 1
+    first = node.raw[position]
+    if first == 0x80:
+        return INDEFINITE
+    size = first & 0x7F if first & 0x80 else 0
+    minimal = 0 if len(node.content) < 0x80 else (len(node.content).bit_length() + 7) // 8
+    return MINIMAL if size == minimal else size
+
+
+def encode_as_read(node: Node) -> bytes:
+    """Write an element again, the lengths computed anew in the forms that they had.
+
+    Raises:
+        FormatError: what it holds is malformed.
+    """
+    tag = encode_tag(node.tag_class, node.tag, constructed=node.constructed)
+    parts = map(encode_as_read, node.children) if node.constructed else (node.content,)
+    return encode_in_form(tag, length_form(node), *parts)
+
+
 def _elements(data: bytes, depth: int) -> Iterator[Node]:
     position = count = 0
     while position < len(data):
@@ -239,7 +273,11 @@ def _high_tag(data: bytes, position: int) -> tuple[int, int]:
     for index in range(MAX_TAG_NUMBER_BYTES):
         byte = _byte(data, position + index)
         number = number << 7 | byte & 0x7F
+        if number == 0:
+            raise errors.FormatError("a tag number is padded")
         if not byte & 0x80:
+            if number < 0x1F:
+                raise errors.FormatError("a low tag number is written in the long form")
             return number, position + index + 1
     raise errors.FormatError("a tag number too large")
 

@@ -42,6 +42,26 @@ def indefinite(tag: int | bytes, *parts: bytes) -> bytes:
     return _tag(tag) + b"\x80" + b"".join(parts) + b"\x00\x00"
 
 
+MINIMAL, INDEFINITE = 0, -1
+"""Forms of a length; a positive one is of so many octets, more than are needed."""
+
+
+def encode_in_form(tag: int | bytes, form: int, *parts: bytes) -> bytes:
+    """One element whose length is written in the form that `der.length_form` told.
+
+    Raises:
+        FormatError: the content is too long for the form.
+    """
+    if form == MINIMAL:
+        return encode(tag, *parts)
+    if form == INDEFINITE:
+        return indefinite(tag, *parts)
+    content = b"".join(parts)
+    if len(content) >> 8 * form:
+        raise errors.FormatError(f"{len(content)} octets do not fit a length of {form}")
+    return _tag(tag) + bytes((0x80 | form,)) + len(content).to_bytes(form, "big") + content
+
+
 def _tag(tag: int | bytes) -> bytes:
     return bytes((tag,)) if isinstance(tag, int) else tag
 

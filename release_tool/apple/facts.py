@@ -43,6 +43,8 @@ class CodeFacts:
     """Time of the timestamp; None without a valid one."""
     signing_time: datetime | None
     """What the signer claims."""
+    timestamp_certificates: tuple[certificates.Certificate, ...] = field(default=(), repr=False)
+    """Chain of who signed the timestamp, leaf first; empty without a valid one."""
     certificates: tuple[certificates.Certificate, ...] = field(repr=False)
     """Leaf first, root last; the leaf alone where no chain holds; empty for ad-hoc code."""
     trusted: bool

@@ -75,11 +75,19 @@ def verify(
     """
     try:
         signed = cms.parse(content)
-        proof = cms.verify(signed, content=directories[0], allowed_digests=_DIGESTS)
+        proof = cms.verify(
+            signed,
+            content=directories[0],
+            allowed_digests=_DIGESTS,
+            attributes_required=judge.strict,
+        )
         _require_readable(proof.certificate)
     except errors.VerificationError as problem:
         return Signature(checks=(_failed("signature", problem, subject),))
-    found = [checks.passed("signature", "covers the code directory", subject=subject)]
+    covers = "covers the code directory"
+    if proof.signer.signs_content_itself:
+        covers += " itself, without signed attributes"
+    found = [checks.passed("signature", covers, subject=subject)]
     found += _guarded(
         "cdhashes in the signature", subject, lambda: _directories(proof, directories, subject)
     )

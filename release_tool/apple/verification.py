@@ -247,6 +247,7 @@ def _facts(
         requirement_text="",
         signer_kind=_signer_kind(directory, signature),
         signed_at=signature.stamp.gen_time if signature.stamp else None,
+        timestamp_certificates=signature.stamp.chain if signature.stamp else (),
         signing_time=signature.signing_time,
         certificates=signature.certificates,
         trusted=signature.trusted,

@@ -7,7 +7,7 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -15,13 +15,14 @@ import click
 
 import release_tool
 from release_tool import config, errors, pipeline, values
+from release_tool.apple.policy import expiry
 from release_tool.cli import embedded, notary_route, preflight, probes, wiring
 from release_tool.cli.console import JSONObserver, RunConsole
 from release_tool.cli.session import Session
 from release_tool.files.workspace import Workspace
 from release_tool.ledger import Ledger
 from release_tool.progress import Reporter, Silent
-from release_tool.report import overview
+from release_tool.report import expiries, overview
 from release_tool.report.summary import size
 from release_tool.settings import Settings
 from release_tool.steps import Observer
@@ -228,6 +229,8 @@ def _run(
         asked = preflight.run(probes.of(wired), coming)
         if asked and isinstance(observer, RunConsole):
             observer.line("preflight", f"{len(asked)} of {len(asked)} answers are good")
+            for row in expiry.soon(probes.ends(wired)):
+                observer.line("ends soon", f"{row.line}: {row.todo}")
         return run.only(options.only) if options.only else run.until(last)
     finally:
         session.state = f"ledger head {ledger.head[:12]}"
@@ -307,7 +310,17 @@ def _table(workspace: Workspace, found: Mapping[str, values.Value]) -> list[str]
         rows.append(("smoke", f"{smoke.kind}, first token {first * 1000:.0f} ms"))
     if isinstance(published, values.PublishedRelease):
         rows.append(("url", published.url))
+    rows += _ends(found.values())
     return ["", *(f"  {name:<10} {text}" for name, text in rows), ""] if rows else []
+
+
+def _ends(found: Iterable[values.Value]) -> list[tuple[str, str]]:
+    """What ends first, and everything that ends soon, with what to do about it."""
+    rows = expiries.of(found)
+    soon = expiry.soon(rows)
+    return [("ends", f"{row.line}: {row.todo}") for row in soon] or [
+        ("ends", f"first {row.line}") for row in rows[:1]
+    ]
 
 
 def _shown(path: Path) -> str:

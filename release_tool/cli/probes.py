@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
 from release_tool import errors
-from release_tool.apple import provisioning_profile
+from release_tool.apple import certificates, provisioning_profile
+from release_tool.apple.policy import expiry
 from release_tool.cli.preflight import Probe
 from release_tool.cli.wiring import Wiring
 from release_tool.progress import Silent
@@ -34,6 +36,7 @@ def of(wiring: Wiring) -> list[Probe]:
         Probe(name="profile", stages=frozenset({"profile", "sign"}), ask=asks.profile),
         Probe(name="binaries", stages=frozenset({"assemble"}), ask=asks.binaries),
         Probe(name="signer", stages=frozenset({"sign"}), ask=asks.signer),
+        Probe(name="expiry", stages=frozenset({"profile", "sign"}), ask=asks.expiry),
         Probe(name="timestamps", stages=frozenset({"sign"}), ask=asks.timestamps),
         Probe(name="reference", stages=frozenset({"smoke"}), ask=asks.reference),
         Probe(name="bucket", stages=frozenset({"publish", "promote"}), ask=asks.bucket),
@@ -41,6 +44,27 @@ def of(wiring: Wiring) -> list[Probe]:
         Probe(name="coordinator", stages=frozenset({"register", "promote"}), ask=asks.latest),
         Probe(name="release key", stages=frozenset({"register"}), ask=asks.release_key),
     ]
+
+
+def ends(wiring: Wiring) -> tuple[expiry.Row, ...]:
+    """What ends of that which is at hand; what cannot be read is told by its own probe."""
+    found: provisioning_profile.Profile | None = None
+    leaf: certificates.Certificate | None = None
+    chain: tuple[certificates.Certificate, ...] = ()
+    with contextlib.suppress(errors.ReleaseError):
+        if wiring.identity is not None:
+            leaf, chain = wiring.identity.leaf, wiring.identity.chain
+    with contextlib.suppress(errors.ReleaseError):
+        if wiring.inputs.profile is not None:
+            found = provisioning_profile.read(wiring.inputs.profile, trust=wiring.trust)
+    authorities = expiry.apple_timestamp_authorities() if wiring.trust.is_apple else ()
+    return expiry.forecast(
+        now=datetime.now(UTC),
+        leaf=leaf,
+        chain=chain,
+        profile=found,
+        timestamp_authorities=authorities,
+    )
 
 
 class _Asks:
@@ -105,6 +129,18 @@ class _Asks:
                 hint="set APPLE_CERTIFICATE_P12 or name a file with --identity",
             )
         identity.require_valid(datetime.now(UTC))
+
+    def expiry(self) -> None:
+        # What the profile holds is judged with the profile.
+        signing = ("signing certificate", "intermediate", "timestamp CA")
+        judged = expiry.judge(row for row in ends(self._wiring) if row.what in signing)
+        ended = [check for check in judged if check.outcome == "failed"]
+        if ended:
+            raise errors.CredentialError(
+                "what signing needs has ended",
+                details=[f"{check.name} {check.subject}: {check.observed}" for check in ended],
+                hint="; ".join(dict.fromkeys(check.hint for check in ended)),
+            )
 
     def timestamps(self) -> None:
         if self._plan.environment.signer == "portable":

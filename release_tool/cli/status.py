@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from release_tool import errors
+from release_tool.apple.policy import expiry
 from release_tool.cli.session import Session, pass_session
 from release_tool.report import overview
 from release_tool.report.summary import ago
@@ -69,3 +70,5 @@ def _show(session: Session, one: overview.Overview) -> None:
     for row in one.rows:
         when = ago(row.at) if row.at else ""
         print(f"  {row.stage:<10} {row.outcome:<7} {row.text}  {when}".rstrip(), file=session.out)
+    for ends in expiry.soon(one.expiries):
+        print(f"  {'ends soon':<18} {ends.line}: {ends.todo}", file=session.out)

@@ -191,6 +191,7 @@ def start(
     """
     if (living := attach(state)) is not None:
         return living
+    _retire(state)
     with atomic.naming(state, "make the folder"):
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
     command = [
@@ -216,6 +217,19 @@ def is_served(state: Path) -> bool:
     except OSError:
         return True
     return False
+
+
+def _retire(state: Path) -> None:
+    """End an environment of an earlier version: it lives, and lacks what this one offers."""
+    try:
+        found = json.loads(places.description(state).read_bytes())
+        pid, control = int(found["pid"]), str(found["control_url"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if all(name in found for name in _FIELDS) or not is_served(state):
+        return
+    known = {name: str(found.get(name, "")) for name in _FIELDS}
+    Environment(state=state.resolve(), pid=pid, **known | {"control_url": control}).stop()
 
 
 def _await(state: Path, child: subprocess.Popen[bytes]) -> Environment:

@@ -10,7 +10,7 @@ import json
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -121,6 +121,8 @@ class Notary:
         if self._broken.take(faults.NOTARY_TRUNCATED):
             whole = answer.get_data()
             answer.set_data(whole[: len(whole) // 2])
+        if self._broken.take(faults.NOTARY_CUT_SHORT):
+            answer.response = _half(answer.get_data(), request.environ)
         return answer
 
     def _authorize(self, request: Request) -> None:
@@ -247,6 +249,11 @@ def _wish(request: Request) -> tuple[str, str]:
     if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
         raise _invalid("The attribute 'sha256' is not 64 hexadecimal digits.")
     return name, sha256.lower()
+
+
+def _half(whole: bytes, environ: WSGIEnvironment) -> Iterator[bytes]:
+    yield whole[: len(whole) // 2]
+    servers.drop_connection(environ)
 
 
 def _resource(identity: str, kind: str, attributes: dict[str, str]) -> dict[str, object]:

@@ -2,7 +2,8 @@
 
 It applies Apple's published requirements with the readers of `release_tool.apple`, the same that
 the tool itself has: what both get wrong, both get wrong alike. Issues are worded as Apple words
-them. Disk images and installer packages are refused, and archives inside archives are not opened.
+them. Zips inside zips are opened as Apple opens them; disk images and installer packages are
+refused, and inside a zip they are not looked into.
 """
 
 from __future__ import annotations
@@ -46,6 +47,10 @@ _THIN = tuple(bytes.fromhex(magic) for magic in ("feedface", "feedfacf", "cefaed
 _UNIVERSAL = tuple(bytes.fromhex(magic) for magic in ("cafebabe", "cafebabf"))
 # A Java class has its version where a universal file has its count, and it is never below 45.
 _MOST_SLICES = 44
+_ZIP = b"PK\x03\x04"
+# Each level may unpack to the whole limit again; real uploads have one archive in another.
+_MOST_DEPTH = 3
+_MOST_ARCHIVES = 20
 # Failures of these are told by messages of their own.
 _OF_THE_SIGNER = frozenset({"certificate chain", "timestamp"})
 _BUNDLE = re.compile(r"(?P<root>(?:[^/]+/)*?[^/]+)/Contents/Info\.plist")
@@ -90,16 +95,8 @@ class Judge:
         """
         if upload.sha256 != upload.declared_sha256:
             return _invalid([Issue(message=OTHER_BYTES, path=upload.name)])
-        folder = Path(tempfile.mkdtemp(dir=self._scratch))
-        try:
-            notary_zip.unpack(upload.archive, folder)
-            case = verification.Judge(trust=self._trust, now=now, strict=False)
-            found = _judge(DiskTree(folder), upload.name, case)
-        except (notary_zip.ZipError, errors.ReleaseError) as problem:
-            message = UNREADABLE.format(reason=str(problem).rstrip("."))
-            return _invalid([Issue(message=message, path=upload.name)])
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        case = verification.Judge(trust=self._trust, now=now, strict=False)
+        found = self._open(upload.archive, upload.name, case, depth=0)
         if not found.contents and not found.issues:
             return _invalid([Issue(message=NO_CODE, path=upload.name)])
         if found.issues:
@@ -110,6 +107,29 @@ class Judge:
             code=0,
             contents=tuple(found.contents),
         )
+
+    def _open(self, archive: Path, name: str, case: verification.Judge, *, depth: int) -> _Found:
+        """Unpack an archive and judge all of it, the archives inside included."""
+        if depth == _MOST_DEPTH:
+            return _unreadable("archives are nested too deeply", name)
+        folder = Path(tempfile.mkdtemp(dir=self._scratch))
+        try:
+            notary_zip.unpack(archive, folder)
+            tree = DiskTree(folder)
+            found = _judge(tree, name, case)
+            for path in _archives(tree):
+                inner = self._open(folder / path, f"{name}/{path}", case, depth=depth + 1)
+                found.issues += inner.issues
+                found.contents += inner.contents
+        except (notary_zip.ZipError, errors.ReleaseError) as problem:
+            return _unreadable(str(problem), name)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        return found
+
+
+def _unreadable(reason: str, name: str) -> _Found:
+    return _Found([Issue(message=UNREADABLE.format(reason=reason.rstrip(".")), path=name)], [])
 
 
 def rejected() -> Verdict:
@@ -142,6 +162,18 @@ def _judge(tree: DiskTree, name: str, case: verification.Judge) -> _Found:
             known |= _judge_file(tree, entry.path, name, case, found)
     for root in _bundles([entry.path for entry in entries]):
         _judge_bundle(tree, root, name, case, known, found)
+    return found
+
+
+def _archives(tree: DiskTree) -> list[str]:
+    """Zips by their magic, whatever they are called."""
+    found = [
+        entry.path
+        for entry in tree.entries()
+        if entry.kind == "file" and tree.head(entry.path, 4) == _ZIP
+    ]
+    if len(found) > _MOST_ARCHIVES:
+        raise notary_zip.ZipError(f"{len(found)} archives inside, at most {_MOST_ARCHIVES}")
     return found
 
 

@@ -14,14 +14,12 @@ from typing import TYPE_CHECKING
 from werkzeug.wrappers import Request, Response
 
 from release_tool.rehearsal import faults, notary, presigned_urls, s3_errors, signature_v4
-from release_tool.rehearsal.notary_store import NotaryStore, Submission, Verdict
+from release_tool.rehearsal.notary_store import BEARER_LEAK, NotaryStore, Submission, Verdict
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 REDIRECTED = "/redirected"
-BEARER_LEAK = "bearer leak"
-"""What the journal calls a bearer token that reached another address than the notary's."""
 LOGS_LIVE = timedelta(hours=6)
 _PATH = re.compile(r"/(?P<id>[0-9a-f-]{36})/developer_log\.json")
 _REGION = "us-west-2"

@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 DATABASE = "notary.sqlite"
+BEARER_LEAK = "bearer leak"
+"""What the journal calls a bearer token that reached another address than the notary's."""
 CREDENTIALS_LIVE = timedelta(hours=12)
 """As long as Apple's documentation lets an upload be resumed."""
 _BUSY_SECONDS = 10

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from werkzeug.wrappers import Request, Response
 
 from release_tool.rehearsal import faults, servers
-from release_tool.rehearsal.notary_store import NotaryStore, Submission
+from release_tool.rehearsal.notary_store import BEARER_LEAK, NotaryStore, Submission
 from release_tool.rehearsal.ticket_signer import HASH_TYPE, TicketSigner
 
 if TYPE_CHECKING:
@@ -69,6 +69,8 @@ class TicketServer:
             return Response("", 404)
         if request.method != "POST":
             return Response("", 405, {"Allow": "POST"})
+        if "Authorization" in request.headers:
+            self._store.note(BEARER_LEAK, request.path)
         return self._faulty(request) or self._lookup(request)
 
     def _faulty(self, request: Request) -> Response | None:

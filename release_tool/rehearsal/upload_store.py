@@ -26,7 +26,7 @@ from release_tool.rehearsal import (
     servers,
     signature_v4,
 )
-from release_tool.rehearsal.notary_store import NotaryStore, Part, Submission
+from release_tool.rehearsal.notary_store import BEARER_LEAK, NotaryStore, Part, Submission
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -91,6 +91,8 @@ class UploadStore:
     def _authorize(self, environ: WSGIEnvironment) -> Submission:
         """Whose upload this is: credentials, token, time and signature."""
         name = signature_v4.access_key_id(environ)
+        if environ.get("HTTP_AUTHORIZATION", "").startswith("Bearer"):
+            self._store.note(BEARER_LEAK, environ["PATH_INFO"])
         if not name:
             raise s3_errors.access_denied()
         submission = self._store.of_access_key(name)

@@ -10,7 +10,9 @@ import jinja2
 from pydantic import JsonValue, ValidationError
 
 from release_tool import data, values
+from release_tool.apple.policy import expiry
 from release_tool.ledger import Ledger, Record
+from release_tool.report import expiries
 from release_tool.report.summary import summary
 
 STAGES: Mapping[str, type[values.Value]] = {
@@ -48,6 +50,8 @@ class Overview:
     """The workspace."""
     head: str
     rows: tuple[Row, ...]
+    expiries: tuple[expiry.Row, ...] = ()
+    """What the next release needs and when it ends, the soonest first."""
 
     @property
     def verdict(self) -> str:
@@ -77,6 +81,16 @@ class Overview:
                 }
                 for row in self.rows
             ],
+            "expiries": [
+                {
+                    "what": row.what,
+                    "name": row.name,
+                    "ends": row.ends.isoformat(),
+                    "days_left": row.days_left,
+                    "todo": row.todo,
+                }
+                for row in self.expiries
+            ],
         }
 
     def as_markdown(self) -> str:
@@ -100,7 +114,20 @@ def read(workspace: Path) -> Overview:
     """
     ledger = Ledger(workspace / "ledger")
     rows = tuple(_row(stage, kind, ledger) for stage, kind in STAGES.items())
-    return Overview(folder=str(workspace), head=ledger.head, rows=rows)
+    found = [_value(stage, kind, ledger) for stage, kind in STAGES.items()]
+    ends = expiries.of([value for value in found if value is not None])
+    return Overview(folder=str(workspace), head=ledger.head, rows=rows, expiries=ends)
+
+
+def _value(stage: str, kind: type[values.Value], ledger: Ledger) -> values.Value | None:
+    """What a stage's newest record holds; None where it failed, or another version wrote it."""
+    newest = next((record for record in reversed(ledger.records) if record.stage == stage), None)
+    if newest is None or newest.kind in ("failure", "intent"):
+        return None
+    try:
+        return kind.model_validate(newest.value)
+    except ValidationError:
+        return None
 
 
 def _row(stage: str, kind: type[values.Value], ledger: Ledger) -> Row:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pydantic import JsonValue
 
+from release_tool.apple.policy.expiry import Row
 from release_tool.files.tree import DiskTree
-from release_tool.values import SealedFile
+from release_tool.values import Expiry, SealedFile
 
 
 def sealed_files(root: Path) -> tuple[SealedFile, ...]:
@@ -34,6 +35,14 @@ def sealed_files(root: Path) -> tuple[SealedFile, ...]:
         )
         for entry in tree.entries()
         if entry.kind != "directory"
+    )
+
+
+def expiries(rows: Iterable[Row]) -> tuple[Expiry, ...]:
+    """What ends, as records keep it: the days that are left are told when somebody asks."""
+    return tuple(
+        Expiry(what=row.what, name=row.name, ends=row.ends.isoformat(), todo=row.todo)
+        for row in rows
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from release_tool.apple import armor, certificates, checks, profile_policy, provisioning_profile
+from release_tool.apple.policy import expiry
 from release_tool.files import atomic, hashing
 from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
@@ -66,6 +67,7 @@ def run(
         entitlements=listing.json_dictionary(found.entitlements),
         certificates=tuple(certificates.fingerprint(one) for one in found.certificates),
         checks=tuple(CheckOutcome.model_validate(check.as_json()) for check in judged),
+        expiries=listing.expiries(expiry.forecast(now=now, profile=found)),
     )
 
 

@@ -20,7 +20,7 @@ from release_tool.apple import certificates, checks, policy, release, signing_ch
 from release_tool.apple.checks import Check
 from release_tool.apple.facts import BundleFacts, CodeFacts
 from release_tool.apple.identity import Identity
-from release_tool.apple.policy import inventory, notary, verdict
+from release_tool.apple.policy import expiry, inventory, notary, verdict
 from release_tool.apple.signing import Authority
 from release_tool.apple.tree import Subtree
 from release_tool.apple.verification import Judge
@@ -33,7 +33,7 @@ from release_tool.services import codesign, codesign_signer, portable_signer
 from release_tool.services.codesign_signer import Route
 from release_tool.services.timestamp import TimestampService
 from release_tool.stages import findings, listing
-from release_tool.values import AssembledBundle, CodeObject, SealedFile, SignedBundle
+from release_tool.values import AssembledBundle, CodeObject, Expiry, SealedFile, SignedBundle
 
 # The timestamp service's address is left out on purpose: another address of the same service is
 # no reason to sign again.
@@ -291,7 +291,20 @@ def _read_back(
         certificate_sha256=report.facts.main.certificate_sha256,
         certificate_name=report.facts.main.certificate_name,
         sealed_files=report.facts.sealed,
+        expiries=_expiries(report.facts.main, judge.now),
     )
+
+
+def _expiries(main: CodeFacts, now: datetime) -> tuple[Expiry, ...]:
+    """Of the certificates that are in the signature, whoever signed."""
+    chain = main.certificates
+    rows = expiry.forecast(
+        now=now,
+        leaf=chain[0] if chain else None,
+        chain=chain[1:],
+        timestamp_authorities=expiry.issuers(main.timestamp_certificates),
+    )
+    return listing.expiries(rows)
 
 
 def _gates(plan: ReleasePlan, tree: Subtree, facts: BundleFacts, judge: Judge) -> list[Check]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -328,3 +329,150 @@ def test_a_point_off_its_curve_is_refused() -> None:
     )
     with pytest.raises(errors.FormatError, match="curve"):
         signatures.load_public_key(info)
+
+
+# Signatures over the content itself
+
+
+def _bare(pair: Pair, content: bytes, *, content_type: str = cms.DATA) -> cms.SignedData:
+    """A signature without signed attributes over this content, which stays outside."""
+    signed = cms.parse(pair.build(detached=True))
+    signer = signed.signers[0]._replace(signed_attributes_raw=None, signature=pair.sign(content))
+    made = signed._replace(signers=(signer,), encapsulated=der.sequence(der.oid(content_type)))
+    return cms.parse(cms.encode(made))
+
+
+@pytest.mark.parametrize("options", [["-noattr"], ["-noattr", "-nodetach"], ["-noattr", "-stream"]])
+def test_a_signature_over_the_content_itself_is_read_and_verified(
+    pair: Pair, tmp_path: Path, options: list[str]
+) -> None:
+    """OpenSSL's signatures without attributes hold where a format allows them, and only there."""
+    certificate, key = pair.write(tmp_path)
+    (tmp_path / "content").write_bytes(CONTENT)
+    done = _openssl(
+        *("cms", "-sign", "-binary", "-in", tmp_path / "content", "-signer", certificate),
+        *("-inkey", key, "-outform", "DER", "-md", "sha256", *options),
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    signed = cms.parse(done.stdout)
+    assert cms.encode(signed) == done.stdout
+    assert signed.signers[0].signs_content_itself
+    content = None if signed.content is not None else CONTENT
+    with pytest.raises(errors.VerificationError, match="no signed attributes"):
+        cms.verify(signed, content=content, allowed_digests=SHA256)
+    proof = cms.verify(signed, content=content, allowed_digests=SHA256, attributes_required=False)
+    assert proof.content == CONTENT
+    assert proof.certificate.der == pair.der
+    assert proof.signer.signing_time is None
+
+
+def test_a_bare_signature_holds_for_its_content_only(pair: Pair) -> None:
+    """One bit of the content, and it does not verify."""
+    signed = _bare(pair, CONTENT)
+    cms.verify(signed, content=CONTENT, allowed_digests=SHA256, attributes_required=False)
+    with pytest.raises(errors.VerificationError, match="does not verify"):
+        cms.verify(
+            signed, content=CONTENT + b"x", allowed_digests=SHA256, attributes_required=False
+        )
+
+
+def test_attributes_never_pass_for_content(pair: Pair) -> None:
+    """What a signature with attributes is over, shown as content without attributes, is refused.
+
+    The octets are the same, so the signature would hold: its signer meant another content.
+    """
+    signed = cms.parse(pair.build(detached=True))
+    attributes = b"\x31" + (signed.signers[0].signed_attributes_raw or b"")[1:]
+    turned = signed._replace(signers=(signed.signers[0]._replace(signed_attributes_raw=None),))
+    turned = cms.parse(cms.encode(turned))
+    with pytest.raises(errors.VerificationError, match="another content's attributes"):
+        cms.verify(turned, content=attributes, allowed_digests=SHA256, attributes_required=False)
+
+
+def test_content_of_another_type_needs_attributes(pair: Pair) -> None:
+    """RFC 5652: without attributes nothing says what the content is, so it must be plain data."""
+    signed = _bare(pair, CONTENT, content_type="1.2.840.113549.1.9.16.1.4")
+    with pytest.raises(errors.VerificationError, match="which its content type needs"):
+        cms.verify(signed, content=CONTENT, allowed_digests=SHA256, attributes_required=False)
+
+
+def test_bare_signatures_keep_the_rules_of_digests(pair: Pair) -> None:
+    """SHA-1 is no more allowed than with attributes."""
+    with pytest.raises(errors.VerificationError, match="not allowed here"):
+        cms.verify(
+            _bare(pair, CONTENT),
+            content=CONTENT,
+            allowed_digests=frozenset(("sha512",)),
+            attributes_required=False,
+        )
+
+
+# Written as read
+
+
+@pytest.mark.parametrize("detached", [False, True])
+@pytest.mark.parametrize("indefinite", [False, True])
+def test_signed_data_comes_out_as_it_was(pair: Pair, *, detached: bool, indefinite: bool) -> None:
+    """Both dialects, content inside or not, RSA and ECDSA."""
+    data = pair.build(detached=detached, indefinite=indefinite)
+    assert cms.encode(cms.parse(data)) == data
+
+
+@pytest.mark.parametrize("options", [[], ["-stream"], ["-keyid"], ["-nodetach"], ["-nocerts"]])
+def test_openssls_signed_data_comes_out_as_it_was(
+    pair: Pair, tmp_path: Path, options: list[str]
+) -> None:
+    """Content in pieces, key identifiers, no certificates: whatever form another writer has."""
+    certificate, key = pair.write(tmp_path)
+    (tmp_path / "content").write_bytes(CONTENT)
+    done = _openssl(
+        *("cms", "-sign", "-binary", "-in", tmp_path / "content", "-signer", certificate),
+        *("-inkey", key, "-outform", "DER", "-md", "sha256", *options),
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert cms.encode(cms.parse(done.stdout)) == done.stdout
+
+
+def test_parts_can_be_replaced(pair: Pair) -> None:
+    """Another form of the lengths, or certificates left out: the signature stands."""
+    signed = cms.parse(pair.build())
+    forms = cms.Forms(
+        content_info=der.INDEFINITE, explicit=4, signed_data=der.INDEFINITE, certificates=3
+    )
+    again = cms.parse(cms.encode(signed._replace(forms=forms)))
+    assert again.forms == forms
+    assert cms.verify(again, content=None, allowed_digests=SHA256).content == CONTENT
+    without = signed._replace(certificates=(), forms=forms._replace(certificates=None))
+    assert cms.parse(cms.encode(without)).certificates == ()
+
+
+def test_forms_that_nobody_uses_are_refused(pair: Pair) -> None:
+    """A padded length in a part that has one form only, as readers would differ about it."""
+    data = pair.build(detached=True)
+    signed = cms.parse(data)
+    kind = der.oid(cms.SIGNED_DATA)
+    padded = kind[:1] + b"\x81" + kind[1:]
+    rest = der.as_sequence(der.parse(data))[1].raw
+    with pytest.raises(errors.FormatError, match="nobody uses"):
+        cms.parse(der.sequence(padded, rest))
+    assert cms.parse(der.sequence(kind, rest)) == signed
+
+
+@given(st.data())
+def test_hostile_signed_data_is_refused_or_comes_out_as_it_was(data: st.DataObject) -> None:
+    """Changed anywhere, what is still read is written back byte for byte."""
+    whole = bytearray(_sample(indefinite=data.draw(st.booleans())))
+    start = data.draw(st.integers(0, len(whole) - 1))
+    noise = data.draw(st.binary(min_size=1, max_size=6))
+    whole[start : start + len(noise)] = noise
+    try:
+        found = cms.parse(bytes(whole))
+    except errors.FormatError:
+        return
+    assert cms.encode(found) == bytes(whole)
+
+
+@lru_cache
+def _sample(*, indefinite: bool) -> bytes:
+    pair = Pair(rsa.generate_private_key(65537, 2048), "sample")
+    return pair.build(detached=True, indefinite=indefinite)

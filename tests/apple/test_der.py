@@ -247,3 +247,36 @@ def test_a_real_ticket_certificate_chain_is_read(real_data: Path) -> None:
     data = (real_data / "tickets" / "PermanentAgentRecord-2026.ticket").read_bytes()
     length = int.from_bytes(data[8:12], "little")
     assert len(der.as_sequence(der.parse(data[16 : 16 + length]))) == 2
+
+
+def _element(draw: st.DrawFn, depth: int) -> bytes:
+    constructed = depth < 4 and draw(st.booleans())
+    number = draw(st.integers(1, 30) | st.integers(31, 20_000))
+    tag = der.encode_tag(draw(st.integers(0, 3)), number, constructed=constructed)
+    if not constructed:
+        form = draw(st.sampled_from([der.MINIMAL, 2, 4]))
+        content = draw(st.binary(max_size=9) | st.just(b"x" * 200))
+        return der.encode_in_form(tag, form, content)
+    form = draw(st.sampled_from([der.MINIMAL, der.INDEFINITE, 3]))
+    count = draw(st.integers(0, 3))
+    return der.encode_in_form(tag, form, *(_element(draw, depth + 1) for _ in range(count)))
+
+
+@given(st.composite(lambda draw: _element(draw, 0))())
+def test_any_element_comes_out_as_it_was(data: bytes) -> None:
+    """Tags of any size, definite, padded and indefinite lengths, nested: written as read."""
+    assert der.encode_as_read(der.parse(data)) == data
+
+
+def test_a_length_that_does_not_fit_its_form_is_refused() -> None:
+    """One octet holds 255."""
+    assert der.encode_in_form(der.OCTET_STRING, 1, b"a") == b"\x04\x81\x01a"
+    with pytest.raises(errors.FormatError):
+        der.encode_in_form(der.OCTET_STRING, 1, bytes(256))
+
+
+@pytest.mark.parametrize("data", [b"\x1f\x05\x00", b"\x1f\x80\x21\x00", b"\xbf\x00\x00"])
+def test_padded_tags_are_refused(data: bytes) -> None:
+    """A tag has one form: the long one from 31 on, without leading zeros."""
+    with pytest.raises(errors.FormatError):
+        der.parse(data)

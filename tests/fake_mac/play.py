@@ -97,7 +97,7 @@ def process_table() -> list[str]:
         return done.stdout.splitlines()
     found = []
     for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
+        if entry.name.isdigit():
             for part in ("cmdline", "environ"):
                 try:
                     found.append((entry / part).read_bytes().decode("utf-8", "replace"))

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Thread
 
+import jwt
 import pytest
 import requests
 from cryptography.hazmat.primitives.serialization import pkcs12
@@ -130,17 +131,20 @@ def test_it_outlives_its_starter_and_its_own_death(state: Path) -> None:
     assert again.trust.read_bytes() == first.trust.read_bytes()
 
 
-def test_a_folder_of_before_the_notary_is_completed(state: Path) -> None:
-    """What an older rehearsal left stays as it is; keys and ticket signer are added."""
+def test_an_environment_of_before_the_notary_is_completed(state: Path) -> None:
+    """A living one is ended; what it left stays as it is; keys and ticket signer are added."""
     first = start(state)
-    first.stop()
     kept = {path: path.read_bytes() for path in (first.trust, first.identity, first.profile)}
-    added = (places.NOTARY_KEY, places.NOTARY_KEY_ID, places.NOTARY_ISSUER_ID)
-    for name in added:
+    for name in (places.NOTARY_KEY, places.NOTARY_KEY_ID, places.NOTARY_ISSUER_ID):
         places.secret(state, name).unlink()
     (places.authority(state) / "ticket-signer.pem").unlink()
-    shutil.rmtree(places.notary(state))
+    described = json.loads(places.description(state).read_bytes())
+    for name in ("notary_url", "notary_upload_url", "ticket_url"):
+        del described[name]
+    places.description(state).write_text(json.dumps(described))
     again = start(state)
+    assert not first.is_alive()
+    assert again.coordinator_url == first.coordinator_url
     assert {path: path.read_bytes() for path in kept} == kept
     assert again.secret(places.NOTARY_KEY).startswith("-----BEGIN PRIVATE KEY-----")
     assert requests.get(again.notary_url, timeout=10).status_code == 401
@@ -207,13 +211,33 @@ def test_faults_are_set_from_outside(state: Path) -> None:
         living.set_faults({"nonsense": 1})
 
 
+def _token(living: Environment) -> str:
+    now = int(time.time())
+    issuer, key_id = living.secret(places.NOTARY_ISSUER_ID), living.secret(places.NOTARY_KEY_ID)
+    claims = {"iss": issuer, "iat": now, "exp": now + 300, "aud": "appstoreconnect-v1"}
+    return jwt.encode(claims, living.secret(places.NOTARY_KEY), "ES256", {"kid": key_id})
+
+
+def _submitted(living: Environment) -> str:
+    answer = requests.post(
+        living.notary_url,
+        json={"submissionName": "a.zip", "sha256": "0" * 64},
+        headers={"Authorization": f"Bearer {_token(living)}"},
+        timeout=10,
+    )
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["data"]["id"])
+
+
 def test_what_it_holds_survives_kill_9(state: Path) -> None:
-    """A registered release, its objects and both counts come back after the process was killed."""
+    """A registered release, its objects, a submission and all counts come back after it."""
     living = start(state)
     data = _registered(living)
+    identity = _submitted(living)
     before = living.counts()
     assert [row.bundle_hash for row in before.registrations] == [hashlib.sha256(data).hexdigest()]
     assert [row.operation for row in before.writes] == ["PutObject"]
+    assert [row.subject for row in before.submissions] == [identity]
     os.kill(living.pid, signal.SIGKILL)
     assert eventually(lambda: not environment.is_served(state))
     assert counts.read(state) == before
@@ -221,6 +245,10 @@ def test_what_it_holds_survives_kill_9(state: Path) -> None:
     assert again.counts() == before
     latest = requests.get(f"{again.coordinator_url}/v1/releases/latest", timeout=10).json()
     assert requests.get(latest["url"], timeout=10).content == data
+    again.set_faults({faults.NOTARY_AGREEMENT: 1})
+    url, headers = f"{living.notary_url}/{identity}", {"Authorization": f"Bearer {_token(again)}"}
+    statuses = [requests.get(url, headers=headers, timeout=10).status_code for _ in range(2)]
+    assert statuses == [403, 200]
 
 
 def _registered(living: Environment) -> bytes:

@@ -17,7 +17,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from release_tool.rehearsal import counts, faults, places, presigned_urls, s3_errors, signature_v4
-from release_tool.rehearsal.notary_logs import BEARER_LEAK
+from release_tool.rehearsal.notary_store import BEARER_LEAK
 from tests import signed_release
 from tests.rehearsal import notary_client
 from tests.rehearsal.notary_client import Answer, Notarization, fetch
@@ -354,6 +354,23 @@ def test_truncated_json_is_no_json(notary: Notarization) -> None:
     assert answer.status == 200
     with pytest.raises(ValueError, match="line 1"):
         answer.json  # noqa: B018 reading it is the test
+
+
+def test_an_answer_is_cut_short(notary: Notarization) -> None:
+    """Its length promises more than comes."""
+    notary.broken.set({faults.NOTARY_CUT_SHORT: 1})
+    with pytest.raises(http.client.IncompleteRead):
+        notary.ask("GET")
+    assert notary.ask("GET").status == 200
+
+
+@pytest.mark.parametrize("place", ["notary_upload_url", "ticket_url"])
+def test_a_bearer_token_elsewhere_is_noted(notary: Notarization, state: Path, place: str) -> None:
+    """Neither S3 nor the ticket server may ever see one."""
+    before = len(counts.notary(state))
+    url = str(getattr(notary.addresses, place))
+    fetch("POST", url, b"{}", {"Authorization": f"Bearer {notary.token()}"})
+    assert [item.operation for item in counts.notary(state)[before:]] == [BEARER_LEAK]
 
 
 def test_a_redirect_shows_who_follows_with_the_token(notary: Notarization, state: Path) -> None:

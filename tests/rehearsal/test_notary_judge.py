@@ -185,6 +185,22 @@ def test_unsigned_code_inside_an_app_is_found(tmp_path: Path) -> None:
     assert (notary_judge.BAD_SIGNATURE, f"a.zip/{MAIN}", "arm64") in found
 
 
+def test_archives_inside_are_opened(tmp_path: Path) -> None:
+    """To a depth; an issue in there is told with the whole way to it."""
+    inner = zipped({"tool": tool("good"), "bad": tool("unsigned")})
+    assert issues(judged(zipped({"data.bin": zipped({"inner.zip": inner})}), tmp_path)) == [
+        (notary_judge.UNSIGNED, "a.zip/data.bin/inner.zip/bad", "arm64")
+    ]
+    good = zipped({"inner.zip": zipped({"tool": tool("good")})})
+    assert [code.path for code in judged(good, tmp_path).contents] == ["a.zip/inner.zip/tool"]
+    deep = issues(judged(zipped({"c": zipped({"b": good})}), tmp_path))
+    assert [(message.partition(":")[2], path) for message, path, _ in deep] == [
+        (" archives are nested too deeply.", "a.zip/c/b/inner.zip")
+    ]
+    many = zipped({str(number): zipped({"a": b""}) for number in range(21)})
+    assert "21 archives" in issues(judged(many, tmp_path))[0][0]
+
+
 def test_other_bytes_than_declared(tmp_path: Path) -> None:
     """The upload is not opened."""
     found = issues(judged(zipped(app()), tmp_path, declared="0" * 64))

@@ -100,13 +100,16 @@ def apple_timestamp_authorities() -> tuple[Certificate, ...]:
     )
 
 
+def issuers(chain: Sequence[Certificate]) -> tuple[Certificate, ...]:
+    """The authorities of a chain, its leaf first, between leaf and root."""
+    return tuple(one for one in chain[1:] if one.subject != one.issuer)
+
+
 def _signer(leaf: Certificate | None, chain: Sequence[Certificate], now: datetime) -> Iterator[Row]:
     if leaf is None:
         return
     yield _row("signing certificate", leaf, now, _LEAF)
-    for one in chain:
-        if one.subject == one.issuer:
-            continue
+    for one in issuers((leaf, *chain)):
         generation = certificates.organizational_unit(one) or ""
         is_first = generation != "G2" and certificates.has_marker(one, certificates.DEVELOPER_ID_CA)
         yield _row("intermediate", one, now, _G1 if is_first else _INTERMEDIATE)
@@ -116,7 +119,9 @@ def _profile(profile: Profile | None, leaf: Certificate | None, now: datetime) -
     if profile is None:
         return
     if profile.expires is not None:
-        yield Row("profile", profile.name, profile.expires, _days(profile.expires, now), _PROFILE)
+        yield Row(
+            "profile", profile.name, profile.expires, days_left(profile.expires, now), _PROFILE
+        )
     for one in profile.certificates:
         if one != leaf:
             yield _row("certificate in the profile", one, now, _LISTED)
@@ -128,10 +133,11 @@ def _row(what: str, certificate: Certificate, now: datetime, todo: str) -> Row:
     # Apple names the generations of an authority in its unit alone.
     shown = f"{name} ({unit})" if unit in ("G2", "G3", "G5") else name
     ends = certificate.not_after
-    return Row(what, shown, ends, _days(ends, now), todo)
+    return Row(what, shown, ends, days_left(ends, now), todo)
 
 
-def _days(ends: datetime, now: datetime) -> int:
+def days_left(ends: datetime, now: datetime) -> int:
+    """Whole days from now; negative once it ended."""
     return int((ends - now).total_seconds() // _SECONDS_PER_DAY)
 
 
