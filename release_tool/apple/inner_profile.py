@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from typing import Any
 
 from release_tool import errors
-from release_tool.apple import certificates, cms, der, entitlements, signatures
+from release_tool.apple import (
+    certificates,
+    cms,
+    der,
+    der_dictionary,
+    entitlements,
+    signatures,
+)
 
 KEY = "DER-Encoded-Profile"
 DISTRIBUTION = "ProfileDistributionType"
@@ -90,6 +98,37 @@ def decode(data: bytes) -> dict[str, object]:
         decode_value = entitlements.decode_der if key == _ENTITLEMENTS else _value_of_bytes
         found[key] = decode_value(parts[1].raw)
     return found
+
+
+def encode(values: Mapping[str, object]) -> bytes:
+    """Write the payload, keys in the order given; what `decode` returned comes out as it was.
+
+    Raises:
+        FormatError: a value has a type that no inner profile holds.
+    """
+    return der.set_as_given(
+        *(der.sequence(der.utf8(key), _encoded(key, value)) for key, value in values.items())
+    )
+
+
+def _encoded(key: str, value: object) -> bytes:
+    if key == _ENTITLEMENTS and isinstance(value, dict):
+        return der_dictionary.encode(der_dictionary.Document(value))
+    if isinstance(value, list | tuple):
+        return der.sequence(*(_encoded("", item) for item in value))
+    writer = _WRITERS.get(type(value))
+    if writer is None:
+        raise errors.FormatError(f"an inner profile cannot hold {type(value).__name__}")
+    return writer(value)
+
+
+_WRITERS: Mapping[type, Callable[[Any], bytes]] = {
+    bool: der.boolean,
+    int: der.integer,
+    bytes: der.octets,
+    str: der.utf8,
+    datetime: der.utc_time,
+}
 
 
 def _value_of_bytes(data: bytes) -> object:

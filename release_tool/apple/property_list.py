@@ -11,7 +11,7 @@ import base64
 import binascii
 import re
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from xml.parsers import expat
 
 from release_tool import errors
@@ -83,9 +83,31 @@ def parse_any(data: bytes, *, limit: int = 4 * 1024 * 1024) -> dict[str, object]
 
 def write(value: Mapping[str, object]) -> bytes:
     """Write an XML property list, keys sorted, tabs for indentation: Apple's own layout."""
+    return write_as_read(value, sort_keys=True)
+
+
+def write_as_read(value: Mapping[str, object], *, sort_keys: bool = False) -> bytes:
+    """Write an XML property list in Apple's own layout, keys in the order given.
+
+    What Apple's tools wrote (resource seals, property lists in bundles) comes out of `parse` and
+    this as it was; what others wrote keeps its values, not its white space.
+    """
     import plistlib
 
-    return plistlib.dumps(dict(value), fmt=plistlib.FMT_XML, sort_keys=True)
+    plain = _naive(value)
+    assert isinstance(plain, dict)  # noqa: S101 - it was a mapping
+    return plistlib.dumps(plain, fmt=plistlib.FMT_XML, sort_keys=sort_keys)
+
+
+def _naive(value: object) -> object:
+    """Dates without their zone, as plistlib wants them: they are UTC on both sides."""
+    if isinstance(value, Mapping):
+        return {key: _naive(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_naive(item) for item in value]
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return value.astimezone(UTC).replace(tzinfo=None)
+    return value
 
 
 class WholeReal(float):
@@ -205,7 +227,9 @@ def _integer(text: str) -> int:
 
 def _real(text: str) -> float:
     try:
-        return float(text[:400])
+        # A whole number is written without a fraction again.
+        whole = re.fullmatch(r"-?[0-9]{1,15}", text)
+        return WholeReal(text) if whole else float(text[:400])
     except ValueError as problem:
         raise errors.FormatError("not a real number", observed=text[:40]) from problem
 
