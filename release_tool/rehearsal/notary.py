@@ -244,7 +244,7 @@ def _wish(request: Request) -> tuple[str, str]:
     if unknown:
         raise _invalid(f"Unknown attributes: {', '.join(sorted(unknown))}")
     name, sha256 = told.get("submissionName"), told.get("sha256")
-    if not isinstance(name, str) or not name.strip():
+    if not isinstance(name, str) or not name.strip() or not name.isprintable():
         raise _invalid("The attribute 'submissionName' is required.")
     if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
         raise _invalid("The attribute 'sha256' is not 64 hexadecimal digits.")

@@ -16,6 +16,9 @@ from release_tool.rehearsal import faults, notary_judge, ticket_server
 from release_tool.rehearsal.notary_store import Issue, NotaryStore, Submission, Verdict
 from release_tool.rehearsal.ticket_signer import TicketSigner
 
+# An upload that takes longer is judged anew by the next process.
+_STOP_SECONDS = 5.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delays:
@@ -71,7 +74,7 @@ class NotaryWorker:
         trace: TracebackType | None,
     ) -> None:
         self._waiting.put(None)
-        self._thread.join()
+        self._thread.join(_STOP_SECONDS)
 
     def add(self, identity: str) -> None:
         """Let an upload be judged when its turn comes."""

@@ -95,7 +95,7 @@ class TicketServer:
             names = [item["recordName"] for item in asked]
         except (ValueError, TypeError, KeyError, RecursionError):
             return _refused(400, "BAD_REQUEST", "The body is not a list of records")
-        if not 1 <= len(names) <= _MOST_RECORDS or not all(isinstance(name, str) for name in names):
+        if not 1 <= len(names) <= _MOST_RECORDS or not all(map(_is_name, names)):
             return _refused(400, "BAD_REQUEST", "Too many records, or a name that is no text")
         late = self._broken.take(faults.TICKET_LATE)
         found = [self._record(name, late=late) for name in names]
@@ -156,6 +156,11 @@ class TicketServer:
             kept = [bytes.fromhex(cdhash) for cdhash in listed if cdhash != others[0]]
             return self._signer.issue(kept, self._clock())
         return ticket
+
+
+def _is_name(name: object) -> bool:
+    # JSON can spell half a surrogate pair, which is no text.
+    return isinstance(name, str) and not any("\ud800" <= mark <= "\udfff" for mark in name)
 
 
 def _with_another_time(ticket: bytes) -> bytes:

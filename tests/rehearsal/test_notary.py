@@ -136,6 +136,7 @@ def test_the_history_is_the_last_hundred_without_digests(tmp_path: Path) -> None
         {"submissionName": "a.zip", "sha256": "0" * 63},
         {"submissionName": "a.zip", "sha256": "g" * 64},
         {"submissionName": 1, "sha256": "0" * 64},
+        {"submissionName": "\ud800", "sha256": "0" * 64},
         {"submissionName": "a.zip", "sha256": "0" * 64, "md5": ""},
         {"submissionName": "a" * 70_000, "sha256": "0" * 64},
     ],
