@@ -1,4 +1,4 @@
-"""Cloudflare R2 through its S3 interface; the only importer of boto3.
+"""Cloudflare R2 through its S3 interface.
 
 Objects are put with one streamed PutObject: R2 takes up to 4.995 GiB that way, the coordinator no
 more than 2 GiB, the condition and the whole SHA-256 stand in one request, and the ETag stays the
@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 from release_tool import errors, progress
 from release_tool.progress import Reporter
-from release_tool.services import addresses, object_store_errors, retries
+from release_tool.services import addresses, object_store_errors, retries, s3_client
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -31,16 +31,8 @@ MOVING = "public, max-age=60, must-revalidate"
 _CONTENT_TYPE = "application/gzip"
 _SINGLE_PUT_BYTES = int(4.995 * 1024**3)
 _CHUNK_BYTES = 1024 * 1024
-_CONNECT_SECONDS = 15
-_ANSWER_SECONDS = 120
 # Codes that say: something stands there, and the condition kept it.
 _KEPT = ("PreconditionFailed", "ObjectLockedByBucketPolicy")
-# No profile, region or endpoint of the user's own AWS configuration may steer a release.
-_NOT_THEIRS: dict[str, tuple[Any, Any, Any, Any]] = {
-    "profile": (None, None, None, None),
-    "config_file": (None, None, os.devnull, None),
-    "credentials_file": (None, None, os.devnull, None),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,7 +208,6 @@ class ObjectStore:
             with (
                 _converted(key, kept=_KEPT),
                 self._hooked("before-send.s3.PutObject", body.begin),
-                self._hooked("before-sign.s3.PutObject", _without_expect),
             ):
                 self._client.put_object(
                     Bucket=self.bucket,
@@ -300,34 +291,13 @@ class ObjectStore:
         return self._made
 
     def _connect(self) -> S3Client:
-        """Make the client; boto3 takes a third of a second to import, so it waits until here."""
-        import boto3
-        import botocore.config
-        import botocore.session
-
-        config = botocore.config.Config(
-            region_name="auto",
-            connect_timeout=_CONNECT_SECONDS,
-            read_timeout=_ANSWER_SECONDS,
-            # Tries are counted in one place, with the object asked for between them.
-            retries={"total_max_attempts": 1, "mode": "standard"},
-            # R2 refuses the chunked trailers that boto3 sends otherwise.
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-            use_dualstack_endpoint=False,
-            use_fips_endpoint=False,
-            s3={"addressing_style": "path", "payload_signing_enabled": True},
-            # A proxy never stands before this machine itself.
-            proxies={} if addresses.is_loopback(self.endpoint) else None,
-        )
-        session = boto3.session.Session(
-            aws_access_key_id=self._access_key_id(),
-            aws_secret_access_key=self._secret_access_key(),
-            botocore_session=botocore.session.Session(session_vars=_NOT_THEIRS),
-        )
         with _converted(self.endpoint):
-            client: S3Client = session.client("s3", endpoint_url=self.endpoint, config=config)
-        return client
+            return s3_client.connect(
+                endpoint=self.endpoint,
+                region="auto",
+                access_key_id=self._access_key_id(),
+                secret_access_key=self._secret_access_key(),
+            )
 
 
 class _Body:
@@ -355,11 +325,6 @@ class _Body:
 
     def tell(self) -> int:
         return self._content.tell()
-
-
-def _without_expect(request: Any, **_: object) -> None:  # noqa: ANN401
-    """R2 never answers `100-continue`, so each upload would wait a second for nothing."""
-    del request.headers["Expect"]
 
 
 class _AbsentError(Exception):
