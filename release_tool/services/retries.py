@@ -40,6 +40,24 @@ class Policy:
 DEFAULT = Policy()
 
 
+class BusyError(errors.TransientError):
+    """A passing fault whose service says when to come back.
+
+    Args:
+        message: as for every error, with its further parts.
+        wait_seconds: the shortest pause before the next try.
+    """
+
+    def __init__(self, message: str, *, subject: str, observed: str, wait_seconds: float) -> None:
+        super().__init__(
+            message,
+            subject=subject,
+            observed=observed,
+            hint=f"run again in {wait_seconds:.0f} s",
+        )
+        self.wait_seconds = wait_seconds
+
+
 def call(
     action: Callable[[], _Result], policy: Policy = DEFAULT, reporter: Reporter | None = None
 ) -> _Result:
@@ -58,12 +76,17 @@ def call(
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(errors.TransientError),
         stop=tenacity.stop_after_attempt(policy.attempts),
-        wait=lambda _: next(growing),
+        wait=lambda state: max(next(growing), _asked_for(state)),
         sleep=policy.sleep,
         before_sleep=tell,
         reraise=True,
     )
     return retrying(action)
+
+
+def _asked_for(state: tenacity.RetryCallState) -> float:
+    problem = state.outcome.exception() if state.outcome else None
+    return problem.wait_seconds if isinstance(problem, BusyError) else 0.0
 
 
 def pauses(first_seconds: float, largest_seconds: float) -> Iterator[float]:
