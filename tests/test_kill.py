@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from release_tool.ledger import Ledger
 from release_tool.rehearsal import counts, environment, places, samples, tiny_model
+from release_tool.values import Notarization
 
 ARCHIVE = "darkbloom-bundle-macos-arm64.tar.gz"
 ALIASES = ("darkbloom-bundle-macos-arm64.tar.gz", "eigeninference-bundle-macos-arm64.tar.gz")
@@ -61,6 +63,13 @@ def rehearsals(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsals]
     metallib = folder / "sample.metallib"
     metallib.write_bytes(samples.metallib(2_000_000))
     made = Rehearsals(folder=folder, metallib=metallib, model=tiny_model.make(folder / "model"))
+    environment.start(
+        made.state,
+        team_id="SLDQ2GJ6TL",
+        bundle_id="io.darkbloom.provider",
+        processing_seconds=0.3,
+        ticket_seconds=0.3,
+    )
     yield made
     living = environment.attach(made.state)
     if living is not None:
@@ -79,6 +88,21 @@ def judge(found: counts.Counts, version: str, seed: str) -> None:
         assert found.objects[f"releases/latest/{alias}"] == written[0].sha256, seed
 
 
+def judge_notary(found: counts.Counts, version: str, dist: Path, seed: str) -> None:
+    """One submission was uploaded, whatever was begun, and it is the one on record."""
+    records = Ledger(dist / "rehearsal" / version / "ledger").records
+    (notarized,) = [one for one in records if (one.stage, one.kind) == ("notarize", "record")]
+    value = Notarization.model_validate(notarized.value)
+    uploads = [one for one in found.uploads if one.sha256 == value.archive_sha256]
+    assert {one.subject for one in uploads} == {value.submission_id}, seed
+    made = [one for one in found.submissions if one.sha256 == value.archive_sha256]
+    # Killed before the answer is kept, a submission stays without an upload.
+    assert len(made) in (1, 2), seed
+    assert not found.asked("bearer leak"), seed
+    assert not (dist / "rehearsal" / version / ".notary").exists(), seed
+
+
+@pytest.mark.timeout(400)
 def test_killed_runs_end_in_one_release(
     rehearsals: Rehearsals, request: pytest.FixtureRequest
 ) -> None:
@@ -87,6 +111,7 @@ def test_killed_runs_end_in_one_release(
     rehearsals.finish("0.1.0")
     whole = time.monotonic() - began
     judge(counts.read(rehearsals.state), "0.1.0", "undisturbed")
+    judge_notary(counts.read(rehearsals.state), "0.1.0", rehearsals.dist, "undisturbed")
     moments = random.Random(20261124)  # noqa: S311 - moments, not secrets
     for number in range(1, request.config.getoption("--kills") + 1):
         version, moment = f"0.1.{number}", moments.uniform(0.2, whole)
@@ -95,7 +120,9 @@ def test_killed_runs_end_in_one_release(
         child.send_signal(signal.SIGKILL)
         child.communicate(timeout=60)
         rehearsals.finish(version)
-        judge(counts.read(rehearsals.state), version, f"{version} killed after {moment:.2f} s")
+        seed = f"{version} killed after {moment:.2f} s"
+        judge(counts.read(rehearsals.state), version, seed)
+        judge_notary(counts.read(rehearsals.state), version, rehearsals.dist, seed)
 
 
 def test_a_finished_run_does_nothing_again(rehearsals: Rehearsals) -> None:

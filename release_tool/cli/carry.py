@@ -45,6 +45,7 @@ class Options:
     only: str | None = None
     resign: bool = False
     yes: bool = False
+    no_wait: bool = False
     dist: Path = Path("dist")
     as_json: bool = False
 
@@ -152,6 +153,7 @@ def _inputs(session: Session, options: Options, resolved: config.Resolved) -> wi
         profile=profile,
         identity=identity,
         identity_password=password,
+        wait=not options.no_wait,
         confirm=_confirmation(options, resolved),
     )
 
@@ -330,12 +332,16 @@ def _shown(path: Path) -> str:
         return str(path)
 
 
+# Said already, or a matter of the one run: who resumes wants the verdict.
+_NOT_REPEATED = frozenset({"environment", "version", "as_json", "yes", "no_wait"})
+
+
 def _resume_command(options: Options, resolved: config.Resolved) -> str:
     words = ["release-tool", "run", "--env", resolved.plan.environment.name]
     words += ["--version", resolved.plan.version]
     for field in fields(Options):
         value = getattr(options, field.name)
-        if field.name in {"environment", "version", "as_json", "yes"} or value == field.default:
+        if field.name in _NOT_REPEATED or value == field.default:
             continue
         words += [f"--{field.name}"] if value is True else [f"--{field.name}", str(value)]
     return shlex.join(words)

@@ -100,6 +100,12 @@ def _settings(living: Environment) -> Settings:
             "APPLE_CERTIFICATE_P12": encoded(living.identity),
             "APPLE_CERTIFICATE_PASSWORD": living.secret(places.IDENTITY_PASSWORD),
             "PROVISIONING_PROFILE_BASE64": encoded(living.profile),
+            "NOTARY_URL": living.notary_url,
+            "NOTARY_UPLOAD_URL": living.notary_upload_url,
+            "TICKET_URL": living.ticket_url,
+            "APPLE_API_KEY_P8": living.secret(places.NOTARY_KEY),
+            "APPLE_API_KEY_ID": living.secret(places.NOTARY_KEY_ID),
+            "APPLE_API_ISSUER_ID": living.secret(places.NOTARY_ISSUER_ID),
         }
     )
 

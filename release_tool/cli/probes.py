@@ -27,7 +27,11 @@ def of(wiring: Wiring) -> list[Probe]:
     """Every probe of a release; the preflight picks those that coming stages need."""
     asks = _Asks(wiring)
     return [
-        Probe(name="disk", stages=frozenset({"assemble", "sign", "archive"}), ask=asks.disk),
+        Probe(
+            name="disk",
+            stages=frozenset({"assemble", "sign", "notarize", "staple", "archive"}),
+            ask=asks.disk,
+        ),
         Probe(
             name="entitlements",
             stages=frozenset({"profile", "assemble"}),
@@ -38,6 +42,8 @@ def of(wiring: Wiring) -> list[Probe]:
         Probe(name="signer", stages=frozenset({"sign"}), ask=asks.signer),
         Probe(name="expiry", stages=frozenset({"profile", "sign"}), ask=asks.expiry),
         Probe(name="timestamps", stages=frozenset({"sign"}), ask=asks.timestamps),
+        Probe(name="notary", stages=frozenset({"notarize"}), ask=asks.notary),
+        Probe(name="tickets", stages=frozenset({"staple"}), ask=asks.tickets),
         Probe(name="reference", stages=frozenset({"smoke"}), ask=asks.reference),
         Probe(name="bucket", stages=frozenset({"publish", "promote"}), ask=asks.bucket),
         Probe(name="public address", stages=frozenset({"publish"}), ask=asks.public),
@@ -146,6 +152,13 @@ class _Asks:
         if self._plan.environment.signer == "portable":
             url = self._plan.endpoints.timestamp_url
             TimestampService(url=url, trust=self._wiring.trust).stamp(b"preflight")
+
+    def notary(self) -> None:
+        # Key, role and agreements all show in it, and it changes nothing.
+        self._wiring.notary.history()
+
+    def tickets(self) -> None:
+        self._wiring.tickets.check()
 
     def reference(self) -> None:
         if importlib.util.find_spec("mlx_lm") is None:

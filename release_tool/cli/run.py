@@ -31,6 +31,7 @@ FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 @click.option("--only", metavar="STAGE", help="Run this one stage on records that stand.")
 @click.option("--resign", is_flag=True, help="Sign again; says what that invalidates.")
 @click.option("--yes", is_flag=True, help="Register without asking: for jobs.")
+@click.option("--no-wait", is_flag=True, help="Hand in to the notary and leave: exit 8.")
 @click.option("--dist", type=DIST, default=Path("dist"), show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document at the end.")
 @pass_session
@@ -40,6 +41,7 @@ def command(session: Session, /, **options: Any) -> None:  # noqa: ANN401 - clic
     \b
     Everything:        release-tool run --env dev --version 0.5.0 --binaries build
     Up to the archive: release-tool run --env dev --version 0.5.0 --until archive
+    Without a wait:    release-tool run --env dev --version 0.5.0 --until archive --no-wait
     One stage:         release-tool run --env dev --version 0.5.0 --only smoke
     """
     carry.carry(session, carry.Options(**options))

@@ -20,12 +20,19 @@ from release_tool.services import wheels
 from release_tool.services.apple_tools import AppleTools
 from release_tool.services.codesign_signer import Route
 from release_tool.services.coordinator import Coordinator
+from release_tool.services.notary import Notary
+from release_tool.services.notary_api import NotaryAPI
+from release_tool.services.notary_token import APIKey
+from release_tool.services.notary_uploads import Uploads
 from release_tool.services.object_store import ObjectStore
 from release_tool.services.provider import ProviderCommand
+from release_tool.services.stapler import TicketService
 from release_tool.stages import (
     archive,
     assemble,
     listing,
+    mac_verdicts,
+    notarize,
     profile,
     promote,
     publish,
@@ -33,13 +40,17 @@ from release_tool.stages import (
     role_entitlements,
     sign,
     smoke,
+    staple,
 )
 from release_tool.steps import Slot, Stage, Step, Work, no_externals
 from release_tool.values import Intents, Value
 
 V = TypeVar("V", bound=Value)
-_NOT_BUILT = "not part of this version of release-tool"
+_LEFT_OPEN = "release.yaml leaves notarization open for this environment"
 
+
+# Beside the records, and outside of every one of them.
+_UPLOADS = ".notary"
 
 STAGES = (
     *("profile", "assemble", "sign", "notarize", "staple"),
@@ -64,6 +75,8 @@ class Inputs:
     """A folder; None for the plan's model out of the hub's cache."""
     stand_in: ProviderCommand | None = None
     """How the stand-in provider is started; None where the bundle's own executable runs."""
+    wait: bool = True
+    """Whether to wait for the notary, or to hand in and leave."""
     confirm: Callable[[], None] = lambda: None
     """Asked before registration, the point of no return."""
 
@@ -82,7 +95,7 @@ class Wiring:
 
     def steps(self) -> list[Step]:
         """All stages, in order."""
-        required = self.plan.environment.notarization == "required"
+        app = "staple" if self._notarized else "sign"
         return [
             self._stage(
                 "profile",
@@ -103,10 +116,9 @@ class Wiring:
             self._stage(
                 "sign", values.SignedBundle, ("assemble",), sign.READS, self._sign, repeatable=False
             ),
-            Slot(name="notarize", reason=_NOT_BUILT, required=required),
-            Slot(name="staple", reason=_NOT_BUILT, required=required),
+            *self._apples_word(),
             self._stage(
-                "archive", values.ReleaseArchive, ("sign", "assemble"), archive.READS, self._archive
+                "archive", values.ReleaseArchive, (app, "assemble"), archive.READS, self._archive
             ),
             self._stage("smoke", values.SmokeEvidence, ("archive",), smoke.READS, self._smoke),
             self._stage(
@@ -129,6 +141,24 @@ class Wiring:
                 ("publish", "register"),
                 promote.READS,
                 self._promote,
+            ),
+        ]
+
+    @property
+    def _notarized(self) -> bool:
+        return self.plan.environment.notarization == "required"
+
+    def _apples_word(self) -> list[Step]:
+        """Notarize and staple, or their places where the environment leaves them open."""
+        if not self._notarized:
+            return [
+                Slot(name=name, reason=_LEFT_OPEN, required=False)
+                for name in ("notarize", "staple")
+            ]
+        return [
+            self._stage("notarize", values.Notarization, ("sign",), notarize.READS, self._notarize),
+            self._stage(
+                "staple", values.StapledBundle, ("sign", "notarize"), staple.READS, self._staple
             ),
         ]
 
@@ -220,6 +250,27 @@ class Wiring:
             seconds=self.plan.limits.request_seconds,
         )
 
+    @cached_property
+    def notary(self) -> Notary:
+        """The route to Apple's notary; its key is read when a token is minted."""
+        endpoints = self.plan.endpoints
+        found = self.resolved.credentials
+        return NotaryAPI(
+            base_url=endpoints.notary_url,
+            upload_url=endpoints.notary_upload_url,
+            key=APIKey(
+                private_key=lambda: credentials.p8(found.secret("APPLE_API_KEY_P8")),
+                key_id=lambda: self._secret("APPLE_API_KEY_ID"),
+                issuer_id=lambda: self._secret("APPLE_API_ISSUER_ID"),
+            ),
+            uploads=Uploads(folder=self.workspace.path(_UPLOADS)),
+        )
+
+    @cached_property
+    def tickets(self) -> TicketService:
+        """Apple's ticket service; it wants no key."""
+        return TicketService(url=self.plan.endpoints.ticket_url)
+
     def _secret(self, name: str) -> str:
         return self.resolved.credentials.secret(name).reveal()
 
@@ -305,10 +356,35 @@ class Wiring:
 
         return Route(export=export, tools=self.apple_tools)
 
+    def _notarize(self, found: Mapping[str, Value], reporter: Reporter, intents: Intents) -> Value:
+        return notarize.run(
+            self.plan,
+            _value(found, "sign", values.SignedBundle),
+            workspace=self.workspace,
+            reporter=reporter,
+            intents=intents,
+            notary=self.notary,
+            trust=self.trust,
+            patience=notarize.Patience(wait=self.inputs.wait),
+        )
+
+    def _staple(self, found: Mapping[str, Value], reporter: Reporter, _: Intents) -> Value:
+        return staple.run(
+            self.plan,
+            _value(found, "sign", values.SignedBundle),
+            _value(found, "notarize", values.Notarization),
+            workspace=self.workspace,
+            reporter=reporter,
+            tickets=self.tickets,
+            trust=self.trust,
+            patience=staple.Patience(wait=self.inputs.wait),
+            verdicts=mac_verdicts.of_stapled(self.plan.environment),
+        )
+
     def _archive(self, found: Mapping[str, Value], reporter: Reporter, _: Intents) -> Value:
         return archive.run(
             self.plan,
-            _value(found, "sign", values.SignedBundle),
+            _value(found, "staple" if self._notarized else "sign", values.SignedBundle),
             _value(found, "assemble", values.AssembledBundle),
             workspace=self.workspace,
             reporter=reporter,

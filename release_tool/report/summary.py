@@ -55,7 +55,8 @@ def _signed(value: values.SignedBundle) -> str:
 
 def _notarized(value: values.Notarization) -> str:
     count = len(value.cdhashes)
-    said = f"Accepted {value.submission_id}, our sha256 and {count} of {count} cdhashes in the log"
+    short = value.submission_id[:8]
+    said = f"Accepted {short}, our sha256 and {count} of {count} cdhashes in Apple's log"
     warned = len(value.issues)
     return f"{said}, {warned} warning{'s' if warned > 1 else ''}" if warned else said
 

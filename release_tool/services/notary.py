@@ -61,6 +61,9 @@ class Notary(Protocol):
             CredentialError, RemoteRefusedError, TransientError, HostError: it was not taken.
         """
 
+    def is_begun(self, sha256: str) -> bool:
+        """Whether `submit` would finish an earlier process's submission of this archive."""
+
     def status(self, submission_id: str) -> str:
         """Apple's word for the state; see `FINAL`.
 

@@ -78,6 +78,10 @@ class NotaryAPI:
             self._send(archive, begun, begun.target, reporter)
         return begun.submission_id
 
+    def is_begun(self, sha256: str) -> bool:
+        """See `Notary.is_begun`: its credentials lie here and are still good."""
+        return self.uploads.find(sha256) is not None
+
     def status(self, submission_id: str) -> str:
         """See `Notary.status`."""
         what = "the status of a submission"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -22,6 +23,21 @@ def for_environment(environment: Environment) -> Callable[[Path], Mapping[str, s
         asked |= {"spctl": gatekeeper.assess, "stapler": gatekeeper.validate_ticket}
 
     def judge(app: Path) -> Mapping[str, str]:
+        return ask_all(app, asked, must_hold=environment.trust == "apple")
+
+    return judge
+
+
+def of_stapled(environment: Environment) -> Callable[[Path], Mapping[str, str]]:
+    """What macOS says of a freshly stapled app: a second opinion, on a Mac alone.
+
+    Where the environment trusts Apple, a verdict that differs from ours is fatal.
+    """
+    asked = {"stapler": gatekeeper.validate_ticket, "spctl": gatekeeper.assess}
+
+    def judge(app: Path) -> Mapping[str, str]:
+        if platform.system() != "Darwin":
+            return {}
         return ask_all(app, asked, must_hold=environment.trust == "apple")
 
     return judge

@@ -21,6 +21,7 @@ from release_tool.apple import certificates, checks, code_directory, notary_log,
 from release_tool.apple.checks import Check
 from release_tool.apple.facts import BundleFacts
 from release_tool.apple.notary_log import NotaryLog
+from release_tool.apple.policy import notary as policy
 from release_tool.apple.tree import Subtree
 from release_tool.apple.verification import Judge
 from release_tool.files import atomic, zip_writer
@@ -41,7 +42,7 @@ SUBMIT, SUBMITTED = "submit", "submitted"
 LOG = "notarization.json"
 _NAME_DIGITS = 16
 # Apple answers within a minute mostly; a new team may wait for hours.
-_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 30.0
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 30.0
 # The log is written a moment behind the verdict.
 _LOG_SECONDS = 180.0
 # An upload may have failed of what the history calls in progress, and then it is so for ever.
@@ -174,8 +175,11 @@ def _judge_app(
     tree = Subtree(tree=DiskTree(workspace.path(signed.root)), prefix=signed.app)
     judge = Judge(trust=trust, now=now, strict=signed.signer == "portable")
     report = release.verify_app(tree, judge=judge, path=signed.app)
+    found = list(report.checks)
+    if report.facts is not None:
+        found += policy.judge(tree, judge=judge, path=signed.app, facts=report.facts)
     findings.require(
-        report.checks,
+        found,
         "the notary would refuse this app; nothing was uploaded",
         hint="sign again: release-tool run --resign",
     )
@@ -216,7 +220,10 @@ def _hand_in(work: _Run) -> _Sent:
             hint="run again: the sign stage notices the change",
         )
         name = _name(work.plan, packed.sha256)
-        sent = _found_again(work, name, packed) or _submit(work, archive, name, packed)
+        found = None
+        if not work.notary.is_begun(packed.sha256):
+            found = _found_again(work, name, packed)
+        sent = found or _submit(work, archive, name, packed)
     work.intents.declare(SUBMITTED, {**_facts(work, sent), "submission_id": sent.id})
     return sent
 
