@@ -9,7 +9,7 @@ from pathlib import Path
 import jinja2
 from pydantic import JsonValue, ValidationError
 
-from release_tool import data, values
+from release_tool import data, errors, values
 from release_tool.apple.policy import expiry
 from release_tool.ledger import Ledger, Record
 from release_tool.report import expiries
@@ -35,7 +35,8 @@ class Row:
 
     stage: str
     outcome: str
-    """`done`, `failed`, `sent` (an intent without an answer) or `open`."""
+    """`done`, `failed`, `pending` (a service is still at work), `sent` (an intent without an
+    answer) or `open`."""
     text: str
     at: str = ""
     seconds: float = 0.0
@@ -59,6 +60,9 @@ class Overview:
         failed = [row.stage for row in self.rows if row.outcome == "failed"]
         if failed:
             return f"{failed[0]} failed"
+        pending = [row.stage for row in self.rows if row.outcome == "pending"]
+        if pending:
+            return f"{pending[0]} is pending: run again to resume"
         if all(row.outcome == "done" for row in self.rows if row.stage in {"register", "promote"}):
             return "released"
         done = [row.stage for row in self.rows if row.outcome == "done"]
@@ -135,7 +139,8 @@ def _row(stage: str, kind: type[values.Value], ledger: Ledger) -> Row:
     if newest is None:
         return Row(stage=stage, outcome="open", text="")
     if newest.kind == "failure":
-        return Row(stage=stage, outcome="failed", text=_failure(newest), at=newest.at)
+        outcome = "pending" if _is_pending(newest) else "failed"
+        return Row(stage=stage, outcome=outcome, text=_failure(newest), at=newest.at)
     if newest.kind == "intent":
         return Row(stage=stage, outcome="sent", text="sent, no answer recorded", at=newest.at)
     try:
@@ -152,9 +157,17 @@ def _row(stage: str, kind: type[values.Value], ledger: Ledger) -> Row:
     )
 
 
+def _is_pending(record: Record) -> bool:
+    found = record.value
+    return isinstance(found, dict) and found.get("error") == errors.PendingError.__name__
+
+
 def _failure(record: Record) -> str:
     found = record.value
-    return str(found.get("message", "failed")) if isinstance(found, dict) else "failed"
+    if not isinstance(found, dict):
+        return "failed"
+    message, subject = str(found.get("message", "failed")), str(found.get("subject", ""))
+    return f"{message}: {subject}" if subject and _is_pending(record) else message
 
 
 def _cell(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import platform
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from release_tool import errors, ledger
 from release_tool.cli import carry, embedded, main
 from release_tool.cli.session import Session
 from release_tool.plan import ReleasePlan
-from release_tool.rehearsal import samples, tiny_model
+from release_tool.rehearsal import counts, samples, tiny_model
 
 
 def invoke(*argv: str, environ: Mapping[str, str] | None = None) -> tuple[int, str, str]:
@@ -50,11 +51,15 @@ def dev(parts: Path, *more: str, environ: Mapping[str, str] | None = None) -> tu
 
 
 def test_a_real_environment_does_not_begin_what_it_cannot_finish(parts: Path) -> None:
-    """Notarization is required in dev and open here: exit 3 before anything is done."""
-    code, _, err = dev(parts)
-    assert code == 3
-    assert "notarize cannot be done by this version" in err
-    assert "--until sign" in err
+    """Without a key for the notary: exit 4 with the steps to make one, before anything is done."""
+    todays = {"APPLE_ID": "somebody@example.com", "APPLE_APP_PASSWORD": "abcd-efgh-ijkl-mnop"}
+    on_a_mac = platform.system() == "Darwin"
+    for environ in ({}, {} if on_a_mac else todays):
+        code, _, err = dev(parts, "--until", "archive", environ=environ)
+        assert code == 4
+        assert "APPLE_API_KEY_P8 is not set: wanted for notarize" in err
+        assert "Team Keys, role Developer" in err
+        assert "abcd-efgh" not in err
     assert not list((parts / "dist" / "dev").glob("*/ledger/*.json"))
 
 
@@ -93,7 +98,7 @@ def test_an_unknown_stage_is_named(parts: Path) -> None:
 
 def test_a_run_stops_and_goes_on(parts: Path) -> None:
     """Up to a stage, then that stage's successor alone, then all kept, in one JSON document."""
-    assert rehearsal(parts, "--until", "sign")[0] == 0
+    assert rehearsal(parts, "--until", "staple")[0] == 0
     code, out, _ = rehearsal(parts, "--only", "archive")
     assert code == 0
     assert "archive" in out
@@ -103,6 +108,24 @@ def test_a_run_stops_and_goes_on(parts: Path) -> None:
     assert document["verdict"] == "done up to archive"
     assert document["values"]["archive"]["members"]
     assert [row["outcome"] for row in document["stages"]][:3] == ["done"] * 3
+
+
+def test_a_run_that_does_not_wait_is_resumed(parts: Path) -> None:
+    """`--no-wait` hands in and is exit 8, `status` says so, and the next run submits nothing."""
+    state = embedded.state_folder(parts / "dist", "rehearsal")
+    version = ("--version", "0.5.8", "--until", "staple")
+    code, _, err = rehearsal(parts, *version, "--no-wait")
+    assert code == 8
+    assert "it goes on without us; run again to resume" in err
+    assert "exit 8" in err
+    made = len(counts.read(state).submissions)
+    _, out, _ = invoke("status", str(parts / "dist" / "rehearsal" / "0.5.8"))
+    assert "notarize is pending" in out
+    code, out, err = rehearsal(parts, *version)
+    assert code == 0, err
+    assert "was handed in before, not again" in out
+    assert "covers every slice" in out
+    assert len(counts.read(state).submissions) == made
 
 
 def test_a_stage_alone_needs_what_comes_before(parts: Path) -> None:
