@@ -1,0 +1,1 @@
+"""Independent readers beside ours; docs/oracles.md says who agrees on what."""
