@@ -24,9 +24,11 @@ from release_tool.apple import (
     code_directory,
     code_resources,
     der,
+    der_dictionary,
     entitlements,
     identity,
     inner_profile,
+    launch_constraints,
     macho,
     pkcs12,
     property_list,
@@ -109,6 +111,74 @@ def _signed() -> list[bytes]:
 
 def _code() -> list[bytes]:
     return [*_signed(), macho_samples.unsigned(), macho_samples.universal(wide=True)]
+
+
+def _detached_signatures() -> list[bytes]:
+    embedded = [superblob.encode(superblob.parse(room).blobs) for room in _superblobs()]
+    pairs = list(enumerate(embedded))
+    return [superblob.encode(pairs, magic=superblob.MAGIC_DETACHED)]
+
+
+def _old_code() -> list[bytes]:
+    """Of other processors: 32-bit and big-endian, and a universal file of them."""
+    forms: list[tuple[int, macho_samples.Order, bool]] = [
+        (7, "<", False),
+        (18, ">", False),
+        (0x01000012, ">", True),
+    ]
+    thin = []
+    for cpu_type, order, wide in forms:
+        commands = [
+            macho_samples.segment(
+                "__TEXT", 0, 900, ("__info_plist", 800, 9), order=order, wide=wide
+            ),
+            macho_samples.segment("__LINKEDIT", 900, 100, order=order, wide=wide),
+            macho_samples.command(0xC, "IIII", 24, 2, 3, 4, order=order, text="/usr/lib/a.dylib"),
+            macho_samples.command(0x8000001C, "I", 12, order=order, text="@loader_path"),
+            macho_samples.command(0x1D, "II", 920, 64, order=order),
+        ]
+        cpu = (cpu_type, 3)
+        thin.append(
+            macho_samples.crafted(*commands, cpu=cpu, order=order, wide=wide).ljust(1000, b"\0")
+        )
+    return [*thin, macho_samples.fat(*thin), macho_samples.fat(*thin, wide=True)]
+
+
+def _scattered() -> list[bytes]:
+    """A directory whose slots are for parts of the code, and one with gaps and spare fields."""
+    ranges = (
+        code_directory.ScatterRange(1, 0, 0),
+        code_directory.ScatterRange(2, 3, 0x1000),
+    )
+    made = code_directory.CodeDirectory(
+        version=0x20600,
+        flags=0xFFFF,
+        identifier="io.example",
+        team_id=TEAM,
+        hash_type=code_directory.SHA384,
+        page_size_log2=12,
+        code_limit=5 * 4096 - 1,
+        special_slots=3,
+        special={3: b"\1" * 48},
+        code_hashes=(b"\2" * 48,) * 3,
+        scatter=ranges,
+        spare2=1,
+        spare3=2,
+        linkage=bytes(range(12)),
+    )
+    raw = code_directory.encode(made)
+    gap = bytearray(raw + b"gap behind it")
+    gap[4:8] = len(gap).to_bytes(4, "big")
+    return [raw, bytes(gap)]
+
+
+def _constraints() -> list[bytes]:
+    facts: dict[str, object] = {
+        "cdhash": {"$in": [bytes(20), b"\1" * 20]},
+        "team-identifier": TEAM,
+        "$or": {"is-init-proc": True, "validation-category": 6},
+    }
+    return [launch_constraints.encode(launch_constraints.build(facts))]
 
 
 @lru_cache
@@ -308,16 +378,46 @@ def _walk(data: bytes) -> int:
 
 
 def _macho(data: bytes) -> object:
-    return macho.parse(data)
+    slices = macho.parse(data)
+    return [(one.flag_names, one.minos, one.commands_end, one.signature_bytes) for one in slices]
 
 
 def _superblob(data: bytes) -> object:
     blob = superblob.parse(data)
+    assert superblob.encode_as_read(blob) == data[: blob.length]
     return [blob.get(slot) for slot in range(12)]
 
 
+def _detached(data: bytes) -> object:
+    outer = superblob.parse(data, magic=superblob.MAGIC_DETACHED)
+    assert superblob.encode_as_read(outer) == data[: outer.length]
+    return superblob.parse_detached(data)
+
+
 def _code_directory(data: bytes) -> object:
-    return code_directory.encode(code_directory.parse(data))
+    found = code_directory.parse(data)
+    assert code_directory.encode(found) == data
+    return list(found.covered())
+
+
+def _entitlements_of(data: bytes) -> object:
+    found = entitlements.read_der(data)
+    assert der_dictionary.encode(found) == data
+    return found
+
+
+def _constraint(data: bytes) -> object:
+    found = launch_constraints.parse(data)
+    assert launch_constraints.encode(found) == data
+    return found
+
+
+def _requirement_set_text(data: bytes) -> object:
+    text = data.decode("utf-8", "surrogateescape")
+    found = requirement.parse_set_text(text, nesting="right")
+    printed = requirement.set_to_text(found)
+    assert requirement.set_to_text(requirement.parse_set_text(printed)) == printed
+    return found
 
 
 def _requirement(data: bytes) -> object:
@@ -364,7 +464,9 @@ def _sealed(data: bytes) -> object:
 
 def _signed_cms(data: bytes) -> object:
     digests = frozenset(("sha1", "sha256"))
-    return cms.verify(cms.parse(data), content=None, allowed_digests=digests)
+    found = cms.parse(data)
+    assert cms.encode(found) == data
+    return cms.verify(found, content=None, allowed_digests=digests, attributes_required=False)
 
 
 def _profile(data: bytes) -> object:
@@ -422,8 +524,21 @@ READERS: tuple[Reader, ...] = (
     Reader(name="macho", read=_macho, make_seeds=_code),
     Reader(name="macho unsigned content", read=unsigned_content.digest, make_seeds=_code),
     Reader(name="superblob", read=_superblob, make_seeds=_superblobs),
+    Reader(name="macho of other processors", read=_macho, make_seeds=_old_code),
+    Reader(name="detached signature", read=_detached, make_seeds=_detached_signatures),
     Reader(
-        name="code directory", read=_code_directory, make_seeds=_slot(superblob.SLOT_CODE_DIRECTORY)
+        name="code directory",
+        read=_code_directory,
+        make_seeds=lambda: [*_slot(superblob.SLOT_CODE_DIRECTORY)(), *_scattered()],
+    ),
+    Reader(name="launch constraint", read=_constraint, make_seeds=_constraints),
+    Reader(
+        name="requirement set text",
+        read=_requirement_set_text,
+        make_seeds=lambda: [
+            f"designated => {text} library => always".encode() for text in REQUIREMENT_TEXTS[:4]
+        ],
+        structure="text",
     ),
     Reader(name="requirement", read=_requirement, make_seeds=_requirements),
     Reader(
@@ -445,7 +560,7 @@ READERS: tuple[Reader, ...] = (
     ),
     Reader(
         name="entitlements der",
-        read=entitlements.decode_der,
+        read=_entitlements_of,
         make_seeds=_entitlements_der,
         structure="der",
     ),
