@@ -8,7 +8,7 @@ seals name the signing host's).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from release_tool import errors
 from release_tool.apple import (
@@ -120,33 +120,48 @@ def _refused(name: str, problem: errors.VerificationError, subject: str) -> Chec
     return checks.failed(name, subject=where, expected=problem.expected, observed=observed)
 
 
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What was found so far inside a bundle."""
+
+    checks: list[Check] = field(default_factory=list)
+    code: dict[str, CodeReport] = field(default_factory=dict)
+    bundles: dict[str, BundleFacts] = field(default_factory=dict)
+
+    def take(self, path: str, report: BundleReport) -> CodeReport | None:
+        """Add a bundle that lies at a path; returns its main executable."""
+        self.checks.extend(report.checks)
+        if report.facts is None:
+            return None
+        self.bundles[path] = report.facts
+        self.code.update((f"{path}/{name}", item) for name, item in report.facts.code.items())
+        return report.facts.code.get(report.facts.main_executable)
+
+
 def _judge(bundle: _Bundle, judge: Judge, nesting: int) -> BundleReport:
     seal_path = bundle.layout.at(code_resources.PATH)
     seal_bytes = bundle.maybe(seal_path)
-    found = list(_root(bundle, judge))
+    parts = _Parts(checks=list(_root(bundle, judge)))
     main = _main(bundle, seal_bytes, judge)
-    found += main.checks
-    code: dict[str, CodeReport] = {bundle.main: main}
+    parts.checks.extend(main.checks)
+    parts.code[bundle.main] = main
     seal = None
     if seal_bytes is None:
-        found.append(
+        parts.checks.append(
             checks.failed(
                 "resource seal", subject=bundle.named(seal_path), expected="one", observed="none"
             )
         )
     else:
         seal, seal_checks = _seal(bundle, seal_bytes, judge)
-        found += seal_checks
-    if seal is not None:
-        nested, nested_checks = _nested(bundle, seal, judge, nesting)
-        code |= nested
-        found += nested_checks
-    versions, version_checks = _other_versions(bundle, judge, nesting)
-    code |= versions
-    found += version_checks
-    stapled_ticket, ticket_checks = _ticket(bundle, code, judge)
-    found += ticket_checks
-    return BundleReport(checks=tuple(found), facts=_facts(bundle, code, seal, stapled_ticket))
+        parts.checks.extend(seal_checks)
+    for inner, sealed in seal.nested.items() if seal is not None else ():
+        _nested(bundle, inner, sealed, parts, judge, nesting)
+    _other_versions(bundle, parts, judge, nesting)
+    stapled_ticket, ticket_checks = _ticket(bundle, parts.code, judge)
+    parts.checks.extend(ticket_checks)
+    facts = _facts(bundle, parts, seal, stapled_ticket)
+    return BundleReport(checks=tuple(parts.checks), facts=facts)
 
 
 def _main(bundle: _Bundle, seal: bytes | None, judge: Judge) -> CodeReport:
@@ -187,19 +202,11 @@ def _root(bundle: _Bundle, judge: Judge) -> Iterator[Check]:
             )
 
 
-def _other_versions(
-    bundle: _Bundle, judge: Judge, nesting: int
-) -> tuple[dict[str, CodeReport], list[Check]]:
+def _other_versions(bundle: _Bundle, parts: _Parts, judge: Judge, nesting: int) -> None:
     """Every version of a framework holds by itself: the seal is the current version's only."""
-    code: dict[str, CodeReport] = {}
-    found: list[Check] = []
     for path in bundle_layout.other_versions(bundle.layout, bundle.entries):
         subtree = Subtree(tree=bundle.tree, prefix=path)
-        report = verify(subtree, judge=judge, path=bundle.named(path), nesting=nesting + 1)
-        found += report.checks
-        inside = report.facts.code if report.facts else {}
-        code |= {f"{path}/{name}": item for name, item in inside.items()}
-    return code, found
+        parts.take(path, verify(subtree, judge=judge, path=bundle.named(path), nesting=nesting + 1))
 
 
 def _seal(bundle: _Bundle, seal: bytes, judge: Judge) -> tuple[SealReport | None, list[Check]]:
@@ -222,29 +229,21 @@ def _placed(check: Check, bundle: _Bundle, path: str) -> Check:
 
 
 def _nested(
-    bundle: _Bundle, seal: SealReport, judge: Judge, nesting: int
-) -> tuple[dict[str, CodeReport], list[Check]]:
-    code: dict[str, CodeReport] = {}
-    found: list[Check] = []
-    for inner, sealed in seal.nested.items():
-        path = bundle.layout.at(inner)
-        entry = bundle.entries.get(path)
-        if entry is None:
-            continue
-        subject = bundle.named(path)
-        if entry.kind == "directory":
-            subtree = Subtree(tree=bundle.tree, prefix=path)
-            report = verify(subtree, judge=judge, path=subject, nesting=nesting + 1)
-            found += report.checks
-            inside = report.facts.code if report.facts else {}
-            code |= {f"{path}/{name}": item for name, item in inside.items()}
-            main = inside.get(report.facts.main_executable) if report.facts else None
-        else:
-            main = _nested_file(bundle, path, judge)
-            found += main.checks
-            code[path] = main
-        found += _as_sealed(main.slices if main else (), sealed, subject)
-    return code, found
+    bundle: _Bundle, inner: str, sealed: NestedCode, parts: _Parts, judge: Judge, nesting: int
+) -> None:
+    path = bundle.layout.at(inner)
+    entry = bundle.entries.get(path)
+    if entry is None:
+        return
+    subject = bundle.named(path)
+    if entry.kind == "directory":
+        subtree = Subtree(tree=bundle.tree, prefix=path)
+        report = verify(subtree, judge=judge, path=subject, nesting=nesting + 1)
+        main = parts.take(path, report)
+    else:
+        main = parts.code[path] = _nested_file(bundle, path, judge)
+        parts.checks.extend(main.checks)
+    parts.checks.extend(_as_sealed(main.slices if main else (), sealed, subject))
 
 
 def _nested_file(bundle: _Bundle, path: str, judge: Judge) -> CodeReport:
@@ -321,10 +320,7 @@ def _ticket(
 
 
 def _facts(
-    bundle: _Bundle,
-    code: Mapping[str, CodeReport],
-    seal: SealReport | None,
-    stapled_ticket: Ticket | None,
+    bundle: _Bundle, parts: _Parts, seal: SealReport | None, stapled_ticket: Ticket | None
 ) -> BundleFacts:
     places = seal.data_in_code_places if seal else ()
     return BundleFacts(
@@ -333,9 +329,12 @@ def _facts(
         version=bundle.text("CFBundleShortVersionString"),
         minimum_macos=bundle.text("LSMinimumSystemVersion"),
         main_executable=bundle.main,
-        code=code,
+        code=parts.code,
         sealed=seal.sealed if seal else 0,
         data_in_code_places=tuple(bundle.layout.at(path) for path in places),
         profile=bundle.maybe(bundle.layout.at(PROFILE)),
+        seal=seal,
+        contents=bundle.layout.contents,
+        bundles=parts.bundles,
         ticket=stapled_ticket,
     )

@@ -5,11 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 from release_tool.apple import certificates, code_directory, requirement
 from release_tool.apple.checks import Check
 from release_tool.apple.code_directory import CodeDirectory
+from release_tool.apple.seal_verification import SealReport
+from release_tool.apple.superblob import SuperBlob
 from release_tool.apple.ticket import Ticket
+
+
+class Header(NamedTuple):
+    """What a Mach-O header says beside its signature; empty for signed data files."""
+
+    file_type: str = ""
+    uuid: str = ""
+    platforms: tuple[tuple[str, str, str], ...] = ()
+    """Name, oldest version that runs it, SDK."""
+    rpaths: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +70,11 @@ class CodeFacts:
     """Every code directory, in order."""
     info: Mapping[str, object] = field(repr=False)
     """The `Info.plist` that belongs to it; empty without one."""
+    signature: SuperBlob = field(repr=False)
+    """The blobs of the signature as they stand."""
+    reserved: int
+    """Bytes of the room that the signature has, padding included."""
+    header: Header
 
     @property
     def is_adhoc(self) -> bool:
@@ -94,33 +112,6 @@ class CodeFacts:
             platform=self.directories[0].platform if self.directories else 0,
         )
 
-    def as_json(self) -> dict[str, object]:
-        """All facts under the names that `--json` shows."""
-        return {
-            "path": self.path,
-            "arch": self.arch,
-            "identifier": self.identifier,
-            "team_id": self.team_id,
-            "cdhash": self.cdhash,
-            "cdhashes": list(self.cdhashes),
-            "code_directory_digest": self.full_digest,
-            "code_directory_version": f"{self.version:#x}",
-            "flags": self.flags,
-            "flag_names": list(self.flag_names),
-            "page_size": self.page_size,
-            "code_limit": self.code_limit,
-            "sealed_slots": list(self.sealed_slots),
-            "entitlements": plain(self.entitlements),
-            "requirement": self.requirement_text,
-            "signed_at": _iso(self.signed_at),
-            "signing_time": _iso(self.signing_time),
-            "certificates": [certificate_json(item) for item in self.certificates],
-            "minos": self.minos,
-            "sdk": self.sdk,
-            "executable": self.is_executable,
-            "linked_libraries": list(self.linked_libraries),
-        }
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodeReport:
@@ -154,6 +145,12 @@ class BundleFacts:
     data_in_code_places: tuple[str, ...]
     profile: bytes | None = field(repr=False)
     """The embedded provisioning profile as it stands."""
+    seal: SealReport | None = field(repr=False)
+    """What the seal says of the app's files; None without one that can be read."""
+    contents: str
+    """What the seal's paths are relative to: `Contents`."""
+    bundles: Mapping[str, BundleFacts] = field(repr=False)
+    """Bundles inside this one and other versions of a framework, by path relative to it."""
     ticket: Ticket | None = field(repr=False)
     """The stapled notarization ticket, where there is one that can be read."""
 
@@ -162,20 +159,6 @@ class BundleFacts:
         """The facts of the main executable's arm64 slice."""
         report = self.code.get(self.main_executable)
         return report.primary if report else None
-
-    def as_json(self) -> dict[str, object]:
-        return {
-            "path": self.path,
-            "bundle_id": self.bundle_id,
-            "version": self.version,
-            "minimum_macos": self.minimum_macos,
-            "main_executable": self.main_executable,
-            "sealed_entries": self.sealed,
-            "data_in_code_places": list(self.data_in_code_places),
-            "profile": self.profile is not None,
-            "ticket": self.ticket is not None,
-            "code": [item.as_json() for report in self.code.values() for item in report.slices],
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,17 +176,6 @@ def flag_names(flags: int) -> tuple[str, ...]:
     return tuple(code_directory.FLAG_NAMES.get(bit, f"{bit:#x}") for bit in bits)
 
 
-def certificate_json(certificate: certificates.Certificate) -> dict[str, object]:
-    """One certificate for `--json`."""
-    return {
-        "name": certificates.display_name(certificate),
-        "team_id": certificates.organizational_unit(certificate),
-        "sha256": certificates.fingerprint(certificate),
-        "valid_from": certificate.not_before.isoformat(),
-        "valid_to": certificate.not_after.isoformat(),
-    }
-
-
 def plain(value: object) -> object:
     """A property list's value as JSON can say it: data in hexadecimal, dates in ISO 8601."""
     if isinstance(value, Mapping):
@@ -213,7 +185,3 @@ def plain(value: object) -> object:
     if isinstance(value, bytes):
         return value.hex()
     return value.isoformat() if isinstance(value, datetime) else value
-
-
-def _iso(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from uuid import UUID
 
 from release_tool import errors
 from release_tool.apple import (
@@ -27,7 +28,7 @@ from release_tool.apple import (
 from release_tool.apple.checks import Check
 from release_tool.apple.code_directory import CodeDirectory
 from release_tool.apple.detached_signature import SignedData
-from release_tool.apple.facts import CodeFacts, CodeReport
+from release_tool.apple.facts import CodeFacts, CodeReport, Header
 from release_tool.apple.requirement_expression import Expression
 from release_tool.apple.signature_verification import Signature
 
@@ -257,6 +258,22 @@ def _facts(
         linked_libraries=case.code.linked_libraries,
         directories=case.directories,
         info=info,
+        signature=case.blob,
+        reserved=len(case.code.signature_bytes or b""),
+        header=_header(case.code),
+    )
+
+
+def _header(code: macho.Slice | SignedData) -> Header:
+    if not isinstance(code, macho.Slice):
+        return Header()
+    return Header(
+        file_type=code.file_type_name,
+        uuid=str(UUID(bytes=code.uuid)).upper() if code.uuid else "",
+        platforms=tuple(
+            (item.platform_name, item.minos, item.sdk or "") for item in code.platforms
+        ),
+        rpaths=code.rpaths,
     )
 
 

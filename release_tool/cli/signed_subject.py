@@ -15,7 +15,6 @@ from release_tool.apple import (
     certificates,
     checks,
     code_resources,
-    facts,
     file_attributes,
     macho,
     profile_policy,
@@ -335,53 +334,3 @@ def _canonical(path: Path, unpacked: Unpacked) -> Check:
 def _open_archive(unpacked: Unpacked) -> Check:
     observed = f"{unpacked.sha256}: gzip and tar headers, owners and times are signed by nobody"
     return checks.unprotected("archive", observed)
-
-
-def document(judged: Judged) -> dict[str, object]:
-    """Everything that is known about a subject, for `--json`."""
-    found: dict[str, object] = {"kind": judged.kind, "name": judged.name}
-    if judged.unpacked is not None:
-        found["archive"] = _archive_document(judged.unpacked)
-    if judged.app is not None:
-        found["app"] = judged.app.as_json()
-    elif judged.code:
-        found["code"] = [item.as_json() for item in judged.code]
-    if judged.flat_copies:
-        found["flat_copies"] = dict(judged.flat_copies)
-    if judged.profile is not None:
-        found["profile"] = profile_document(judged.profile)
-    return found
-
-
-def _archive_document(unpacked: Unpacked) -> dict[str, object]:
-    return {
-        "sha256": unpacked.sha256,
-        "size": unpacked.size,
-        "tar_sha256": unpacked.tar_sha256,
-        "members": [
-            {
-                "path": member.path,
-                "kind": member.kind,
-                "mode": f"{member.mode:o}",
-                "size": member.size,
-                "sha256": member.sha256,
-            }
-            for member in unpacked.members
-        ],
-    }
-
-
-def profile_document(profile: provisioning_profile.Profile) -> dict[str, object]:
-    """A profile for `--json`."""
-    return {
-        "name": profile.name,
-        "uuid": profile.uuid,
-        "kind": profile.kind,
-        "team_ids": list(profile.team_ids),
-        "platforms": list(profile.platforms),
-        "created": profile.created.isoformat() if profile.created else None,
-        "expires": profile.expires.isoformat() if profile.expires else None,
-        "entitlements": facts.plain(profile.entitlements),
-        "certificates": [facts.certificate_json(item) for item in profile.certificates],
-        "sha256": profile.sha256,
-    }

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from release_tool import errors
-from release_tool.cli import check_lines, signed_subject
+from release_tool.cli import check_lines, signed_document, signed_subject
 from release_tool.cli.session import Session, pass_session
 from release_tool.cli.signed_subject import Judged, Question
 
@@ -69,7 +69,7 @@ def _json(judged: Judged) -> str:
     document = {
         "ok": judged.holds,
         "ours": judged.ours,
-        **signed_subject.document(judged),
+        **signed_document.document(judged),
         "checks": [check.as_json() for check in judged.checks],
     }
     return json.dumps(document, ensure_ascii=False, indent=2)
@@ -94,4 +94,5 @@ def _about(judged: Judged) -> str:
     if main is None:
         return kind
     version = f" {judged.app.version}" if judged.app else ""
-    return f"{kind}, {main.identifier}{version}, team {main.team_id or 'none'}"
+    by = f"team {main.team_id}" if main.team_id else main.signer_kind or "signer unknown"
+    return f"{kind}, {main.identifier}{version}, {by}"

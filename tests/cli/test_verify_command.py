@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from release_tool.apple import checks
+from release_tool.apple import checks, code_resources
 from release_tool.cli import check_lines
 from release_tool.cli.main import invoke
 from release_tool.cli.session import Session
 from release_tool.files import archive_writer
-from tests import signed_release
+from tests import nested_app, signed_release
 from tests.signed_release import APP, MAIN, METALLIB, TEAM
 
 
@@ -66,7 +66,7 @@ def test_the_json_document_is_whole(archive: Path, trust: Path) -> None:
     assert document["ours"] is True
     assert document["kind"] == "archive"
     assert len(document["archive"]["sha256"]) == 64
-    assert [item["identifier"] for item in document["app"]["code"]] == [
+    assert [item["slices"][0]["identifier"] for item in document["app"]["code"]] == [
         signed_release.BUNDLE_ID,
         signed_release.ENCLAVE_ID,
     ]
@@ -166,7 +166,7 @@ def test_inspect_shows_what_a_signature_holds(archive: Path, tmp_path: Path) -> 
     root = signed_release.made().write(tmp_path / "unpacked")
     code, text = run("inspect", root / "bin" / "darkbloom", "--json")
     document = json.loads(text)
-    assert document["code"][0]["entitlements"] == signed_release.CLAIMS
+    assert document["slices"][0]["entitlements"] == signed_release.CLAIMS
     code, text = run("inspect", root / APP / "Contents" / "embedded.provisionprofile")
     assert code == 0
     assert "keychain-access-groups" in text
@@ -331,3 +331,118 @@ def test_a_refusal_is_annotated_in_github_actions(
     assert "more" in lines[0]
     assert "::error" not in run("verify", odd)[1]
     assert "::error" not in run("verify", odd, "--trust", trust, environ=runner)[1]
+
+
+TICKETS = ("PermanentAgentRecord-2026.ticket", "opera-beta-installer-2019.ticket")
+
+
+def test_a_bare_ticket_is_verified_and_shown(real_data: Path, tmp_path: Path) -> None:
+    """A real ticket holds offline; its entries stand in text and JSON; a changed one is refused."""
+    told = json.loads((real_data / "expected.json").read_text())["tickets"]
+    for name in TICKETS:
+        path = real_data / "tickets" / name
+        code, text = run("verify", path)
+        assert code == 0
+        assert "Software Ticket Signing" in text
+        assert "not checked  ticket cdhashes  verify the app that it is stapled to" in text
+        document = json.loads(run("inspect", path, "--json")[1])
+        assert document["issued"] == told[name]["issued"]
+        assert document["flags"] == told[name]["flags"]
+        listed = sorted(entry["cdhash"] for entry in document["entries"])
+        assert listed == sorted(told[name]["entries"])
+        assert document["certificates"][0]["sha256"] == told[name]["leaf_sha256"]
+        assert listed[0] in run("inspect", path)[1]
+        (tmp_path / "changed").write_bytes(path.read_bytes()[:-80] + bytes(80))
+        assert run("verify", tmp_path / "changed")[0] == 6
+
+
+def _written(folder: Path) -> Path:
+    """The nested app on disk."""
+    app = folder / "Nested.app"
+    tree = nested_app.made()
+    for path, content in tree.files.items():
+        (app / path).parent.mkdir(parents=True, exist_ok=True)
+        (app / path).write_bytes(content)
+        (app / path).chmod(0o755 if code_resources.is_code(content[:4]) else 0o644)
+    for path, target in tree.links.items():
+        (app / path).symlink_to(target)
+    return app
+
+
+def test_inspect_shows_the_tree_of_an_app(tmp_path: Path) -> None:
+    """Nested code, framework versions, files, links and what no rule seals, in text and JSON."""
+    app = _written(tmp_path)
+    code, text = run("inspect", app)
+    assert code == 0
+    tree = text[text.index("  Contents\n") : text.index("\n\n")]
+    assert tree.splitlines()[1].startswith(
+        "    Frameworks/Kit.framework  framework com.example.kit"
+    )
+    for part in (
+        "Helpers/Inner.app  app com.example.inner",
+        "Helpers/tool  tool com.example.tool",
+        "Resources/latest  link to icon.icns",
+        "PkgInfo  outside the seal",
+        "Versions/A  another version",
+        "Resources/en.lproj/Localizable.strings",
+        ", optional",
+    ):
+        assert part in tree
+    document = json.loads(run("inspect", app, "--json")[1])["app"]
+    assert [item["path"] for item in document["tree"]["nested"]] == [
+        "Frameworks/Kit.framework",
+        "Helpers/Inner.app",
+        "Helpers/tool",
+    ]
+    assert document["tree"]["symlinks"] == [{"path": "Resources/latest", "target": "icon.icns"}]
+    assert document["tree"]["omitted"] == ["PkgInfo"]
+    kit = document["tree"]["nested"][0]
+    assert [item["path"] for item in kit["tree"]["versions"]] == ["Versions/A"]
+    assert len(document["ticket"]["entries"]) >= 8
+
+
+def test_the_keys_of_a_slice_are_stable(tmp_path: Path) -> None:
+    """What programs read of a slice is all there, under these names."""
+    (tmp_path / "tool").write_bytes(nested_app.made().files[nested_app.TOOL])
+    document = json.loads(run("inspect", tmp_path / "tool", "--json")[1])
+    assert [item["arch"] for item in document["slices"]] == ["x86_64", "arm64"]
+    assert set(document["slices"][1]) == {
+        *("path", "arch", "identifier", "team_id", "signer", "trusted"),
+        *("cdhash", "cdhash_full", "cdhashes", "flags", "flag_names", "version", "hash_type"),
+        *("page_size", "code_limit", "code_slots", "special_slots", "special_hashes", "platform"),
+        *("exec_segment", "runtime", "scattered", "directories", "slots", "signature_bytes"),
+        *("signing_time", "timestamp", "timestamp_certificates", "certificates"),
+        *("entitlements", "requirement", "requirements", "launch_constraints"),
+        *("minos", "sdk", "platforms", "uuid", "file_type", "executable"),
+        *("linked_libraries", "rpaths"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [("", "app"), (nested_app.KIT, "framework"), (nested_app.INNER, "app")],
+)
+def test_bundles_of_each_kind_are_told(tmp_path: Path, trust: Path, path: str, kind: str) -> None:
+    """An app and a framework in it are each judged by themselves, and called what they are."""
+    app = _written(tmp_path)
+    code, text = run("verify", app / path, "--trust", trust, "--json")
+    document = json.loads(text)
+    assert document["kind"] == kind
+    assert code == 0, [item for item in document["checks"] if item["outcome"] == "failed"]
+    names = {item["name"] for item in document["checks"] if item["outcome"] == "not_checked"}
+    assert {"team", "revocation"} <= names
+
+
+def test_a_verdict_as_people_read_it(tmp_path: Path, trust: Path) -> None:
+    """The verdict first, then what failed, what held by object, and the open ends."""
+    (tmp_path / "tool").write_bytes(nested_app.made().files[nested_app.TOOL])
+    code, text = run("verify", tmp_path / "tool", "--trust", trust)
+    assert code == 0
+    lines = text.splitlines()
+    assert lines[0].split("  ")[0] == "tool: holds"
+    assert lines[0].endswith(f"Mach-O, com.example.tool, team {TEAM}")
+    outcomes = [line[2:15].strip() for line in lines[1:] if line[2:3].strip()]
+    assert outcomes == sorted(
+        outcomes, key=("failed", "passed", "unprotected", "not checked").index
+    )
+    assert "unprotected  gaps  tool: the universal header and the gaps between slices" in text
