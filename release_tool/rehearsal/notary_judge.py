@@ -18,6 +18,7 @@ from pathlib import Path
 
 from release_tool import errors
 from release_tool.apple import bundle, certificates, macho, verification
+from release_tool.apple.checks import Check
 from release_tool.apple.facts import BundleFacts, CodeFacts
 from release_tool.apple.tree import Subtree
 from release_tool.files.tree import DiskTree
@@ -51,8 +52,13 @@ _ZIP = b"PK\x03\x04"
 # Each level may unpack to the whole limit again; real uploads have one archive in another.
 _MOST_DEPTH = 3
 _MOST_ARCHIVES = 20
+_CHAIN = "certificate chain"
 # Failures of these are told by messages of their own.
-_OF_THE_SIGNER = frozenset({"certificate chain", "timestamp"})
+_OF_THE_SIGNER = frozenset({_CHAIN, "timestamp"})
+# What no code of a stranger can satisfy, since the requirements name Apple's root.
+_OF_STRANGERS = frozenset({"designated requirement", "nested requirement"})
+_STAPLED = frozenset({"ticket", "ticket cdhashes"})
+"""An app may come again with a ticket in it, whatever that says."""
 _BUNDLE = re.compile(r"(?P<root>(?:[^/]+/)*?[^/]+)/Contents/Info\.plist")
 
 
@@ -205,7 +211,7 @@ def _judge_file(
         found.issues.append(_issue(BAD_SIGNATURE, whole, None))
         return set()
     report = verification.verify(data, judge=case, path=path)
-    failed = {(check.name, check.subject) for check in report.checks if check.outcome == "failed"}
+    failed = _failures(report.checks)
     facts = {item.arch: item for item in report.slices}
     for code in slices:
         fact = facts.get(code.arch)
@@ -219,6 +225,14 @@ def _judge_file(
         if fact is not None:
             found.contents.append(Code(path=whole, arch=code.arch, cdhash=fact.cdhash))
     return failed
+
+
+def _failures(found: Sequence[Check]) -> set[tuple[str, str]]:
+    """Name and subject of what failed, without what follows from a signer who is a stranger."""
+    failed = {(check.name, check.subject) for check in found if check.outcome == "failed"}
+    strange = any(name == _CHAIN for name, _ in failed)
+    skipped = _STAPLED | (_OF_STRANGERS if strange else frozenset())
+    return {(name, subject) for name, subject in failed if name not in skipped}
 
 
 def _complaints(code: macho.Slice, fact: CodeFacts | None, *, broken: bool) -> Iterator[str]:
@@ -254,11 +268,11 @@ def _judge_bundle(
 ) -> None:
     """Judge what a bundle adds to its files: the seal, and what its executables hash."""
     report = bundle.verify(Subtree(tree=tree, prefix=root), judge=case, path=root)
-    failed = {(check.name, check.subject) for check in report.checks if check.outcome == "failed"}
+    failed = _failures(report.checks) - known
     facts = report.facts
     if facts is not None:
         found.contents[:0] = _bundle_contents(facts, f"{name}/{root}")
-    if not failed - known:
+    if not failed:
         return
     main = facts.main_executable if facts else ""
     where = f"{name}/{root}/{main}" if main else f"{name}/{root}"

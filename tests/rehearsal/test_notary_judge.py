@@ -18,9 +18,12 @@ from pathlib import Path
 import pytest
 
 from release_tool.apple import macho
+from release_tool.apple.certificates import Trust
 from release_tool.rehearsal import notary_judge, notary_zip
+from release_tool.rehearsal.authority import Authority
 from release_tool.rehearsal.notary_judge import Judge, Upload
 from release_tool.rehearsal.notary_store import Verdict
+from release_tool.rehearsal.ticket_signer import TicketSigner
 from tests import macho_samples, signed_release
 from tests.rehearsal import notary_samples
 from tests.rehearsal.notary_client import zipped
@@ -30,7 +33,15 @@ MAIN = f"{APP}Contents/MacOS/darkbloom"
 ENCLAVE = f"{APP}Contents/MacOS/darkbloom-enclave"
 
 
-def judged(archive: bytes, folder: Path, *, declared: str | None = None) -> Verdict:
+@lru_cache
+def strangers() -> Trust:
+    """The roots of another authority."""
+    return signed_release.trust_of(Authority.create(signed_release.TEAM))
+
+
+def judged(
+    archive: bytes, folder: Path, *, declared: str | None = None, trust: Trust | None = None
+) -> Verdict:
     """The verdict on an archive called `a.zip`; nothing of it is left behind."""
     path, scratch = folder / "a.zip", folder / "scratch"
     path.write_bytes(archive)
@@ -38,7 +49,7 @@ def judged(archive: bytes, folder: Path, *, declared: str | None = None) -> Verd
     actual = hashlib.sha256(archive).hexdigest()
     upload = Upload(archive=path, name="a.zip", declared_sha256=declared or actual, sha256=actual)
     release = signed_release.made()
-    verdict = Judge(release.trust, scratch).judge(upload, now=release.now)
+    verdict = Judge(trust or release.trust, scratch).judge(upload, now=release.now)
     assert not list(scratch.iterdir())
     return verdict
 
@@ -134,6 +145,39 @@ def test_all_issues_come_at_once(tmp_path: Path) -> None:
         *((message, "a.zip/b", arch) for arch in ("x86_64", "arm64") for message in messages),
         (notary_judge.UNSIGNED, "a.zip/c", "arm64"),
     ]
+
+
+def test_a_stranger_is_no_developer(tmp_path: Path) -> None:
+    """Whole chains that end in another root count for nothing, the timestamp's neither."""
+    found = issues(judged(zipped({"tool": tool("good")}), tmp_path, trust=strangers()))
+    messages = (notary_judge.NOT_DEVELOPER_ID, notary_judge.NO_TIMESTAMP)
+    assert found == [(message, "a.zip/tool", "arm64") for message in messages]
+    found = issues(judged(zipped(app()), tmp_path, trust=strangers()))
+    assert found == [
+        (message, f"a.zip/{path}", "arm64") for path in (MAIN, ENCLAVE) for message in messages
+    ]
+
+
+def test_one_bad_slice_is_named(tmp_path: Path) -> None:
+    """The other slice of the file is not blamed."""
+    whole = notary_samples.signed(macho_samples.universal())
+    (arm,) = (code for code in macho.parse(whole) if code.arch == "arm64")
+    found = issues(judged(zipped({"tool": changed_byte(whole, arm.offset + 0x1000)}), tmp_path))
+    assert found == [(notary_judge.BAD_SIGNATURE, "a.zip/tool", "arm64")]
+
+
+@pytest.mark.parametrize("whose", ["its own", "another's", "damaged"])
+def test_a_stapled_ticket_is_no_matter_of_the_notary(tmp_path: Path, whose: str) -> None:
+    """An app may come again, with whatever ticket it has."""
+    first = judged(zipped(app()), tmp_path)
+    cdhashes = [bytes.fromhex(code.cdhash) for code in first.contents]
+    signer = TicketSigner(signed_release.look_alike())
+    ticket = signer.issue(
+        cdhashes if whose == "its own" else [bytes(20)], signed_release.made().now
+    )
+    content = b"damaged" if whose == "damaged" else ticket
+    again = judged(zipped(app({f"{APP}Contents/CodeResources": content})), tmp_path)
+    assert (again.status, again.contents) == ("Accepted", first.contents)
 
 
 def test_the_app_is_accepted_with_its_code(tmp_path: Path) -> None:
