@@ -98,6 +98,48 @@ def build(
     return property_list.write({"files": files, "files2": files2, "rules": rules, "rules2": rules2})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Census:
+    """How many entries of each kind a seal will have."""
+
+    code: int
+    """Nested code, named by its own signature."""
+    links: int
+    resources: int
+    data_in_code_places: tuple[str, ...]
+    """Files where code belongs that are sealed as data."""
+
+    @property
+    def entries(self) -> int:
+        """All of them."""
+        return self.code + self.links + self.resources + len(self.data_in_code_places)
+
+
+def count(tree: BundleTree, *, main_executable: str, resources: str = "Resources/") -> Census:
+    """What a seal will hold; nothing is digested.
+
+    Args:
+        tree: the `Contents` folder.
+        main_executable: its path relative to that folder.
+        resources: where the bundle keeps resources; empty for a flat bundle.
+    """
+    _, rules2 = resource_rules.tables(resources)
+    found = list(scan(tree.entries(), rules2, main_executable))
+    links = [one for one in found if one.entry.kind == "symlink"]
+    placed = [one for one in found if one.rule.nested and one.entry.kind != "symlink"]
+    data = [
+        one.entry.path
+        for one in placed
+        if one.entry.kind == "file" and not is_code(tree.head(one.entry.path, 4))
+    ]
+    return Census(
+        code=len(placed) - len(data),
+        links=len(links),
+        resources=len(found) - len(links) - len(placed),
+        data_in_code_places=tuple(data),
+    )
+
+
 def _wanted(
     tree: BundleTree,
     sealed: Sequence[Found],

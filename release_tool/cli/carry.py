@@ -67,7 +67,7 @@ def carry(session: Session, options: Options) -> None:
                 hint="name one of these",
             )
     started = time.monotonic()
-    resolved, inputs = _resolve(session, options)
+    resolved, inputs = resolve(session, options)
     workspace = _workspace(resolved, options)
     session.resume_with = session.resume_with or _resume_command(options, resolved)
     ledger = Ledger(workspace.root / "ledger")
@@ -93,7 +93,7 @@ def _workspace(resolved: config.Resolved, options: Options) -> Workspace:
     return Workspace((options.dist / plan.environment.name / plan.version).resolve())
 
 
-def _resolve(session: Session, options: Options) -> tuple[config.Resolved, wiring.Inputs]:
+def resolve(session: Session, options: Options) -> tuple[config.Resolved, wiring.Inputs]:
     """Resolve once to learn whether the environment is embedded, and then with its settings."""
     first = config.resolve(_request(session, options, None))
     if not first.plan.environment.embedded:
@@ -225,7 +225,7 @@ def _run(
     last = options.until or "promote"
     try:
         coming = run.coming(only=options.only, last=last)
-        _require_settings(resolved, coming)
+        require_settings(resolved, coming)
         if "register" in coming:
             _require_somebody(session, options, resolved)
         asked = preflight.run(probes.of(wired), coming)
@@ -238,7 +238,12 @@ def _run(
         session.state = f"ledger head {ledger.head[:12]}"
 
 
-def _require_settings(resolved: config.Resolved, coming: list[str]) -> None:
+def require_settings(resolved: config.Resolved, coming: list[str]) -> None:
+    """Refuse to begin stages whose settings are missing.
+
+    Raises:
+        CredentialError: all that are missing.
+    """
     resolved.credentials.require(coming, supplied=resolved.request.supplied)
 
 

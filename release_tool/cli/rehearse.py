@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from release_tool import errors, ledger
-from release_tool.cli import carry, embedded
+from release_tool.cli import carry, dry_run, embedded
 from release_tool.cli.run import DIST, FILE
 from release_tool.cli.session import Session, pass_session
 from release_tool.report import overview
@@ -25,6 +25,9 @@ ENVIRONMENT = "rehearsal"
 @click.option("--until", metavar="STAGE", help="Stop after this stage.")
 @click.option("--fresh", is_flag=True, help="Forget an earlier rehearsal and begin anew.")
 @click.option("--keep", is_flag=True, help="Leave the look-alikes running for more commands.")
+@click.option(
+    "--dry-run", "dry", is_flag=True, help="Tell what would be signed, and change nothing."
+)
 @click.option("--dist", type=DIST, default=Path("dist"), show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document at the end.")
 @pass_session
@@ -37,6 +40,7 @@ def command(
     until: str | None,
     fresh: bool,
     keep: bool,
+    dry: bool,
     dist: Path,
     as_json: bool,
 ) -> None:
@@ -48,8 +52,6 @@ def command(
     All of it:           release-tool rehearse
     Up to the signature: release-tool rehearse --until sign
     """
-    if fresh or _is_finished(dist):
-        _forget(dist)
     options = carry.Options(
         environment=ENVIRONMENT,
         version=version,
@@ -59,6 +61,11 @@ def command(
         dist=dist,
         as_json=as_json,
     )
+    if dry:
+        dry_run.show(session, options)
+        return
+    if fresh or _is_finished(dist):
+        _forget(dist)
     session.resume_with = _again(options, keep=keep)
     try:
         carry.carry(session, options)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from release_tool.cli import carry
+from release_tool.cli import carry, dry_run
 from release_tool.cli.session import Session, pass_session
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -32,10 +32,13 @@ FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 @click.option("--resign", is_flag=True, help="Sign again; says what that invalidates.")
 @click.option("--yes", is_flag=True, help="Register without asking: for jobs.")
 @click.option("--no-wait", is_flag=True, help="Hand in to the notary and leave: exit 8.")
+@click.option(
+    "--dry-run", "dry", is_flag=True, help="Tell what would be signed, and change nothing."
+)
 @click.option("--dist", type=DIST, default=Path("dist"), show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document at the end.")
 @pass_session
-def command(session: Session, /, **options: Any) -> None:  # noqa: ANN401 - click's own keywords
+def command(session: Session, /, *, dry: bool, **options: Any) -> None:  # noqa: ANN401 - click's own keywords
     """Carry a release through its stages; run again to resume.
 
     \b
@@ -43,5 +46,10 @@ def command(session: Session, /, **options: Any) -> None:  # noqa: ANN401 - clic
     Up to the archive: release-tool run --env dev --version 0.5.0 --until archive
     Without a wait:    release-tool run --env dev --version 0.5.0 --until archive --no-wait
     One stage:         release-tool run --env dev --version 0.5.0 --only smoke
+    Only look:         release-tool run --env dev --version 0.5.0 --binaries build --dry-run
     """
-    carry.carry(session, carry.Options(**options))
+    wanted = carry.Options(**options)
+    if dry:
+        dry_run.show(session, wanted)
+    else:
+        carry.carry(session, wanted)

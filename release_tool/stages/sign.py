@@ -29,8 +29,9 @@ from release_tool.files.tree import DiskTree
 from release_tool.files.workspace import Workspace
 from release_tool.plan import Executable, ReleasePlan
 from release_tool.progress import Reporter
-from release_tool.services import codesign, codesign_signer, portable_signer
+from release_tool.services import codesign, codesign_signer, portable_signer, signing_preview
 from release_tool.services.codesign_signer import Route
+from release_tool.services.signing_preview import PreviewedCode
 from release_tool.services.timestamp import TimestampService
 from release_tool.stages import findings, listing
 from release_tool.values import AssembledBundle, CodeObject, Expiry, SealedFile, SignedBundle
@@ -136,6 +137,30 @@ def run(
     return value
 
 
+def preview(
+    plan: ReleasePlan, assembled: AssembledBundle, *, workspace: Workspace
+) -> tuple[PreviewedCode, ...]:
+    """What `run` would sign, inside out; nothing is changed and no identity is needed.
+
+    Raises:
+        VerificationError: something in the app cannot be signed.
+        FormatError: a Mach-O or a property list is malformed.
+    """
+    app = workspace.path(assembled.root) / assembled.app
+    wanted = {one.path: one for one in _executables(_code(plan, assembled))}
+    planned = portable_signer.plan_bundle(app, lambda code: wanted.get(code.path), data=None)
+    return signing_preview.of(app, planned)
+
+
+def _executables(code: list[_Code]) -> list[portable_signer.Executable]:
+    return [
+        portable_signer.Executable(
+            path=one.path, identifier=one.executable.identifier, entitlements=one.property_list
+        )
+        for one in code
+    ]
+
+
 def _code(plan: ReleasePlan, assembled: AssembledBundle) -> list[_Code]:
     """All executables, the main one last: it carries the seal over the others."""
     found = [
@@ -184,12 +209,7 @@ def _authority(
 
 
 def _sign_portably(app: Path, code: list[_Code], authority: Authority) -> None:
-    executables = [
-        portable_signer.Executable(
-            path=one.path, identifier=one.executable.identifier, entitlements=one.property_list
-        )
-        for one in code
-    ]
+    executables = _executables(code)
     portable_signer.sign_app(
         app, main=executables[-1], nested=executables[:-1], authority=authority
     )
