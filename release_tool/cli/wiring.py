@@ -12,11 +12,11 @@ from typing import TypeVar
 from release_tool import credentials, data, errors, values
 from release_tool.apple import armor, certificates, identity
 from release_tool.config import Resolved
-from release_tool.files import hashing
+from release_tool.files import hashing, zip_writer
 from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter
-from release_tool.services import wheels
+from release_tool.services import ditto, wheels
 from release_tool.services.apple_tools import AppleTools
 from release_tool.services.codesign_signer import Route
 from release_tool.services.coordinator import Coordinator
@@ -366,6 +366,9 @@ class Wiring:
             notary=self.notary,
             trust=self.trust,
             patience=notarize.Patience(wait=self.inputs.wait),
+            pack=notarize.with_ditto(self.apple_tools)
+            if self._signed_by_apple
+            else zip_writer.pack,
         )
 
     def _staple(self, found: Mapping[str, Value], reporter: Reporter, _: Intents) -> Value:
@@ -379,7 +382,16 @@ class Wiring:
             trust=self.trust,
             patience=staple.Patience(wait=self.inputs.wait),
             verdicts=mac_verdicts.of_stapled(self.plan.environment),
+            copy=self._copy_with_attributes if self._signed_by_apple else None,
         )
+
+    @property
+    def _signed_by_apple(self) -> bool:
+        """Whether codesign signs, which may put signatures into extended attributes."""
+        return self.plan.environment.signer == "codesign"
+
+    def _copy_with_attributes(self, source: Path, target: Path) -> None:
+        ditto.copy(source, target, tools=self.apple_tools)
 
     def _archive(self, found: Mapping[str, Value], reporter: Reporter, _: Intents) -> Value:
         return archive.run(

@@ -46,17 +46,15 @@ def zip_app(app: Path, archive: Path, *, tools: AppleTools = TOOLS) -> None:
 
 
 def copy(source: Path, target: Path, *, tools: AppleTools = TOOLS) -> None:
-    """Copy one file with everything that lies beside it.
+    """Copy a file or a folder with everything that lies beside its files.
 
     Raises:
         HostError: this host has no ditto, or it fails.
     """
     apple_tools.require(tools.ditto, "copies with extended attributes")
     said = apple_tools.run(tools.ditto, [str(source), str(target)], tools=tools, seconds=_SECONDS)
-    if said.status or not target.is_file():
-        raise errors.HostError(
-            "ditto does not copy the file", subject=str(source), details=said.lines
-        )
+    if said.status or not target.exists():
+        raise errors.HostError("ditto does not copy", subject=str(source), details=said.lines)
 
 
 def _head(archive: Path) -> bytes:

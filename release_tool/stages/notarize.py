@@ -24,14 +24,15 @@ from release_tool.apple.notary_log import NotaryLog
 from release_tool.apple.policy import notary as policy
 from release_tool.apple.tree import Subtree
 from release_tool.apple.verification import Judge
-from release_tool.files import atomic, zip_writer
+from release_tool.files import atomic, zip_reader, zip_writer
 from release_tool.files.tree import DiskTree
 from release_tool.files.workspace import Workspace
 from release_tool.files.zip_writer import Zipped
 from release_tool.plan import ReleasePlan
-from release_tool.progress import Reporter
+from release_tool.progress import Reporter, Silent, task
+from release_tool.services import ditto, retries
 from release_tool.services import notary as words
-from release_tool.services import retries
+from release_tool.services.apple_tools import AppleTools
 from release_tool.services.notary import Notary, Submission
 from release_tool.stages import findings
 from release_tool.values import Intents, Notarization, SealedFile, SignedBundle
@@ -57,6 +58,19 @@ class Zip(Protocol):
     def __call__(
         self, root: Path, folder: str, destination: Path, *, reporter: Reporter | None
     ) -> Zipped: ...
+
+
+def with_ditto(tools: AppleTools) -> Zip:
+    """Zip with Apple's own tool, and read what it made: signatures may lie beside files."""
+
+    def pack(
+        root: Path, folder: str, destination: Path, *, reporter: Reporter | None = None
+    ) -> Zipped:
+        with task(reporter or Silent(), "zip"):
+            ditto.zip_app(root / folder, destination, tools=tools)
+            return zip_reader.read(destination)
+
+    return pack
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from tests.fake_mac import attributes
@@ -16,7 +17,16 @@ def answer(stage: Stage, argv: list[str]) -> None:
         _zip(Path(argv[3]), Path(argv[4]))
     elif len(argv) == 2 and not argv[0].startswith("-"):
         stage.fault("ditto")
-        attributes.copy(Path(argv[0]), Path(argv[1]))
+        source, target = Path(argv[0]), Path(argv[1])
+        if source.is_dir():
+            shutil.copytree(
+                source,
+                target,
+                symlinks=True,
+                copy_function=lambda one, other: attributes.copy(Path(one), Path(other)),
+            )
+        else:
+            attributes.copy(source, target)
     else:
         stage.usage(argv)
 

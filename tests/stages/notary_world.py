@@ -19,6 +19,7 @@ from pathlib import Path
 from release_tool.apple import release
 from release_tool.apple.facts import BundleFacts
 from release_tool.apple.tree import Subtree
+from release_tool.files import zip_writer
 from release_tool.files.tree import DiskTree
 from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
@@ -240,6 +241,7 @@ class Bench:
     signed: SignedBundle
     intents: MemoryIntents = field(default_factory=MemoryIntents)
     told: Told = field(default_factory=Told)
+    pack: notarize.Zip = zip_writer.pack
 
     def run(self, *, wait: bool = True, seconds: float | None = None) -> Notarization:
         return notarize.run(
@@ -251,6 +253,7 @@ class Bench:
             notary=self.notary.client(self.workspace),
             trust=signed_release.trust(),
             patience=self.notary.patience(wait=wait, seconds=seconds),
+            pack=self.pack,
         )
 
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from release_tool import errors
+from release_tool.files.zip_writer import Zipped
 from release_tool.plan import ReleasePlan
+from release_tool.progress import Reporter
 from release_tool.services.notary_api import NotaryAPI
 from release_tool.stages import notarize
 from tests import scripted_server
+from tests.fake_mac import mac as fake_mac
 from tests.scripted_server import Reply, Request
 from tests.small_world import KilledError, MemoryIntents
 from tests.stages import notary_world
@@ -335,3 +339,24 @@ def test_an_answer_to_the_submission_that_is_lost_costs_an_orphan_only(bench: Be
     assert bench.notary.count("submit") == 2
     assert bench.notary.count("upload") == 1
     assert value.submission_id == bench.notary.entries[1].id
+
+
+def test_with_ditto_what_it_made_is_read_before_it_is_sent(bench: Bench, tmp_path: Path) -> None:
+    """Apple's tool makes the zip on the codesign route; other content in it is not uploaded."""
+    mac = fake_mac.install(tmp_path / "mac")
+    bench.pack = notarize.with_ditto(mac.tools)
+    value = bench.run()
+    assert value.archive_sha256 == bench.notary.entries[0].uploaded
+
+    def lossy(
+        root: Path, folder: str, destination: Path, *, reporter: Reporter | None = None
+    ) -> Zipped:
+        packed = notarize.with_ditto(mac.tools)(root, folder, destination, reporter=reporter)
+        return replace(packed, members=packed.members[1:])
+
+    bench.pack = lossy
+    bench.intents = MemoryIntents()
+    bench.notary.entries.clear()
+    with pytest.raises(errors.VerificationError, match="not what was signed"):
+        bench.run()
+    assert bench.notary.count("submit") == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,11 +19,13 @@ from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
 from release_tool.rehearsal.authority import Authority
 from release_tool.rehearsal.ticket_signer import TicketSigner
-from release_tool.services import retries
+from release_tool.services import ditto, retries
 from release_tool.services.stapler import TicketService
 from release_tool.stages import listing, staple
 from release_tool.values import Notarization, SignedBundle, StapledBundle
 from tests import scripted_server, signed_release
+from tests.fake_mac import attributes
+from tests.fake_mac import mac as fake_mac
 from tests.scripted_server import Reply, Request, ScriptedServer
 from tests.stages import notary_world
 from tests.stages.release_parts import Told
@@ -252,6 +255,19 @@ def test_a_second_opinion_that_differs_is_fatal(bench: Bench) -> None:
     assert not bench.workspace.path("stapled").exists()
     value = bench.run(issue(), verdicts=lambda _: {"stapler": "accepted"})
     assert value.macos_verdicts == {"stapler": "accepted"}
+
+
+def test_on_the_codesign_route_attributes_are_kept(bench: Bench, tmp_path: Path) -> None:
+    """A signature beside a file comes along: ditto copies, and the same checks follow."""
+    mac = fake_mac.install(tmp_path / "mac")
+    library = Path("Contents/MacOS/mlx.metallib")
+    signature = {"com.apple.cs.CodeSignature": b"signed"}
+    attributes.put(bench.workspace.path("signed") / notary_world.APP / library, signature)
+    bench.run(issue(), copy=lambda one, other: ditto.copy(one, other, tools=mac.tools))
+    stapled = bench.workspace.path("stapled") / notary_world.APP
+    if platform.system() != "Darwin":
+        assert attributes.of(stapled / library) == signature
+    assert (stapled / "Contents" / "CodeResources").is_file()
 
 
 TARGETS = [
