@@ -23,20 +23,25 @@ def build(
     executable: bool = True,
 ) -> bytes:
     """One thin arm64 file: a page of text, a page of link edit, no signature."""
-    commands = [
-        _segment("__TEXT", 0, _PAGE, protection=5),
-        _segment("__LINKEDIT", _PAGE, _PAGE, protection=1),
-    ]
+    commands = []
     if minos is not None:
         versions = (macho.packed_version(minos), macho.packed_version(sdk))
         commands.append(struct.pack("<IIIIII", 0x32, 24, 1, *versions, 0))
     commands += [_named(_LC_LOAD_DYLIB, one, fixed=12) for one in libraries]
     commands += [_named(_LC_LOAD_WEAK_DYLIB, one, fixed=12) for one in weak]
     commands += [_named(_LC_RPATH, one) for one in search_paths]
-    body = b"".join(commands)
+    # Two segments of 72 bytes stand before them, and room for a signature's command behind.
+    size = macho.HEADER_SIZE + 2 * 72 + sum(map(len, commands)) + 16
+    text = -(-size // _PAGE) * _PAGE
+    segments = [
+        _segment("__TEXT", 0, text, protection=5),
+        _segment("__LINKEDIT", text, _PAGE, protection=1),
+    ]
+    body = b"".join([*segments, *commands])
     kind = _EXECUTE if executable else _DYLIB
-    header = struct.pack("<IIIIIIII", macho.MAGIC_64, *_ARM64, kind, len(commands), len(body), 0, 0)
-    return (header + body).ljust(_PAGE, b"\0") + b"link edit".ljust(_PAGE, b"\0")
+    counts = (len(segments) + len(commands), len(body))
+    header = struct.pack("<IIIIIIII", macho.MAGIC_64, *_ARM64, kind, *counts, 0, 0)
+    return (header + body).ljust(text, b"\0") + b"link edit".ljust(_PAGE, b"\0")
 
 
 def _segment(name: str, start: int, size: int, *, protection: int) -> bytes:

@@ -30,6 +30,7 @@ from release_tool.apple import (
     inner_profile,
     launch_constraints,
     macho,
+    metal_library,
     pkcs12,
     property_list,
     provisioning_profile,
@@ -44,11 +45,12 @@ from release_tool.apple import (
     unsigned_content,
     verification,
 )
+from release_tool.apple.policy import inventory, library_validation, linter, verdict
 from release_tool.apple.tree import in_memory
 from release_tool.files import archive_writer, tar_header
 from release_tool.files.archive_reader import ArchiveReader
 from release_tool.rehearsal import profiles
-from tests import macho_samples, signed_release, signing_identity
+from tests import linked_macho, macho_samples, signed_release, signing_identity
 from tests.fuzzing.mutation import MAX_BYTES, Structure
 from tests.signing_identity import NOW, TEAM
 
@@ -519,10 +521,35 @@ def _public_key(data: bytes) -> object:
     return signatures.load_public_key(certificates.load(data).public_key_info)
 
 
+def _metal(data: bytes) -> object:
+    return metal_library.parse(data, size=len(data))
+
+
+def _gates(data: bytes) -> object:
+    """The gates that need no signature, asked of an app with this code: checks, and no error."""
+    taken = inventory.take(in_memory({signed_release.MAIN: data}))
+    return [
+        *library_validation.judge(taken),
+        *verdict.files(taken, minimum_macos="14.0"),
+    ]
+
+
+def _linked() -> list[bytes]:
+    paths = ["@rpath/libpart.dylib", "/usr/lib/libSystem.B.dylib"]
+    search = ["@loader_path/../Frameworks", "/usr/lib/swift"]
+    return [linked_macho.build(libraries=paths, search_paths=search, weak=paths), *_code()]
+
+
 READERS: tuple[Reader, ...] = (
     Reader(name="der", read=_walk, make_seeds=lambda: [*_cms(), *_certificates()], structure="der"),
     Reader(name="macho", read=_macho, make_seeds=_code),
     Reader(name="macho unsigned content", read=unsigned_content.digest, make_seeds=_code),
+    Reader(name="gates", read=_gates, make_seeds=_linked, refusals=()),
+    Reader(
+        name="metal library",
+        read=_metal,
+        make_seeds=lambda: [metal_library.header(size=metal_library.HEADER_SIZE)],
+    ),
     Reader(name="superblob", read=_superblob, make_seeds=_superblobs),
     Reader(name="macho of other processors", read=_macho, make_seeds=_old_code),
     Reader(name="detached signature", read=_detached, make_seeds=_detached_signatures),
@@ -557,6 +584,13 @@ READERS: tuple[Reader, ...] = (
         read=entitlements.parse_xml,
         make_seeds=_unwrapped(superblob.SLOT_ENTITLEMENTS, superblob.MAGIC_ENTITLEMENTS),
         structure="xml",
+    ),
+    Reader(
+        name="entitlements linter",
+        read=lambda data: linter.lint(data, name="a file", jit=True),
+        make_seeds=_unwrapped(superblob.SLOT_ENTITLEMENTS, superblob.MAGIC_ENTITLEMENTS),
+        structure="xml",
+        refusals=(),
     ),
     Reader(
         name="entitlements der",

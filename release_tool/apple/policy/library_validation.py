@@ -7,7 +7,7 @@ relative paths. `rules` names each rule with its source.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from posixpath import dirname, normpath
 from typing import NamedTuple
 
@@ -25,8 +25,25 @@ _SWIFT_RUNTIME = "/usr/lib/swift"
 _TOOLCHAIN = re.compile(r"/(Applications/Xcode[^/]*\.app|Library/Developer/CommandLineTools)/")
 # MAXSYMLINKS of macOS.
 _MAX_LINKS = 32
+# Libraries times search paths times programs, each counted by the folders on its way: large apps
+# need some ten thousand. What names more would keep the judgement busy and no dyld happy.
+MAX_STEPS = 200_000
+# MAXPATHLEN of macOS.
+_LONGEST_PATH = 1024
 _LIBRARY_VALIDATION = 0x2000
 _ENFORCED = code_directory.RUNTIME | _LIBRARY_VALIDATION
+
+
+class _Budget:
+    """How many folders may still be looked into, for a whole app."""
+
+    def __init__(self) -> None:
+        self.left = MAX_STEPS
+
+    def spend(self, path: str) -> bool:
+        """Whether one more path may be followed."""
+        self.left -= 1 + path.count("/")
+        return self.left >= 0
 
 
 class _Process(NamedTuple):
@@ -50,23 +67,26 @@ def judge(
             that cannot be seen from here.
     """
     found: list[Check] = []
+    budget = _Budget()
+    programs = inventory.programs
     for file in inventory.code.values():
         for part in file.parts:
             subject = "/".join(piece for piece in (path, file.path) if piece)
             if len(file.parts) > 1:
                 subject = f"{subject} ({part.arch})"
-            exempt = _is_exempt(inventory, facts, file.path)
-            judged = _Judged(inventory, file, part, subject, own=own, exempt=exempt)
+            exempt = _is_exempt(programs, facts, file.path)
+            starts = [file.path] if part.is_executable else sorted(programs) or [file.path]
+            judged = _Judged(inventory, file, part, subject, starts, budget, own=own, exempt=exempt)
             found += judged.libraries()
             found += judged.search_paths()
     return found
 
 
-def _is_exempt(inventory: Inventory, facts: BundleFacts | None, path: str) -> bool:
+def _is_exempt(programs: Collection[str], facts: BundleFacts | None, path: str) -> bool:
     """Whether the process that loads has an entitlement that lifts the rule of one team."""
     if facts is None:
         return False
-    program = path if path in inventory.programs else facts.main_executable
+    program = path if path in programs else facts.main_executable
     report = facts.code.get(program)
     claims = [item.entitlements or {} for item in report.slices] if report else []
     return bool(claims) and all(item.get(DISABLED) is True for item in claims)
@@ -81,19 +101,20 @@ class _Judged:
         file: CodeFile,
         part: CodePart,
         subject: str,
+        programs: Sequence[str],
+        budget: _Budget,
         *,
         own: bool,
         exempt: bool,
     ) -> None:
+        self._budget = budget
         self._inventory = inventory
         self._file = file
         self._part = part
         self._subject = subject
         self._own = own
         self._exempt = exempt
-        programs = sorted(inventory.programs) or [file.path]
-        executables = [file.path] if part.is_executable else programs
-        self._processes = [_Process(one, file.path) for one in executables]
+        self._processes = [_Process(one, file.path) for one in programs]
 
     def libraries(self) -> Iterator[Check]:
         system = inside = 0
@@ -125,7 +146,7 @@ class _Judged:
             "linked library",
             subject=self._subject,
             expected="of the system, or a file in the bundle",
-            observed=library,
+            observed=library if self._budget.left > 0 else f"{library}, too many search paths",
             hint="dyld ends the process at launch: bundle the library and link it by @rpath",
         )
 
@@ -143,7 +164,9 @@ class _Judged:
         """The file in the bundle that dyld would load, or None."""
         for process in self._processes:
             for candidate in self._candidates(library, process):
-                place = _resolved(self._inventory, candidate)
+                if self._budget.left < 0:
+                    return None
+                place = _resolved(self._inventory, candidate, self._budget)
                 if place is not None:
                     return place
         return None
@@ -213,7 +236,7 @@ class _Judged:
 
     def _stays(self, folder: str) -> bool:
         return any(
-            not place.startswith("..")
+            self._budget.spend(place) and not place.startswith("..")
             for process in self._processes
             for place in _expanded(folder, process)
         )
@@ -229,17 +252,31 @@ def _expanded(text: str, process: _Process) -> Iterator[str]:
             yield normpath(f"{base}/{text.removeprefix(word)}".lstrip("/"))
 
 
-def _resolved(inventory: Inventory, path: str) -> str | None:
+def _resolved(inventory: Inventory, path: str, budget: _Budget) -> str | None:
     """Follow the links of the bundle to a regular file; None where there is none inside."""
-    return follow(path, inventory.links, inventory.is_file)
+    return follow(path, inventory.links, inventory.is_file, budget.spend)
 
 
-def follow(path: str, links: Mapping[str, str], exists: Callable[[str], bool]) -> str | None:
-    """Follow relative links, also on the way, as the system does; None where it leads nowhere."""
+def follow(
+    path: str,
+    links: Mapping[str, str],
+    exists: Callable[[str], bool],
+    may: Callable[[str], bool] = lambda _: True,
+) -> str | None:
+    """Follow relative links, also on the way, as the system does; None where it leads nowhere.
+
+    Args:
+        path: relative to the app.
+        links: target of each link by its path.
+        exists: whether a path is a regular file.
+        may: asked before each step; False ends it.
+    """
     for _ in range(_MAX_LINKS):
-        if path.startswith(("../", "/")) or path == "..":
+        if path.startswith(("../", "/")) or path == ".." or len(path) > _LONGEST_PATH:
             return None
-        at = _first_link(path, links)
+        if not may(path):
+            return None
+        at = _first_link(path, links) if links else None
         if at is None:
             return path if exists(path) else None
         rest = path[len(at) :].lstrip("/")

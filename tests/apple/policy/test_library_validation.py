@@ -186,3 +186,21 @@ def test_following_links_always_ends(path: str, links: dict[str, str]) -> None:
     """Whatever the links say, the answer is a place below the root or none."""
     found = library_validation.follow(path, links, lambda _: True)
     assert found is None or not found.startswith(("/", "../"))
+
+
+def test_a_maze_of_search_paths_is_given_up() -> None:
+    """Two thousand libraries along two thousand search paths end in a refusal, and soon."""
+    libraries = tuple(f"@rpath/{number}" for number in range(2000))
+    search = tuple(f"@loader_path/{number}" for number in range(2000))
+    found = judged({MAIN: main(*libraries, search=search)})
+    assert len(failed(found)) >= 2000
+    assert any("too many search paths" in observed for _, observed in failed(found))
+
+
+def test_long_ways_and_chains_of_links_count_by_their_steps() -> None:
+    """Deep paths through thirty links, thousandfold, are given up as well."""
+    deep = "/".join("a" for _ in range(400))
+    links = {f"Contents/MacOS/l{number}": f"l{number + 1}" for number in range(30)}
+    libraries = tuple(f"@loader_path/l0/{deep}/{number}" for number in range(2000))
+    found = judged({MAIN: main(*libraries)}, links=links)
+    assert any("too many search paths" in observed for _, observed in failed(found))
