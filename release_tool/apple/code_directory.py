@@ -258,8 +258,9 @@ def _as_it_stands(
 def _gaps(raw: bytes, taken: list[tuple[int, int]]) -> Iterator[tuple[int, bytes]]:
     position = 0
     for start, end in sorted((*taken, (len(raw), len(raw)))):
-        if start > position and any(raw[position:start]):
-            yield position, raw[position:start]
+        between = raw[position:start]
+        if between.strip(b"\0"):
+            yield position, between
         position = max(position, end)
 
 

@@ -26,6 +26,7 @@ _MIN_INTEGER, _MAX_INTEGER = -(1 << 63), (1 << 64) - 1
 
 _CONTAINERS = ("dict", "array")
 _BINARY = b"bplist00"
+_WHITE_SPACE = b" \t\r\n"
 
 
 def parse(data: bytes, *, limit: int = MAX_BYTES) -> dict[str, object]:
@@ -136,7 +137,9 @@ class _Builder:
         parser.CharacterDataHandler = self._characters
         parser.StartDoctypeDeclHandler = _doctype
         parser.EntityDeclHandler = _refuse_entity
-        parser.Parse(data, True)  # noqa: FBT003 - expat takes it by position
+        # Apple's readers pass over white space before the declaration, and real entitlements of
+        # Developer ID code have some; XML itself allows none.
+        parser.Parse(data.lstrip(_WHITE_SPACE), True)  # noqa: FBT003 - expat takes it by position
 
     def result(self) -> dict[str, object]:
         if len(self._values) != 1 or not isinstance(self._values[0], dict):

@@ -118,8 +118,9 @@ def parse(data: bytes | memoryview, *, magic: int = MAGIC_EMBEDDED) -> SuperBlob
 def _gaps(view: memoryview, spans: list[tuple[int, int]]) -> Iterator[tuple[int, bytes]]:
     ordered = sorted([*spans, (len(view), len(view))])
     for (_, end), (start, _) in itertools.pairwise(ordered):
-        if any(view[end:start]):
-            yield end, bytes(view[end:start])
+        between = bytes(view[end:start])
+        if between.strip(b"\0"):
+            yield end, between
 
 
 def parse_detached(data: bytes | memoryview) -> tuple[tuple[int, SuperBlob], ...]:

@@ -101,3 +101,13 @@ def test_binary_lists_are_read_where_asked() -> None:
     assert property_list.parse_any(data) == {"CFBundleIdentifier": "x"}
     with pytest.raises(errors.FormatError):
         property_list.parse(data)
+
+
+def test_white_space_may_stand_before_the_declaration() -> None:
+    """Real entitlements of 2021 begin with two blanks; Apple's readers pass over them."""
+    data = property_list.write({"a": True})
+    assert property_list.parse(b" \t\r\n " + data) == {"a": True}
+    with pytest.raises(errors.FormatError):
+        property_list.parse(b"x" + data)
+    with pytest.raises(errors.FormatError):
+        property_list.parse(b"   ")

@@ -5,11 +5,24 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
+import lief
 import pytest
 
-from release_tool.apple import code_resources, macho, property_list, ticket
+from release_tool.apple import (
+    certificates,
+    code_directory,
+    code_resources,
+    entitlements,
+    macho,
+    property_list,
+    superblob,
+    ticket,
+    verification,
+)
 from release_tool.rehearsal import samples
 from tests import macho_samples, real_code, round_trips, signed_release
 
@@ -99,6 +112,66 @@ def test_other_signers_code_comes_out_as_it_was() -> None:
     """The second dialect of 2026 in a thin tool, and another signer's universal one."""
     assert round_trips.code(real_code.ruff()) == APPLES
     assert round_trips.code(real_code.sentry()) == APPLES | {"entitlements", "DER entitlements"}
+
+
+@pytest.mark.online
+def test_older_code_comes_out_as_it_was() -> None:
+    """Two digests in two slots, entitlements in the older dialect, and white space before XML."""
+    found = round_trips.code(real_code.node_of_2021())
+    assert found == APPLES | {"entitlements"}
+    (code,) = macho.parse(real_code.node_of_2021())
+    assert code.signature_bytes is not None
+    blob = superblob.parse(code.signature_bytes)
+    assert [code_directory.parse(raw).algorithm for raw in blob.code_directories] == [
+        "sha1",
+        "sha256",
+    ]
+    (code,) = macho.parse(real_code.node_of_2024())
+    assert round_trips.code(real_code.node_of_2024()) == APPLES | {
+        "entitlements",
+        "DER entitlements",
+    }
+    assert code.signature_bytes is not None
+    blob = superblob.parse(code.signature_bytes)
+    content = blob.get(superblob.SLOT_ENTITLEMENTS_DER)
+    xml = blob.get(superblob.SLOT_ENTITLEMENTS)
+    assert content is not None
+    assert xml is not None
+    document = entitlements.read_der(content[8:])
+    assert (document.dialect, document.true_octet) == ("2020", 0x01)
+    assert document.values == entitlements.parse_xml(xml[8:])
+
+
+@pytest.mark.online
+@pytest.mark.parametrize("data", [real_code.node_of_2021, real_code.node_of_2024])
+def test_older_code_is_authentic(data: Callable[[], bytes]) -> None:
+    """Both verify up to Apple's root at the time of their timestamps, entitlements included."""
+    judge = verification.Judge(
+        trust=certificates.apple_trust(), now=datetime.now(UTC), strict=False
+    )
+    report = verification.verify(data(), judge=judge)
+    assert [check for check in report.checks if check.outcome == "failed"] == []
+    assert "entitlements" in {check.name for check in report.checks if check.outcome == "passed"}
+
+
+@pytest.mark.online
+def test_real_32_bit_code_is_read() -> None:
+    """A bundle of 2015 for i386 and x86_64, as LIEF reads it."""
+    data = real_code.old_extension()
+    slices = macho.parse(data)
+    assert [(code.arch, code.is_64_bit, code.minos) for code in slices] == [
+        ("i386", False, "10.6.0"),
+        ("x86_64", True, "10.6.0"),
+    ]
+    lief.logging.disable()
+    theirs = lief.MachO.parse(list(data))
+    assert theirs is not None
+    for code, other in zip(slices, theirs, strict=True):
+        assert [(item.name, item.file_offset, item.file_size) for item in other.segments] == [
+            (item.name, item.offset, item.size) for item in code.segments
+        ]
+        assert [item.name for item in other.libraries] == list(code.linked_libraries)
+    assert round_trips.code(data) == {"Mach-O"}
 
 
 @pytest.mark.online
