@@ -115,7 +115,8 @@ def serve(
             slow_seconds=settings.slow_seconds,
         ),
         log_url=lambda submission: kept.url(logs.url, submission),
-        redirect_url=f"{logs.url}{REDIRECTED}",
+        # Another host by its name, and the same machine.
+        redirect_url=f"http://localhost:{logs.port}{REDIRECTED}",
         broken=broken,
     )
     uploads = UploadStore(store, uploaded=worker.add, broken=broken)

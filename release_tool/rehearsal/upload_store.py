@@ -77,7 +77,7 @@ class UploadStore:
         bucket, _, key = request.path.removeprefix("/").partition("/")
         if (bucket, key) != (submission.bucket, submission.object_key):
             raise s3_errors.access_denied()
-        if self._broken.take(faults.UPLOAD_CUT):
+        if self._is_cut(request):
             request.stream.read(_CUT_AFTER_BYTES)
             servers.drop_connection(request.environ)
             return Response("")
@@ -87,6 +87,12 @@ class UploadStore:
         if self._broken.take(faults.UPLOAD_DROP_AFTER_WRITE):
             servers.drop_connection(request.environ)
         return answer
+
+    def _is_cut(self, request: Request) -> bool:
+        later = request.args.get("partNumber", "1") != "1"
+        return (later and self._broken.take(faults.UPLOAD_CUT_LATER_PART)) or self._broken.take(
+            faults.UPLOAD_CUT
+        )
 
     def _authorize(self, environ: WSGIEnvironment) -> Submission:
         """Whose upload this is: credentials, token, time and signature."""

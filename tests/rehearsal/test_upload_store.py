@@ -328,6 +328,31 @@ def test_expect_100_continue_is_answered_once(notary: Notarization) -> None:
     assert whole.count(b"100 Continue") == 1
 
 
+def test_an_upload_breaks_midway(notary: Notarization, state: Path) -> None:
+    """The second part is cut, what was there before stays, and it goes on from there."""
+    made = notary.submit("0" * 64)
+    client, body = notary.s3(made), os.urandom(PART + 7)
+    upload = client.create_multipart_upload(**place(made))["UploadId"]
+    named: list[dict[str, object]] = []
+
+    def send(number: int) -> None:
+        piece = body[(number - 1) * PART : number * PART]
+        answer = client.upload_part(**place(made), UploadId=upload, PartNumber=number, Body=piece)
+        named.append({"PartNumber": number, "ETag": answer["ETag"]})
+
+    notary.broken.set({faults.UPLOAD_CUT_LATER_PART: 1})
+    send(1)
+    with pytest.raises(HTTPClientError):
+        send(2)
+    listed = client.list_parts(**place(made), UploadId=upload)["Parts"]
+    assert [part["PartNumber"] for part in listed] == [1]
+    send(2)
+    client.complete_multipart_upload(
+        **place(made), UploadId=upload, MultipartUpload={"Parts": named}
+    )
+    assert uploaded(state, made) == [("CompleteMultipartUpload", sha256(body))]
+
+
 def test_faults_of_uploads(notary: Notarization, state: Path) -> None:
     """Busy, cut midway, expired, or kept with a lost answer; then all is well."""
     made = notary.submit("0" * 64)
