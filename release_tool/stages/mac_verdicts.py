@@ -50,7 +50,7 @@ def ask_all(
 
     Raises:
         VerificationError: a tool refuses the app and `must_hold`.
-        HostError: a tool is missing.
+        HostError, TransientError: a tool is missing or comes to no verdict, and `must_hold`.
     """
     verdicts: dict[str, str] = {}
     refusals: list[str] = []
@@ -60,6 +60,10 @@ def ask_all(
         except errors.VerificationError as refusal:
             verdicts[name] = f"refused: {'; '.join(refusal.details) or refusal.message}"[:500]
             refusals.append(f"{name} {verdicts[name]}")
+        except (errors.HostError, errors.TransientError) as problem:
+            if must_hold:
+                raise
+            verdicts[name] = f"not told: {problem.message}"
     if refusals and must_hold:
         raise errors.VerificationError("macOS refuses the app", subject=app.name, details=refusals)
     return verdicts

@@ -294,6 +294,19 @@ def test_an_app_that_macos_refuses_is_not_run(plan: ReleasePlan, world: World) -
     }
 
 
+def test_a_tool_without_a_verdict_stops_only_what_must_hold() -> None:
+    """A Mac whose Gatekeeper is off says nothing: fatal for a release, kept for a look-alike."""
+
+    def silent(path: Path) -> str:
+        raise errors.HostError("Gatekeeper is switched off", subject=str(path))
+
+    app = Path("Darkbloom.app")
+    with pytest.raises(errors.HostError):
+        mac_verdicts.ask_all(app, {"spctl": silent}, must_hold=True)
+    kept = mac_verdicts.ask_all(app, {"spctl": silent}, must_hold=False)
+    assert kept == {"spctl": "not told: Gatekeeper is switched off"}
+
+
 @pytest.mark.skipif(sys.platform == "darwin", reason="this host can ask Gatekeeper")
 def test_gatekeeper_is_asked_on_a_mac_only(tmp_path: Path) -> None:
     """Elsewhere the question is exit 3."""
