@@ -155,7 +155,8 @@ class _Asks:
 
     def notary(self) -> None:
         # Key, role and agreements all show in it, and it changes nothing.
-        self._wiring.notary.history()
+        with self._wiring.notary(Silent()) as notary:
+            notary.history()
 
     def tickets(self) -> None:
         self._wiring.tickets.check()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,12 +12,13 @@ from typing import TypeVar
 
 from release_tool import credentials, data, errors, values
 from release_tool.apple import armor, certificates, identity
+from release_tool.cli import notary_route
 from release_tool.config import Resolved
 from release_tool.files import hashing, zip_writer
 from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter
-from release_tool.services import ditto, wheels
+from release_tool.services import ditto, keychain, notarytool, wheels
 from release_tool.services.apple_tools import AppleTools
 from release_tool.services.codesign_signer import Route
 from release_tool.services.coordinator import Coordinator
@@ -250,9 +252,25 @@ class Wiring:
             seconds=self.plan.limits.request_seconds,
         )
 
-    @cached_property
-    def notary(self) -> Notary:
-        """The route to Apple's notary; its key is read when a token is minted."""
+    @contextmanager
+    def notary(self, reporter: Reporter) -> Iterator[Notary]:
+        """The route to Apple's notary: an API key, or Apple's own tool where a Mac has no key."""
+        environment = self.plan.environment
+        if environment.embedded or not notary_route.supplied(self.inputs.environ):
+            yield self._notary_api()
+            return
+        with notarytool.signed_in(
+            apple_id=self._secret("APPLE_ID"),
+            password=lambda: self._secret("APPLE_APP_PASSWORD"),
+            team_id=self.plan.product.team_id,
+            folder=Path.home() / keychain.FOLDER,
+            reporter=reporter,
+            tools=self.apple_tools,
+        ) as route:
+            yield route
+
+    def _notary_api(self) -> NotaryAPI:
+        """Its key is read when a token is minted."""
         endpoints = self.plan.endpoints
         found = self.resolved.credentials
         return NotaryAPI(
@@ -357,19 +375,20 @@ class Wiring:
         return Route(export=export, tools=self.apple_tools)
 
     def _notarize(self, found: Mapping[str, Value], reporter: Reporter, intents: Intents) -> Value:
-        return notarize.run(
-            self.plan,
-            _value(found, "sign", values.SignedBundle),
-            workspace=self.workspace,
-            reporter=reporter,
-            intents=intents,
-            notary=self.notary,
-            trust=self.trust,
-            patience=notarize.Patience(wait=self.inputs.wait),
-            pack=notarize.with_ditto(self.apple_tools)
-            if self._signed_by_apple
-            else zip_writer.pack,
-        )
+        with self.notary(reporter) as notary:
+            return notarize.run(
+                self.plan,
+                _value(found, "sign", values.SignedBundle),
+                workspace=self.workspace,
+                reporter=reporter,
+                intents=intents,
+                notary=notary,
+                trust=self.trust,
+                patience=notarize.Patience(wait=self.inputs.wait),
+                pack=notarize.with_ditto(self.apple_tools)
+                if self._signed_by_apple
+                else zip_writer.pack,
+            )
 
     def _staple(self, found: Mapping[str, Value], reporter: Reporter, _: Intents) -> Value:
         return staple.run(

@@ -68,6 +68,7 @@ def test_the_whole_way(mac: FakeMac, archive: Path) -> None:
         name = "Darkbloom-0.5.0-abc.zip"
         found = route.submit(archive, name=name, sha256="0" * 64, reporter=Silent())
         assert found == ID
+        assert not route.is_begun("0" * 64)
         assert route.status(ID) == notary.IN_PROGRESS
         assert route.log(ID) is None
         state = mac.state
