@@ -75,8 +75,8 @@ _CIPHERS = {
     "2.16.840.1.101.3.4.1.42": Cipher("AES-256 (PBES2)", common=True),
 }
 MAX_ROUNDS = 2_000_000
-"""Apple's Keychain uses 1 to 2048, OpenSSL 2048, careful users 100,000 and more; this many take
-about a second."""
+"""Of all parts together. Apple's Keychain uses 1 to 2048, OpenSSL 2048, careful users 600,000 for
+each of MAC, certificates and key; this many take about a second."""
 # The longest digest has 64 octets; a longer key only costs time.
 _MAX_MAC_KEY = 64
 _MAC_PURPOSE = b"\x03"
@@ -124,7 +124,7 @@ class Outer:
     is_common: bool
     """Whether every build of the library reads all of them."""
     rounds: int
-    """The most that any part asks for; the caller bounds it before anything is derived."""
+    """What all parts ask for together; the caller bounds it before anything is derived."""
     keys: int
     """How many private keys lie outside the encrypted parts, shrouded ones included."""
     mac: Mac | None
@@ -153,7 +153,8 @@ def _outer(parts: tuple[der.Node, ...]) -> Outer:
     return Outer(
         algorithms=tuple(dict.fromkeys(one.name for one in ciphers)),
         is_common=all(one.common for one in ciphers),
-        rounds=max([mac.rounds if mac else 0, *(one.rounds for one in ciphers)]),
+        # A negative number must not make up for a large one.
+        rounds=(mac.rounds if mac else 0) + sum(max(one.rounds, 0) for one in ciphers),
         keys=_keys(content),
         content=content,
         mac=mac,

@@ -14,8 +14,6 @@ from typing import Final, Literal, NamedTuple, NoReturn
 from tests.fuzzing.mutation import mutated
 from tests.fuzzing.readers import Reader
 
-SECONDS: Final = 1.0
-"""Of processor time for one input: the machine's other work must not count."""
 MEMORY_BYTES: Final = 256 * 1024 * 1024
 """Address space that a reader may take beyond what its process holds before the first input. The
 largest input is 256 KiB; our caps on elements and sizes are meant to keep all below this."""
@@ -50,18 +48,19 @@ def run_one(reader: Reader, data: bytes) -> Outcome:
     """Read one input under the time cap."""
     started = time.process_time()
     try:
-        with _timer():
+        with _timer(reader.seconds):
             reader.read(data)
     except reader.refusals:
         outcome = Outcome("refused", time.process_time() - started)
     except _TookTooLongError as problem:
-        return Outcome("failed", SECONDS, f"took more than {SECONDS} s {_where(problem)}")
+        told = f"took more than {reader.seconds} s {_where(problem)}"
+        return Outcome("failed", reader.seconds, told)
     except (Exception, RecursionError, MemoryError) as problem:
         told = f"{type(problem).__name__} {_where(problem)}"
         return Outcome("failed", time.process_time() - started, told)
     else:
         outcome = Outcome("value", time.process_time() - started)
-    if outcome.seconds > SECONDS:
+    if outcome.seconds > reader.seconds:
         # A call into C that the timer could not break off.
         told = f"took {outcome.seconds:.1f} s in one call"
         return Outcome("failed", outcome.seconds, told)
@@ -122,9 +121,9 @@ def _timeout(number: int, frame: FrameType | None) -> NoReturn:
 
 
 @contextmanager
-def _timer() -> Iterator[None]:
+def _timer(seconds: float) -> Iterator[None]:
     old = signal.signal(signal.SIGPROF, _timeout)
-    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:

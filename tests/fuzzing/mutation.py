@@ -6,10 +6,11 @@ format is built of: TLV elements whose parents' lengths follow, tags of XML, wor
 
 from __future__ import annotations
 
+import json
 import random
 import re
-from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple
 
 Structure = Literal["bytes", "der", "xml", "text", "json"]
 
@@ -322,10 +323,45 @@ def _swap(pattern: bytes) -> Step:
     return swap
 
 
+_VALUES: Sequence[object] = (
+    None, True, False, 0, -1, 2**63, 10**400, 1.5, "", "x", "a" * 5000, "\ud800", "\u202e\n",
+    [], {}, [[]], [{}], {"": None}, ["x"], [1] * 3000,
+)  # fmt: skip
+
+
+def _json_value(rng: random.Random, data: bytes, seeds: Sequence[bytes]) -> bytes:
+    """Put another value, one of the same document or an odd one, in the place of one value."""
+    try:
+        whole = {"": json.loads(data)}
+    except (ValueError, RecursionError):
+        return _tokens(_JSON_PIECES)(rng, data, seeds)
+    places = list(_json_places(whole))
+    holder, key = rng.choice(places)
+    other, other_key = rng.choice(places)
+    found = other[other_key] if rng.random() < 0.3 else rng.choice(_VALUES)
+    holder[key] = json.loads(json.dumps(found))
+    if isinstance(holder, dict) and rng.random() < 0.1 and holder is not whole:
+        del holder[key]
+    return json.dumps(whole[""]).encode()
+
+
+def _json_places(value: Any) -> Iterator[tuple[Any, Any]]:  # noqa: ANN401 - JSON is anything
+    keys = list(value) if isinstance(value, dict) else range(len(value))
+    for key in keys:
+        yield value, key
+        if isinstance(value[key], dict | list):
+            yield from _json_places(value[key])
+
+
 _STRUCTURED: dict[Structure, Sequence[Step]] = {
     "bytes": _STEPS,
     "der": (_tlv,),
     "xml": (_tokens(_XML_PIECES), _swap(rb"<[^<>]*>[^<>]*")),
     "text": (_tokens(_WORDS), _swap(rb"[A-Za-z0-9.]+|[^A-Za-z0-9.]")),
-    "json": (_tokens(_JSON_PIECES), _swap(rb'"[^"]*"|[{}\[\]:,]|[0-9a-z.]+')),
+    "json": (
+        _json_value,
+        _json_value,
+        _tokens(_JSON_PIECES),
+        _swap(rb'"[^"]*"|[{}\[\]:,]|[0-9a-z.]+'),
+    ),
 }

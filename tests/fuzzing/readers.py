@@ -7,8 +7,10 @@ its inputs mended first, so that what lies behind is read too.
 
 from __future__ import annotations
 
+import base64
 import gzip
 import io
+import json
 import plistlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +33,7 @@ from release_tool.apple import (
     launch_constraints,
     macho,
     metal_library,
+    notary_log,
     pkcs12,
     property_list,
     provisioning_profile,
@@ -50,6 +53,8 @@ from release_tool.apple.tree import in_memory
 from release_tool.files import archive_writer, tar_header
 from release_tool.files.archive_reader import ArchiveReader
 from release_tool.rehearsal import profiles
+from release_tool.services import codesign, notary_api, notary_errors, stapler
+from release_tool.services.http_client import Answer
 from tests import linked_macho, macho_samples, signed_release, signing_identity
 from tests.fuzzing.mutation import MAX_BYTES, Structure
 from tests.signing_identity import NOW, TEAM
@@ -71,6 +76,8 @@ class Reader:
     structure: Structure = "bytes"
     refusals: tuple[type[Exception], ...] = (errors.FormatError,)
     """The errors that are an answer."""
+    seconds: float = 1.0
+    """Of processor time for one input: the machine's other work must not count."""
     finish: Callable[[bytes], bytes] = _as_it_is
     """Mends what a mutation broke and what would be refused first."""
 
@@ -327,8 +334,6 @@ def _identities() -> list[bytes]:
 
 
 def _armored() -> list[bytes]:
-    import base64
-
     lines = base64.encodebytes(_profiles()[0])
     return [AUTHORITY.pem(), lines, AUTHORITY.leaf.pem, b"\xef\xbb\xbf" + AUTHORITY.leaf.pem]
 
@@ -494,7 +499,15 @@ def _identity(data: bytes) -> object:
 
 
 def _pkcs12(data: bytes) -> object:
-    return pkcs12.password_holds(pkcs12.read(data), _PASSWORD)
+    outer = pkcs12.read(data)
+    if outer.rounds > pkcs12.MAX_ROUNDS:
+        return outer
+    return pkcs12.password_holds(outer, _PASSWORD)
+
+
+_SLOW = 6.0
+"""Deriving a key from a password is slow on purpose: up to `pkcs12.MAX_ROUNDS` of hashing, tried
+with each spelling of the password, in the library and once more by us to tell what was wrong."""
 
 
 def _archive(data: bytes) -> object:
@@ -511,6 +524,92 @@ def _packed(tar: bytes) -> bytes:
             total = sum(block[:148]) + 8 * 0x20 + sum(block[156:])
             found[at + 148 : at + 156] = b"%06o\0 " % total
     return gzip.compress(bytes(found), 1, mtime=0)
+
+
+def _cms_as_read(data: bytes) -> object:
+    """Whatever is read is written again as it was."""
+    found = cms.encode(cms.parse(data))
+    assert found == data
+    return found
+
+
+def _notary_log(data: bytes) -> object:
+    log = notary_log.parse(data)
+    hashes = ("1" * 40,)
+    found = notary_log.judge(log, submission_id=_UUID, sha256="a" * 64, cdhashes=hashes)
+    return [check.as_json() for check in found], [issue.line() for issue in log.issues]
+
+
+_UUID = "2efe2717-52ef-43a5-96dc-0797e4ca1041"
+_RECORD = f"2/2/{'1' * 40}"
+
+
+def _logs() -> list[bytes]:
+    content = {"path": "a.zip/x", "digestAlgorithm": "SHA-256", "cdhash": "1" * 40, "arch": "arm64"}
+    issue = {"severity": "error", "code": None, "path": "a.zip/x", "message": "no", "docUrl": "y"}
+    accepted = {
+        "logFormatVersion": 1, "jobId": _UUID, "status": "Accepted", "statusCode": 0,
+        "statusSummary": "Ready", "archiveFilename": "a.zip", "sha256": "a" * 64,
+        "ticketContents": [content, content], "issues": None,
+    }  # fmt: skip
+    refused = {**accepted, "status": "Invalid", "statusCode": 4000, "issues": [issue, issue]}
+    return [json.dumps(whole).encode() for whole in (accepted, refused)]
+
+
+_CONSTRAINTS: Sequence[dict[str, object]] = (
+    {"team-identifier": TEAM, "cdhash": {"$in": [bytes(20), bytes(20)]}},
+    {"$or": {"is-init-proc": True, "validation-category": 6}, "launch-type": [1, 2]},
+)
+
+
+def _notary_answers() -> list[bytes]:
+    """One submission, the history, a new submission, an error."""
+    attributes = {"createdDate": "2026-11-24T17:02:11.000Z", "name": "a.zip", "status": "Accepted"}
+    row = {"id": _UUID, "type": "submissions", "attributes": attributes}
+    error = {"id": _UUID, "status": "403", "code": "FORBIDDEN", "title": "no", "detail": "no"}
+    return [json.dumps(whole).encode() for whole in ({"data": row}, {"errors": [error]})]
+
+
+def _notary_answer(data: bytes) -> object:
+    """As the client takes an answer apart: the body, then the error or the submission in it."""
+    said = notary_errors.read(data)
+    try:
+        whole = json.loads(data)
+    except (ValueError, RecursionError):
+        return said
+    if not isinstance(whole, dict):
+        return said
+    return notary_api._submission(notary_api._data(whole, "x"), "x")
+
+
+def _lookups() -> list[bytes]:
+    value = base64.b64encode(b"s8ch").decode()
+    found = {
+        "recordName": _RECORD,
+        "recordType": "DeveloperIDTicket",
+        "fields": {"signedTicket": {"type": "BYTES", "value": value}},
+        "recordChangeTag": "x",
+        "created": {"timestamp": 1_780_000_000_000, "userRecordName": "_x", "deviceID": "y"},
+        "deleted": False,
+    }
+    missing = {"recordName": _RECORD, "reason": "Record not found", "serverErrorCode": "NOT_FOUND"}
+    return [json.dumps({"records": [record]}).encode() for record in (found, missing)]
+
+
+def _lookup(data: bytes) -> object:
+    answer = Answer(status=200, headers={}, body=data)
+    return stapler._ticket(stapler._record(answer, _RECORD), _RECORD)
+
+
+def _description() -> list[bytes]:
+    lines = (
+        "Executable=/x/y", "Identifier=io.example", "Format=app bundle with Mach-O thin (arm64)",
+        "CodeDirectory v=20500 size=1234 flags=0x10000(runtime) hashes=30+7 location=embedded",
+        f"CandidateCDHash sha256={'ab' * 20}", f"CandidateCDHashFull sha256={'ab' * 32}",
+        f"CDHash={'ab' * 20}", "Signature size=9046", "Authority=Apple Root CA",
+        "TeamIdentifier=SLDQ2GJ6TL",
+    )  # fmt: skip
+    return ["\n".join(lines).encode()]
 
 
 def _verified_code(data: bytes) -> object:
@@ -638,13 +737,14 @@ READERS: tuple[Reader, ...] = (
         structure="der",
     ),
     Reader(name="ticket", read=_ticket_of, make_seeds=_tickets),
-    Reader(name="pkcs12", read=_pkcs12, make_seeds=_identities, structure="der"),
+    Reader(name="pkcs12", read=_pkcs12, make_seeds=_identities, structure="der", seconds=_SLOW),
     Reader(
         name="signing identity",
         read=_identity,
         make_seeds=lambda: [*_identities(), AUTHORITY.pem()],
         structure="der",
         refusals=(errors.VerificationError, errors.CredentialError),
+        seconds=_SLOW,
     ),
     Reader(
         name="armor",
@@ -660,6 +760,47 @@ READERS: tuple[Reader, ...] = (
         make_seeds=lambda: [b"30 mtime=1780000000.123456789\n12 path=a/b\n", b"8 a=b=c\n"],
     ),
     Reader(name="signed code", read=_verified_code, make_seeds=_signed),
+    Reader(name="cms as read", read=_cms_as_read, make_seeds=_cms, structure="der"),
+    Reader(
+        name="launch constraint dictionary",
+        read=_constraint,
+        make_seeds=lambda: [
+            superblob.unwrap(
+                launch_constraints.encode(launch_constraints.build(facts)),
+                superblob.MAGIC_LAUNCH_CONSTRAINT,
+            )
+            for facts in _CONSTRAINTS
+        ],
+        structure="der",
+        finish=lambda data: superblob.wrap(superblob.MAGIC_LAUNCH_CONSTRAINT, data),
+    ),
+    Reader(
+        name="notary log",
+        read=_notary_log,
+        make_seeds=_logs,
+        structure="json",
+    ),
+    Reader(
+        name="notary answer",
+        read=_notary_answer,
+        make_seeds=_notary_answers,
+        structure="json",
+        refusals=_REFUSED,
+    ),
+    Reader(
+        name="ticket lookup",
+        read=_lookup,
+        make_seeds=_lookups,
+        structure="json",
+        refusals=(errors.TransientError, errors.RemoteRefusedError),
+    ),
+    Reader(
+        name="codesign's description",
+        read=lambda data: codesign.parse_description(data.decode("utf-8", "replace")),
+        make_seeds=_description,
+        structure="text",
+        refusals=_REFUSED,
+    ),
 )
 """In the order in which they are run."""
 BY_NAME = {reader.name: reader for reader in READERS}

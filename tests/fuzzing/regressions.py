@@ -5,6 +5,38 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from release_tool.apple import der
+from tests import signing_identity
+
+
+def _many_rounds() -> bytes:
+    """A PKCS#12 file of many parts, each of which asks for as much hashing as one may."""
+    version, content, mac = der.as_sequence(der.parse(signing_identity.authority().p12(b"secret")))
+    kind, holder = der.as_sequence(content)
+    parts = der.as_sequence(der.parse(der.as_octets(holder.children[0])))
+    pbes1 = der.oid("1.2.840.113549.1.12.1.3")
+    asked = [
+        der.sequence(
+            der.oid("1.2.840.113549.1.7.6"),
+            der.context(
+                0,
+                der.sequence(
+                    der.integer(0),
+                    der.sequence(
+                        der.oid("1.2.840.113549.1.7.1"),
+                        der.sequence(
+                            pbes1, der.sequence(der.octets(bytes(8)), der.integer(rounds))
+                        ),
+                        der.encode(0x80, bytes(16)),
+                    ),
+                ),
+            ),
+        )
+        for rounds in (*[1_900_000] * 50, -(2**62))
+    ]
+    safe = der.octets(der.sequence(*(part.raw for part in parts), *asked))
+    return der.sequence(version.raw, der.sequence(kind.raw, der.context(0, safe)), mac.raw)
+
 
 class Regression(NamedTuple):
     """One such input."""
@@ -20,5 +52,10 @@ REGRESSIONS: Mapping[str, Regression] = {
         "armor",
         "each beginning without an end was searched to the end of the text: minutes for 8 MB",
         lambda: b"-----BEGIN CERTIFICATE-----\n" * (8 * 1024 * 1024 // 28),
+    ),
+    "many parts of many rounds": Regression(
+        "signing identity",
+        "each part's rounds were bounded and their sum was not: a second for each of any number",
+        _many_rounds,
     ),
 }
