@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple
 from release_tool import credentials, data, errors, release_file, release_yaml, settings
 from release_tool.apple import certificates, checks, identity, profile_policy, provisioning_profile
 from release_tool.apple.checks import Check
-from release_tool.apple.policy import expiry
+from release_tool.apple.policy import expiry, linter
 from release_tool.apple.provisioning_profile import Profile
 from release_tool.cli import notary_route, preflight
 from release_tool.origin import Origin
@@ -59,6 +59,8 @@ class Question:
     config_file: Path | None = None
     profile: bytes | None = None
     identity: bytes | None = field(default=None, repr=False)
+    entitlements: tuple[Path, ...] = ()
+    """Files to look at instead of the release's."""
     fail_within: int = 0
     trust: certificates.Trust = field(default_factory=certificates.apple_trust)
 
@@ -238,6 +240,14 @@ class _Examination:
     # Entitlements files
 
     def _entitlements(self) -> Iterator[Check]:
+        for path in self._question.entitlements:
+            lint = linter.lint(path.read_bytes(), name=path.name)
+            self._warnings += lint.warnings
+            yield from lint.checks
+        if not self._question.entitlements:
+            yield from self._own_entitlements()
+
+    def _own_entitlements(self) -> Iterator[Check]:
         folder = data.entitlements_folder()
         bundle = self._release.bundle
         for executable in (*bundle.executables, *bundle.helpers):

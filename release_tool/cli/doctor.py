@@ -30,6 +30,12 @@ _SECTION_WIDTH, _NAME_WIDTH = 14, 28
 @click.option("--profile", type=_FILE, help="Profile instead of PROVISIONING_PROFILE_BASE64.")
 @click.option("--identity", type=_FILE, help="PKCS#12 or PEM instead of APPLE_CERTIFICATE_P12.")
 @click.option(
+    "--entitlements",
+    multiple=True,
+    type=_FILE,
+    help="An entitlements file to look at instead of the release's; may be given several times.",
+)
+@click.option(
     "--fail-within",
     metavar="DAYS",
     type=click.IntRange(0, 100_000),
@@ -46,6 +52,7 @@ def command(
     config_file: Path | None,
     profile: Path | None,
     identity: Path | None,
+    entitlements: tuple[Path, ...],
     fail_within: int,
     trust: tuple[Path, ...],
     *,
@@ -74,6 +81,7 @@ def command(
             config_file=config_file,
             profile=profile.read_bytes() if profile else None,
             identity=identity.read_bytes() if identity else None,
+            entitlements=entitlements,
             fail_within=fail_within,
             trust=signed_subject.trusting(trust),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import plistlib
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -171,6 +172,25 @@ def test_entitlements_are_linted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     found = document()
     assert "placeholder" in failed(found)
     assert any("aps-environment" in warning for warning in found["warnings"])
+
+
+def test_a_single_entitlements_file_can_be_looked_at(tmp_path: Path) -> None:
+    """`--entitlements FILE`: exit 6 and the reason, whatever the release's own files say."""
+    path = tmp_path / "mine.plist"
+    path.write_bytes(plistlib.dumps({"com.apple.security.keychain-access-groups": ["TEAM.x"]}))
+    code, text = doctor("--entitlements", str(path))
+    assert code == 6
+    assert "keychain access groups key mine.plist" in text
+
+
+def test_findings_are_annotated_for_the_runner(tmp_path: Path) -> None:
+    """On GitHub every finding is in one annotation."""
+    path = tmp_path / "mine.plist"
+    path.write_bytes(b"no list")
+    environ = {"GITHUB_ACTIONS": "true"}
+    _, text = doctor("--entitlements", str(path), environ=environ)
+    assert text.count("::error") == 1
+    assert "entitlements file" in text.split("::error")[1]
 
 
 def test_an_unknown_environment_is_a_slip() -> None:

@@ -26,6 +26,7 @@ from release_tool.apple.policy import (
     Grants,
     distribution,
     embedded,
+    expiry,
     inventory,
     library_validation,
     notary,
@@ -200,6 +201,22 @@ def _tool(judge: Judge, content: bytes) -> set[str]:
 def test_a_real_developer_id_tool_passes_the_notary_s_rules(tmp_path: Path, judge: Judge) -> None:
     """A tool that another signer than Apple's signed, under the newer intermediate."""
     assert _tool(judge, real_code.ruff()) == set()
+
+
+@pytest.mark.online
+def test_what_a_real_signature_hangs_on_is_forecast(judge: Judge) -> None:
+    """The leaf, the second Developer ID authority and Apple's timestamp authority."""
+    report = verification.verify(real_code.ruff(), judge=judge, path="ruff")
+    (facts,) = report.slices
+    rows = expiry.forecast(
+        now=NOW,
+        leaf=facts.certificates[0],
+        chain=facts.certificates[1:],
+        timestamp_authorities=expiry.issuers(facts.timestamp_certificates),
+    )
+    told = {(row.what, f"{row.ends:%Y-%m-%d}") for row in rows}
+    assert {("intermediate", "2031-09-17"), ("timestamp CA", "2027-04-05")} <= told
+    assert any(row.what == "signing certificate" and row.days_left > 0 for row in rows)
 
 
 @pytest.mark.online
