@@ -102,6 +102,50 @@ def segment(
     return struct.pack(order + "II", number, 8 + len(body)) + body
 
 
+def linked(
+    *,
+    arch: str = "arm64",
+    text: int = 5000,
+    data: int = 0,
+    linkedit: int = 300,
+    info_plist: bytes = b"",
+    minos: str = "14.0",
+    sdk: str = "26.0",
+    file_type: int = 2,
+    room: int = 64,
+) -> bytes:
+    """An unsigned Mach-O as a linker lays it out: text, data if any, `__LINKEDIT` last.
+
+    Args:
+        arch: `arm64` or `x86_64`.
+        text: bytes of code.
+        data: bytes of `__DATA`; none for 0.
+        linkedit: bytes of `__LINKEDIT`.
+        info_plist: content of the section of that name; none for empty.
+        minos: the oldest macOS.
+        sdk: that it was built with.
+        file_type: of the header.
+        room: free bytes behind the load commands.
+    """
+    page = 0x4000
+    cpu = (0x0100000C, 0) if arch == "arm64" else (0x01000007, 3)
+    packed = (1, macho.packed_version(minos), macho.packed_version(sdk), 0)
+    others = [command(0x32, "IIII", *packed), command(0x1B, "16s", bytes(range(16)))]
+    sections = 2 if info_plist else 1
+    segments = 72 * (3 if data else 2) + 80 * sections
+    start = macho.HEADER_SIZE + segments + sum(map(len, others)) + room
+    end = -(-(start + text + len(info_plist)) // page) * page
+    data_end = end + -(-data // page) * page
+    named = [("__text", start, text)]
+    named += [("__info_plist", start + text, len(info_plist))] if info_plist else []
+    parts = [segment("__TEXT", 0, end, *named)]
+    parts += [segment("__DATA", end, data_end - end)] if data else []
+    parts.append(segment("__LINKEDIT", data_end, linkedit))
+    body = bytes(room) + b"\x1f" * text + info_plist
+    image = crafted(*parts, *others, cpu=cpu, file_type=file_type, content=body)
+    return image.ljust(data_end, b"\x2f") + b"\x3f" * linkedit
+
+
 def fat(*slices: bytes, wide: bool = False, subtypes: dict[int, int] | None = None) -> bytes:
     """A universal file of thin ones, aligned to 4 KiB; subtypes by index stand for their own."""
     header, bodies, start = b"", b"", 0x1000

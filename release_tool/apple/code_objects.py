@@ -192,9 +192,8 @@ class _Finder:
 
     def _is_bundle(self, entry: TreeEntry, *, nested: bool) -> bool:
         """Whether a folder holds code of its own; one in a code place must."""
-        has_code = False
-        if nested or any(_joined(entry.path, sign) in self._entries for sign in _BUNDLE_SIGNS):
-            has_code = self._holds_code(entry)
+        signs = (_joined(entry.path, sign) in self._entries for sign in _BUNDLE_SIGNS)
+        has_code = any(signs) and self._holds_code(entry)
         if nested and not has_code:
             self._refuse(
                 entry.path,
@@ -242,12 +241,15 @@ class _Finder:
         """The entries of a folder by their path in it."""
         if not root:
             return self._entries
-        start = f"{root}/"
-        return {
-            path.removeprefix(start): replace(entry, path=path.removeprefix(start))
-            for path, entry in self._entries.items()
-            if path.startswith(start)
-        }
+        found: dict[str, TreeEntry] = {}
+        waiting = [root]
+        while waiting:
+            for entry in self._children.get(waiting.pop(), ()):
+                path = entry.path.removeprefix(f"{root}/")
+                found[path] = replace(entry, path=path)
+                if entry.kind == "directory":
+                    waiting.append(entry.path)
+        return found
 
     def _last_first(self, folder: str) -> list[TreeEntry]:
         return sorted(self._children.get(folder, ()), key=lambda entry: entry.path, reverse=True)

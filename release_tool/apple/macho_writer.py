@@ -53,18 +53,38 @@ class Image:
 
 
 def code_limit(code: macho.Slice) -> int:
-    """Where the signature begins: where the old one did, or behind the code, 16-byte aligned.
+    """Where the signature begins that fills the end of `__LINKEDIT`, or where one would.
+
+    Raises:
+        FormatError: the signature does not stand as signers leave it.
+    """
+    linkedit = _linkedit(code)
+    if code.signature is not None:
+        offset, size = code.signature
+        if offset % _SIGNATURE_ALIGNMENT or offset + size != linkedit.end:
+            raise _bad("its signature is not the aligned end of __LINKEDIT")
+    return new_limit(code)
+
+
+def new_limit(code: macho.Slice) -> int:
+    """Where a new signature begins, whatever size and place the old one has.
 
     Raises:
         FormatError: the signature cannot stand last, so no signer could write it.
     """
+    return _aligned(_code_end(code), _SIGNATURE_ALIGNMENT)
+
+
+def _code_end(code: macho.Slice) -> int:
+    """Zeros behind an old signature go with it; any other byte there would be lost."""
     linkedit = _linkedit(code)
     if code.signature is None:
-        return _aligned(linkedit.end, _SIGNATURE_ALIGNMENT)
+        return linkedit.end
     offset, size = code.signature
+    behind = code.data[offset + size : linkedit.end]
     inside = linkedit.offset <= offset and code.commands_end <= offset
-    if offset % _SIGNATURE_ALIGNMENT or not inside or offset + size != linkedit.end:
-        raise _bad("its signature is not the aligned end of __LINKEDIT")
+    if not inside or offset + size > linkedit.end or len(behind) > _PAGE or any(behind):
+        raise _bad("its signature is not the end of __LINKEDIT")
     return offset
 
 
@@ -76,16 +96,16 @@ def with_room(code: macho.Slice, signature_size: int) -> Image:
         signature_size: the room to reserve, a multiple of 16.
 
     Returns:
-        The code up to `code_limit`; the signature follows, padded to `signature_size`.
+        The code up to `new_limit`; the signature follows, padded to `signature_size`.
 
     Raises:
         FormatError: no room for the load command, or `__LINKEDIT` is not last.
     """
     linkedit = _linkedit(code)
-    limit = code_limit(code)
+    limit = new_limit(code)
     if limit + signature_size > 0xFFFFFFFF:
         raise _bad("a signature behind 4 GiB cannot be named")
-    kept = min(limit, linkedit.end)
+    kept = _code_end(code)
     head = bytearray(code.data[: min(kept, code.commands_end + _SIGNATURE_COMMAND)])
     _name_signature(head, code, limit, signature_size)
     start = linkedit.command.offset

@@ -321,7 +321,7 @@ def _planned(
     return code_directory_builder.planned(
         hash_type=hash_type,
         page_size_log2=log2,
-        code_limit=macho_writer.code_limit(code),
+        code_limit=macho_writer.new_limit(code),
         identifier=intent.identifier,
         team_id=team_id,
         flags=flags if given.flags is None else given.flags,

@@ -92,7 +92,7 @@ def test_changed_headers_never_escape(name: str, start: int, noise: bytes) -> No
     try:
         for code in macho.parse(bytes(whole)):
             image = macho_writer.with_room(code, 4096)
-            assert image.size == macho_writer.code_limit(code)
+            assert image.size == macho_writer.new_limit(code)
     except errors.FormatError:
         pass
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import plistlib
 import shutil
+import struct
 import subprocess
 from datetime import timedelta
 from pathlib import Path
@@ -19,6 +21,7 @@ from release_tool.apple import (
     code_directory,
     identity,
     macho,
+    reproduction,
     requirement,
     signing,
     superblob,
@@ -138,6 +141,95 @@ def test_whatever_is_signed_verifies(
         assert facts.is_hardened == hardened
         assert facts.entitlements == claims
         assert facts.version == (0x20500 if hardened else 0x20400)
+
+
+_SIZES = st.integers(1, 70_000)
+_LINKED = st.builds(
+    macho_samples.linked,
+    arch=st.sampled_from(["arm64", "x86_64"]),
+    text=_SIZES,
+    data=st.integers(0, 40_000),
+    linkedit=_SIZES,
+    info_plist=st.just(b"") | st.just(plistlib.dumps({"CFBundleIdentifier": "io.example"})),
+    file_type=st.sampled_from([2, 6, 8]),
+    room=st.sampled_from([16, 17, 4000]),
+)
+
+
+@given(_LINKED, st.booleans(), st.booleans(), st.booleans())
+@settings(max_examples=40)
+def test_generated_code_signs_and_verifies(
+    data: bytes, hardened: bool, adhoc: bool, wide: bool
+) -> None:
+    """Any sizes, processor and kind, thin and beside another: strictly ours, and made again."""
+    authority = None if adhoc else SIGNER
+    signed = _sign(data, authority, claims=None, hardened=hardened)
+    report = verification.verify(signed.data, judge=JUDGE)
+    assert _failed(report) == []
+    assert all(one.reproduced for one in reproduction.of_file("tool", signed.data))
+    (code,) = macho.parse(data)
+    other = macho_samples.linked(arch="arm64" if code.arch == "x86_64" else "x86_64")
+    both = _sign(
+        macho_samples.fat(data, other, wide=wide), authority, hardened=hardened, claims=None
+    )
+    assert _failed(verification.verify(both.data, judge=LENIENT)) == []
+    assert both.slices[0] == signed.slices[0]
+
+
+def test_code_without_room_for_the_command_is_refused() -> None:
+    """Fifteen free bytes behind the load commands are one too few."""
+    assert _sign(macho_samples.linked(room=16), None, claims=None).slices
+    with pytest.raises(errors.FormatError, match="no room"):
+        _sign(macho_samples.linked(room=15), None, claims=None)
+
+
+def test_a_tool_with_a_property_list_has_its_hash() -> None:
+    """The section stands in the first special slot, and two places are enough."""
+    plist = plistlib.dumps({"CFBundleIdentifier": "io.example.tool"})
+    data = _sign(macho_samples.linked(info_plist=plist), claims=None).data
+    directory = code_directory.parse(_signature(data).get(0) or b"")
+    assert directory.special_slots == 2
+    assert directory.special[superblob.SLOT_INFO_PLIST] == hashlib.sha256(plist).digest()
+
+
+@pytest.mark.parametrize(("claims", "places"), [(None, 3), (CLAIMS, 7)])
+def test_a_bundles_executable_has_its_places(claims: dict[str, object] | None, places: int) -> None:
+    """Info.plist and seal: three places without entitlements, seven with them."""
+    intent = signing.Intent(
+        identifier="io.example.app",
+        entitlements=None if claims is None else plistlib.dumps(claims),
+        info_plist=b"<plist/>",
+        code_resources=b"<seal/>",
+    )
+    data = signing.sign(FILES["arm64"], intent, SIGNER).data
+    directory = code_directory.parse(_signature(data).get(0) or b"")
+    assert directory.special_slots == places
+    assert directory.special[superblob.SLOT_CODE_RESOURCES] == hashlib.sha256(b"<seal/>").digest()
+
+
+def _resized(by: int, *, behind: bytes = b"") -> bytes:
+    """Signed code whose load command states another size, bytes behind the signature."""
+    data = bytearray(_sign(FILES["arm64"], None).data + behind)
+    (code,) = macho.parse(_sign(FILES["arm64"], None).data)
+    assert code.signature is not None
+    assert code.linkedit is not None
+    offset, size = code.signature
+    command = next(one for one in code.commands if one.command == macho.LC_CODE_SIGNATURE)
+    struct.pack_into("<II", data, command.offset + 8, offset, size + by)
+    struct.pack_into(
+        "<Q", data, code.linkedit.command.offset + 48, code.linkedit.size + len(behind)
+    )
+    return bytes(data)
+
+
+def test_signatures_of_any_size_are_replaced() -> None:
+    """One that states too little is taken away whole; bytes that are not zero are never lost."""
+    fresh = _sign(FILES["unsigned arm64"], None).data
+    assert _sign(_resized(-4096), None).data == fresh
+    assert _sign(_resized(0, behind=bytes(4096)), None).data == fresh
+    for wrong in (_resized(0, behind=b"\0" * 99 + b"x"), _resized(0, behind=bytes(20_000))):
+        with pytest.raises(errors.FormatError, match="not the end of __LINKEDIT"):
+            _sign(wrong, None)
 
 
 SIGNED = {
