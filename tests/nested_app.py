@@ -7,6 +7,7 @@ piece from the formats alone.
 from __future__ import annotations
 
 import plistlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -88,9 +89,13 @@ def ticket_for(tree: MemoryTree) -> bytes:
         for item in report.slices
         for directory in item.directories
     ]
-    return TicketSigner(signed_release.look_alike()).issue(
-        cdhashes, datetime.now(UTC) - timedelta(minutes=5)
-    )
+    return ticket_over(cdhashes)
+
+
+def ticket_over(cdhashes: Sequence[bytes]) -> bytes:
+    """A ticket for these, and as in real ones for others."""
+    issued = datetime.now(UTC) - timedelta(minutes=5)
+    return TicketSigner(signed_release.look_alike()).issue(cdhashes, issued)
 
 
 def sign_file(app: Made, path: str, identifier: str, authority: Authority | None) -> NestedCode:
