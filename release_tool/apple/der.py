@@ -8,7 +8,7 @@ re-encodes nothing. X.690 is the standard. `der_encoding` writes; its names are 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from release_tool import errors
@@ -412,9 +412,15 @@ def as_time(node: Node) -> datetime:
         raise errors.FormatError(f"a malformed time: {text[:32]!r}")
     microseconds = int(fraction[1:7].ljust(6, "0")) if fraction else 0
     month, day, hour, minute, second = (int(digits[i : i + 2]) for i in range(4, 14, 2))
+    # A sixtieth second is the next minute's first: codesign has written some (measured).
+    excess = timedelta(seconds=1 if second == 60 else 0)
+    second -= excess.seconds
     try:
-        return datetime(int(digits[:4]), month, day, hour, minute, second, microseconds, tzinfo=UTC)
-    except ValueError as problem:
+        moment = datetime(
+            int(digits[:4]), month, day, hour, minute, second, microseconds, tzinfo=UTC
+        )
+        return moment + excess
+    except (ValueError, OverflowError) as problem:
         raise errors.FormatError(f"no such time: {text[:32]!r}") from problem
 
 

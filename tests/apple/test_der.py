@@ -280,3 +280,12 @@ def test_padded_tags_are_refused(data: bytes) -> None:
     """A tag has one form: the long one from 31 on, without leading zeros."""
     with pytest.raises(errors.FormatError):
         der.parse(data)
+
+
+def test_a_sixtieth_second_is_the_next_minutes_first() -> None:
+    """Apple's codesign has written one as a signing time; a sixty-first is no time."""
+    told = der.parse(der.encode(der.UTC_TIME, b"231018080560Z"))
+    assert der.as_time(told) == datetime(2023, 10, 18, 8, 6, tzinfo=UTC)
+    for text in (b"20231018080561Z", b"99991231235960Z"):
+        with pytest.raises(errors.FormatError, match="no such time"):
+            der.as_time(der.parse(der.encode(der.GENERALIZED_TIME, text)))

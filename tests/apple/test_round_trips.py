@@ -14,6 +14,7 @@ import pytest
 
 from release_tool.apple import (
     certificates,
+    cms,
     code_directory,
     code_resources,
     entitlements,
@@ -143,15 +144,29 @@ def test_older_code_comes_out_as_it_was() -> None:
 
 
 @pytest.mark.online
-@pytest.mark.parametrize("data", [real_code.node_of_2021, real_code.node_of_2024])
+@pytest.mark.parametrize(
+    "data",
+    [real_code.node_of_2021, real_code.node_of_2024, real_code.signed_in_a_sixtieth_second],
+)
 def test_older_code_is_authentic(data: Callable[[], bytes]) -> None:
-    """Both verify up to Apple's root at the time of their timestamps, entitlements included."""
+    """All verify up to Apple's root at the time of their timestamps, entitlements included."""
     judge = verification.Judge(
         trust=certificates.apple_trust(), now=datetime.now(UTC), strict=False
     )
     report = verification.verify(data(), judge=judge)
     assert [check for check in report.checks if check.outcome == "failed"] == []
     assert "entitlements" in {check.name for check in report.checks if check.outcome == "passed"}
+
+
+@pytest.mark.online
+def test_a_sixtieth_second_is_kept() -> None:
+    """A signing time that no clock shows is read as the next minute, and written as it was."""
+    data = real_code.signed_in_a_sixtieth_second()
+    assert round_trips.code(data) == APPLES | {"entitlements"}
+    (code,) = macho.parse(data)
+    blob = superblob.parse(code.signature_bytes or b"").get(superblob.SLOT_CMS) or b""
+    (signer,) = cms.parse(superblob.unwrap(blob, superblob.MAGIC_WRAPPER)).signers
+    assert signer.signing_time == datetime(2023, 10, 18, 8, 6, tzinfo=UTC)
 
 
 @pytest.mark.online
