@@ -219,7 +219,7 @@ def _attempt(action: Callable[[], _Loaded]) -> _Loaded | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return action()
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion):
         return None
 
 

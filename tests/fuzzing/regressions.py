@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -38,6 +39,13 @@ def _many_rounds() -> bytes:
     return der.sequence(version.raw, der.sequence(kind.raw, der.context(0, safe)), mac.raw)
 
 
+def _odd_version() -> bytes:
+    """A PEM identity whose certificate says that it is of X.509's fifth version."""
+    authority = signing_identity.authority()
+    odd = authority.leaf.der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x04", 1)
+    return authority.pem().replace(authority.leaf.pem, ssl.DER_cert_to_PEM_cert(odd).encode())
+
+
 class Regression(NamedTuple):
     """One such input."""
 
@@ -57,5 +65,10 @@ REGRESSIONS: Mapping[str, Regression] = {
         "signing identity",
         "each part's rounds were bounded and their sum was not: a second for each of any number",
         _many_rounds,
+    ),
+    "a certificate of an unknown version": Regression(
+        "signing identity",
+        "the library's own exception for it is no ValueError, and went through",
+        _odd_version,
     ),
 }
