@@ -69,14 +69,15 @@ class NotaryAPI:
     def submit(self, archive: Path, *, name: str, sha256: str, reporter: Reporter) -> str:
         """See `Notary.submit`; a submission that a killed process began is finished."""
         begun = self.uploads.find(sha256)
-        if begun is None:
-            begun = self._create(name, sha256)
-            self.uploads.keep(begun)
-        else:
+        if begun is not None:
             reporter.note(f"submission {begun.submission_id} was begun before, going on with it")
-        if begun.target is not None:
-            self._send(archive, begun, begun.target, reporter)
-        return begun.submission_id
+            try:
+                return self._finish(archive, begun, reporter)
+            except notary_store.ExpiredError:
+                reporter.note("its credentials have ended, making a new submission")
+        begun = self._create(name, sha256)
+        self.uploads.keep(begun)
+        return self._finish(archive, begun, reporter)
 
     def is_begun(self, sha256: str) -> bool:
         """See `Notary.is_begun`: its credentials lie here and are still good."""
@@ -128,6 +129,11 @@ class NotaryAPI:
                 session_token=_text(given, "awsSessionToken", what),
             ),
         )
+
+    def _finish(self, archive: Path, begun: Begun, reporter: Reporter) -> str:
+        if begun.target is not None:
+            self._send(archive, begun, begun.target, reporter)
+        return begun.submission_id
 
     def _send(self, archive: Path, begun: Begun, target: Target, reporter: Reporter) -> None:
         sender = notary_store.Sender(

@@ -42,6 +42,10 @@ class ExpiredError(errors.TransientError):
     """The credentials of this submission serve no more: only a new one can be uploaded."""
 
 
+class _OverError(Exception):
+    """The credentials have ended, which no second try mends."""
+
+
 class _GoneError(Exception):
     """The store knows nothing of the multipart upload any more."""
 
@@ -65,6 +69,16 @@ class Sender:
             TransientError: no answer, after all tries; what has arrived stays noted.
             RemoteRefusedError, HostError: the store refused.
         """
+        try:
+            return self._send(archive, begun, target, reporter)
+        except _OverError as problem:
+            raise ExpiredError(
+                "the credentials of this upload have ended",
+                observed=str(problem),
+                hint="run again: a new submission is made",
+            ) from None
+
+    def _send(self, archive: Path, begun: Begun, target: Target, reporter: Reporter) -> Begun:
         size = archive.stat().st_size
         with _converted(target):
             client = s3_client.connect(
@@ -234,7 +248,10 @@ def _converted(target: Target) -> Iterator[None]:
         if code == _GONE:
             raise _GoneError from None
         said = str(problem.response.get("Error", {}).get("Message", ""))
-        raise _refusal(code, status, _without(f"{status} {code}: {said}", target)) from None
+        observed = _without(f"{status} {code}: {said}", target)
+        if code in _OVER:
+            raise _OverError(observed) from None
+        raise _refusal(code, status, observed) from None
     except botocore.exceptions.BotoCoreError as problem:
         kind = object_store_errors.kind_of(type(problem)) or errors.RemoteRefusedError
         observed = _without(f"{type(problem).__name__}: {problem}", target)
@@ -246,12 +263,6 @@ def _converted(target: Target) -> Iterator[None]:
 
 
 def _refusal(code: str, status: int, observed: str) -> errors.ReleaseError:
-    if code in _OVER:
-        return ExpiredError(
-            "the credentials of this upload have ended",
-            observed=observed,
-            hint="run again: a new submission is made",
-        )
     if code == _SKEWED:
         return errors.HostError(
             "the notary's store refuses this host's time",

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
@@ -96,6 +96,8 @@ class _Sent:
     size: int
     earlier: bool = False
     """Whether an earlier run made it."""
+    adopted: bool = False
+    """Whether the history alone tells of it: its upload may never have arrived."""
 
 
 @dataclass(kw_only=True)
@@ -204,8 +206,8 @@ def _judge_app(
 
 def _recorded(work: _Run) -> _Sent | None:
     """The submission that an earlier run recorded for exactly this signed app."""
-    facts = work.intents.find(SUBMITTED)
-    if facts is None or facts.get("signed") != work.signed.digest():
+    facts = _intent(work, SUBMITTED)
+    if facts is None:
         return None
     size = facts.get("size")
     sent = _Sent(
@@ -214,9 +216,28 @@ def _recorded(work: _Run) -> _Sent | None:
         sha256=str(facts.get("sha256", "")),
         size=size if isinstance(size, int) else 0,
         earlier=True,
+        adopted=facts.get("adopted") is True,
     )
+    if sent.adopted and _is_lost(work, sent, str(facts.get("at", ""))):
+        work.reporter.note(f"submission {sent.id} does not move, its upload may have failed")
+        return None
     work.reporter.note(f"submission {sent.id} was handed in before, not again")
     return sent
+
+
+def _intent(work: _Run, action: str) -> Mapping[str, JsonValue] | None:
+    """What was written down for exactly this signed app."""
+    facts = work.intents.find(action)
+    return facts if facts is not None and facts.get("signed") == work.signed.digest() else None
+
+
+def _is_lost(work: _Run, sent: _Sent, at: str) -> bool:
+    """Whether what was adopted an hour ago is still in progress."""
+    try:
+        age = work.patience.clock() - datetime.fromisoformat(at)
+    except (ValueError, TypeError):
+        return True
+    return age > _ADOPTED_FOR and work.notary.status(sent.id) not in words.FINAL
 
 
 def _hand_in(work: _Run) -> _Sent:
@@ -255,6 +276,7 @@ def _facts(work: _Run, sent: _Sent) -> dict[str, JsonValue]:
         "name": sent.name,
         "sha256": sent.sha256,
         "size": sent.size,
+        "adopted": sent.adopted,
         "at": work.patience.clock().isoformat(timespec="seconds"),
     }
 
@@ -292,12 +314,14 @@ def _found_again(work: _Run, name: str, packed: Zipped) -> _Sent | None:
     A name with our digest is a strong hint. What has a log is confirmed by the digest in it; what
     is still in progress is adopted while it is young, and confirmed by its log later.
     """
+    # What this ledger saw begin and not end never arrived; another machine's may have.
+    unfinished = _intent(work, SUBMIT) is not None
     for entry in _candidates(work, name):
         sent = _Sent(id=entry.id, name=name, sha256=packed.sha256, size=packed.size, earlier=True)
         if entry.status not in words.FINAL:
-            if _is_young(entry, work.patience.clock()):
+            if not unfinished and _is_young(entry, work.patience.clock()):
                 work.reporter.note(f"the history shows our upload {entry.id} in progress")
-                return sent
+                return replace(sent, adopted=True)
         elif entry.status == words.ACCEPTED and _is_ours(work, entry, packed.sha256):
             work.reporter.note(f"the history shows our upload {entry.id}, already accepted")
             return sent

@@ -215,6 +215,27 @@ def test_credentials_serve_twelve_hours(
     assert store.stored == (tmp_path / "a.zip").read_bytes()
 
 
+def test_credentials_that_ended_early_cost_a_new_submission(
+    notary: ScriptedServer, store: Store, tmp_path: Path
+) -> None:
+    """A resumed upload whose credentials the store refuses goes on with fresh ones, once."""
+    store.before = lambda what, _: Reply(500) if what == "part 2" else None
+    with pytest.raises(errors.TransientError):
+        _submit(notary, store, tmp_path)
+    refused: list[str] = []
+
+    def expire(what: str, _: Request) -> Reply | None:
+        if not refused:
+            refused.append(what)
+            return _error("ExpiredToken", 400)
+        return None
+
+    store.before = expire
+    assert _submit(notary, store, tmp_path) == ID
+    assert len(notary.requests) == 2
+    assert store.stored == (tmp_path / "a.zip").read_bytes()
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"target": 3}', "\ud83d" * 3, "null"])
 def test_a_damaged_state_is_begun_anew(
     notary: ScriptedServer, store: Store, tmp_path: Path, text: str

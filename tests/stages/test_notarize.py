@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -152,25 +153,52 @@ def test_a_lost_ledger_finds_the_upload_in_the_history(bench: Bench) -> None:
     assert any("already accepted" in note for note in bench.told.notes)
 
 
+def _forget(bench: Bench) -> None:
+    """Another machine: neither records nor the state of uploads."""
+    bench.intents = MemoryIntents()
+    shutil.rmtree(bench.workspace.path(".notary"), ignore_errors=True)
+
+
 def test_an_upload_in_progress_is_adopted_while_it_is_young(bench: Bench) -> None:
     """An hour later it counts as one whose upload never came, and a new one is made."""
     _prepare(bench, "In Progress")
     with pytest.raises(errors.PendingError):
         bench.run(wait=False)
-    (entry,) = bench.notary.entries
-    bench.intents = MemoryIntents()
-    with pytest.raises(errors.PendingError):
-        bench.run(wait=False)
+    for _ in range(2):
+        _forget(bench)
+        with pytest.raises(errors.PendingError):
+            bench.run(wait=False)
     assert bench.notary.count("submit") == 1
-    bench.intents = MemoryIntents()
-    entry.created -= timedelta(hours=2)
-    bench.signed = bench.signed.model_copy(
-        update={"code": tuple(c.model_copy(update={"signed_at": ""}) for c in bench.signed.code)}
-    )
-    bench.workspace.path(".notary").rename(bench.workspace.path(".elsewhere"))
+    bench.notary.seconds += 4000
+    _forget(bench)
     with pytest.raises(errors.PendingError):
         bench.run(wait=False)
     assert bench.notary.count("submit") == 2
+
+
+def test_what_was_adopted_and_does_not_move_is_given_up(bench: Bench) -> None:
+    """Adopted from the history, still in progress an hour later: handed in again, once."""
+    _prepare(bench, "In Progress")
+    with pytest.raises(errors.PendingError):
+        bench.run(wait=False)
+    _forget(bench)
+    for wait in (0, 2000, 2000, 2000):
+        bench.notary.seconds += wait
+        with pytest.raises(errors.PendingError):
+            bench.run(wait=False)
+    assert bench.notary.count("submit") == 2
+    assert any("does not move" in note for note in bench.told.notes)
+
+
+def test_an_upload_that_failed_here_is_not_taken_for_one_in_progress(bench: Bench) -> None:
+    """The history shows it in progress for ever; this ledger knows that it never arrived."""
+    bench.notary.before = lambda request: (
+        Reply(400, b"<Error><Code>ExpiredToken</Code></Error>") if request.method == "PUT" else None
+    )
+    with pytest.raises(errors.TransientError, match="have ended"):
+        bench.run()
+    bench.notary.before = lambda _: None
+    assert bench.run().submission_id == bench.notary.entries[1].id
 
 
 def test_a_namesake_of_other_bytes_is_passed_over(bench: Bench) -> None:
