@@ -10,6 +10,7 @@ help:
 	@echo "make test         run the tests"
 	@echo "make test-online  run the tests that download real signed files from the package indexes"
 	@echo "make fidelity     make real Apple signatures again, and say what was derived and copied"
+	@echo "make test-macos   on a Mac: let Apple's tools judge what both signers wrote"
 	@echo "make lint         formatter, linter, types, layers, workflows"
 	@echo "make format       put the code into the one format"
 	@echo "make kill         kill a run fifty times at random moments and resume it each time"
@@ -38,6 +39,10 @@ test-online: $(READY)
 
 fidelity: $(READY)
 	$(BIN)/python tools/fidelity.py
+
+# Both signers' work before Apple's own tools; what they say goes to the file SECOND_OPINION.
+test-macos: $(READY)
+	$(BIN)/python -m pytest -m macos
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

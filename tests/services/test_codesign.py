@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from release_tool import errors
-from release_tool.rehearsal import samples
-from release_tool.services import codesign, portable_signer
+from release_tool.services import codesign
 from release_tool.services.keychain import Held
 from tests.fake_mac import mac as fake_mac
 
@@ -149,25 +148,3 @@ def test_a_description_in_other_words_is_refused(line: str) -> None:
     text = "\n".join(one for one in DESCRIPTION.splitlines() if not one.startswith(line))
     with pytest.raises(errors.VerificationError, match="not known"):
         codesign.parse_description(text)
-
-
-@pytest.mark.macos
-@pytest.mark.skipif(sys.platform != "darwin", reason="needs /usr/bin/codesign")
-def test_apples_codesign_accepts_what_the_portable_signer_wrote(tmp_path: Path) -> None:
-    """An ad-hoc signature of ours passes codesign's strict verification."""
-    path = tmp_path / "tool"
-    path.write_bytes(samples.template("darkbloom"))
-    path.chmod(0o755)
-    portable_signer.sign_file(path, identifier="io.example.tool")
-    codesign.verify(path)
-
-
-@pytest.mark.macos
-@pytest.mark.skipif(sys.platform != "darwin", reason="needs /usr/bin/codesign")
-def test_codesign_signs_ad_hoc(tmp_path: Path) -> None:
-    """The real tool signs ad-hoc and accepts its own signature."""
-    path = tmp_path / "tool"
-    path.write_bytes(samples.template("darkbloom"))
-    path.chmod(0o755)
-    codesign.sign(path, identity=codesign.AD_HOC, identifier="io.example.tool")
-    codesign.verify(path)
