@@ -1,7 +1,8 @@
 """Code requirements in their binary form, and the ones that we designate.
 
 A requirement is `0xfade0c00`, length, form 1, then one expression in prefix notation with
-big-endian 32-bit opcodes; data is a length and bytes padded to four. Rule and source: Apple's
+big-endian 32-bit opcodes; data is a length and bytes padded to four. Form 2 holds a lightweight
+requirement in DER, kept as it stands. Rule and source: Apple's
 published `requirement.h`; measured on the requirements of real Developer ID code.
 """
 
@@ -52,7 +53,7 @@ DEVELOPER_ID_AUTHORITY = "1.2.840.113635.100.6.2.6"
 # A set holds at most one requirement of each of Apple's five types.
 MAX_SET_COUNT = 16
 
-_EXPRESSION_FORM = 1
+_EXPRESSION_FORM, _LIGHTWEIGHT_FORM = 1, 2
 
 
 def parse(blob: bytes) -> Expression:
@@ -67,6 +68,8 @@ def parse(blob: bytes) -> Expression:
     magic, length, form = struct.unpack_from(">III", blob)
     if magic != MAGIC or length != len(blob):
         raise errors.FormatError("not a requirement blob of its own length")
+    if form == _LIGHTWEIGHT_FORM:
+        return Expression(operation=Operation.LIGHTWEIGHT, data=blob[12:])
     if form != _EXPRESSION_FORM:
         raise errors.FormatError("the requirement is of an unknown form", observed=str(form))
     reader = _Reader(blob[12:])
@@ -78,7 +81,10 @@ def parse(blob: bytes) -> Expression:
 
 def encode(expression: Expression) -> bytes:
     """Write one requirement blob."""
-    body = struct.pack(">I", _EXPRESSION_FORM) + _encode_expression(expression)
+    if expression.operation is Operation.LIGHTWEIGHT:
+        body = struct.pack(">I", _LIGHTWEIGHT_FORM) + expression.data
+    else:
+        body = struct.pack(">I", _EXPRESSION_FORM) + _encode_expression(expression)
     return struct.pack(">II", MAGIC, len(body) + 8) + body
 
 

@@ -58,6 +58,9 @@ class Operation(IntEnum):
     NOTARIZED = 21
     CERTIFICATE_DATE = 22
     LEGACY_DEVELOPER_ID = 23
+    LIGHTWEIGHT = -1
+    """No opcode: the whole requirement is of the other form, a DER dictionary of facts, which is
+    kept and decides nothing here."""
     UNKNOWN_FALSE = GENERIC_FALSE
     """An opcode that we do not know, marked by its writer as safely false."""
     UNKNOWN_SKIP = GENERIC_SKIP
@@ -147,6 +150,7 @@ LAYOUT: Mapping[Operation, tuple[Argument, ...]] = {
     Operation.NOTARIZED: (),
     Operation.CERTIFICATE_DATE: ("certificate", "key", "match"),
     Operation.LEGACY_DEVELOPER_ID: (),
+    Operation.LIGHTWEIGHT: ("data",),
     Operation.UNKNOWN_FALSE: ("data",),
     Operation.UNKNOWN_SKIP: ("data", "operand"),
 }

@@ -77,6 +77,8 @@ def _text(expression: Expression, level: int) -> str:
         return f"({joined})" if level < own else joined
     if operation is Operation.NOT:
         return f"! {_text(expression.operands[0], _PRIMARY)}"
+    if operation is Operation.LIGHTWEIGHT:
+        return "false /* lightweight code requirement */"
     if operation is Operation.UNKNOWN_FALSE:
         return f"false /* opcode {expression.number & ~FLAG_MASK} */"
     if operation is Operation.UNKNOWN_SKIP:

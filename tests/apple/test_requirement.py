@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
@@ -321,7 +322,11 @@ def _every_operation() -> set[Operation]:
 
 def test_the_properties_reach_every_operation() -> None:
     """Each of Apple's opcodes is among the trees that are written, read, printed and judged."""
-    assert _every_operation() == set(Operation) - {Operation.UNKNOWN_FALSE, Operation.UNKNOWN_SKIP}
+    assert _every_operation() == set(Operation) - {
+        Operation.LIGHTWEIGHT,
+        Operation.UNKNOWN_FALSE,
+        Operation.UNKNOWN_SKIP,
+    }
 
 
 def _contains(expression: Expression, operation: Operation) -> bool:
@@ -489,3 +494,17 @@ def test_notarization_is_decided_by_who_knows(known: bool | None) -> None:
     """A ticket that lists the code decides `notarized`; without one nothing is known."""
     context = requirement.Context(identifier="a", notarized=known)
     assert requirement.decide(requirement.parse_text("notarized"), context) is known
+
+
+def test_a_lightweight_requirement_is_kept_and_decides_nothing() -> None:
+    """The other form of a requirement comes out as it was, and is no consent in either sense."""
+    blob = struct.pack(">III", requirement.MAGIC, 16, 2) + b"DER!"
+    parsed = requirement.parse(blob)
+    assert requirement.encode(parsed) == blob
+    whole = requirement.encode_set({requirement.DESIGNATED: parsed})
+    assert requirement.encode_set(requirement.parse_set(whole)) == whole
+    context = requirement.Context(identifier="x")
+    assert requirement.decide(parsed, context) is None
+    assert requirement.to_text(parsed) == "false /* lightweight code requirement */"
+    with pytest.raises(errors.FormatError, match="unknown form"):
+        requirement.parse(blob[:8] + struct.pack(">I", 3) + blob[12:])
