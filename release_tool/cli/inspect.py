@@ -67,7 +67,8 @@ def _lines(judged: Judged) -> Iterator[str]:
     if judged.unpacked is not None:
         unpacked = judged.unpacked
         yield _row("archive", f"{unpacked.sha256[:_DIGITS]}, {unpacked.size} bytes")
-        yield _row("tar stream", unpacked.tar_sha256[:_DIGITS])
+        if unpacked.tar_sha256:
+            yield _row("tar stream", unpacked.tar_sha256[:_DIGITS])
         for member in unpacked.members:
             told = f"{member.path} {member.kind} {member.mode:04o}"
             yield _row("member", f"{told} {member.sha256[:_DIGITS]}".rstrip())

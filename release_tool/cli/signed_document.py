@@ -36,13 +36,14 @@ def _archive(unpacked: Unpacked) -> dict[str, object]:
     return {
         "sha256": unpacked.sha256,
         "size": unpacked.size,
-        "tar_sha256": unpacked.tar_sha256,
+        "tar_sha256": unpacked.tar_sha256 or None,
         "members": [
             {
                 "path": member.path,
                 "kind": member.kind,
                 "mode": f"{member.mode:o}",
                 "size": member.size,
+                "target": member.target or None,
                 "sha256": member.sha256,
             }
             for member in unpacked.members

@@ -28,7 +28,7 @@ from release_tool.apple.checks import Check
 from release_tool.apple.facts import BundleFacts, CodeFacts
 from release_tool.apple.ticket import Ticket
 from release_tool.apple.verification import Judge
-from release_tool.files import archive_proof, archive_reader, extended_attributes
+from release_tool.files import archive_proof, archive_reader, extended_attributes, zip_unpacker
 from release_tool.files.archive_reader import Unpacked
 from release_tool.files.tree import READ_LIMIT_BYTES, DiskTree
 
@@ -42,6 +42,7 @@ Kind = Literal[
     "ticket",
     "profile",
     "archive",
+    "zip",
     "release",
 ]
 
@@ -55,6 +56,7 @@ KIND_NAMES: Mapping[Kind, str] = {
     "ticket": "notarization ticket",
     "profile": "provisioning profile",
     "archive": "release archive",
+    "zip": "zip of an app",
     "release": "unpacked release",
 }
 _BUNDLE_KINDS: Mapping[str, Kind] = {
@@ -225,6 +227,8 @@ def _file(path: Path, question: Question) -> Judged:
         return _code_file(path, question)
     if head.startswith(ticket.MAGIC):
         return _ticket(path, question)
+    if head.startswith(zip_unpacker.MAGIC):
+        return _zip(path, question)
     return _profile(path, question)
 
 
@@ -268,7 +272,7 @@ def _profile(path: Path, question: Question) -> Judged:
         # Only of what looks like a profile does its reader know what is wrong.
         alike = content.lstrip().startswith(_PROFILE_STARTS)
         raise errors.FormatError(
-            "is neither a Mach-O, a bundle, a ticket, a profile nor a release archive",
+            "is neither a Mach-O, a bundle, a ticket, a profile nor an archive",
             subject=str(path),
             observed=problem.message if alike else _beginning(content),
         ) from problem
@@ -312,6 +316,34 @@ def _archive(path: Path, question: Question) -> Judged:
         unpacked=unpacked,
         flat_copies=inner.flat_copies,
     )
+
+
+def _zip(path: Path, question: Question) -> Judged:
+    """A zip of one bundle, as apps are sent to the notary and to users."""
+    with tempfile.TemporaryDirectory(prefix="release-tool-") as scratch:
+        folder = Path(scratch)
+        unpacked = zip_unpacker.unpack(path, folder)
+        tops = sorted(item.name for item in folder.iterdir())
+        if len(tops) != 1 or not (folder / tops[0]).is_dir():
+            raise errors.FormatError(
+                "is no zip of one bundle",
+                subject=str(path),
+                expected="one bundle at the top",
+                observed=", ".join(tops[:5]) or "nothing",
+            )
+        inner = _folder(folder / tops[0], question)
+    found = [_open_zip(unpacked), *inner.checks]
+    beside = [member.path for member in unpacked.members if zip_unpacker.is_beside(member)]
+    if beside:
+        found.append(
+            checks.unprotected("attributes beside the files", f"{len(beside)} in AppleDouble")
+        )
+    return replace(inner, name=path.name, kind="zip", checks=tuple(found), unpacked=unpacked)
+
+
+def _open_zip(unpacked: Unpacked) -> Check:
+    observed = f"{unpacked.sha256}: names, modes and times of a zip are signed by nobody"
+    return checks.unprotected("archive", observed)
 
 
 def _canonical(path: Path, unpacked: Unpacked) -> Check:

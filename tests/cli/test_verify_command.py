@@ -6,8 +6,10 @@ import io
 import json
 import os
 import shutil
+import stat
 import subprocess
 import sys
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from release_tool.cli import check_lines
 from release_tool.cli.main import invoke
 from release_tool.cli.session import Session
 from release_tool.files import archive_writer
+from release_tool.files.tree import DiskTree
 from tests import nested_app, signed_release
 from tests.signed_release import APP, MAIN, METALLIB, TEAM
 
@@ -297,7 +300,8 @@ def test_a_release_with_gaps_is_told_what_is_missing(tmp_path: Path, trust: Path
     ("content", "told"),
     [
         (b"\x7fELF\x02\x01\x01\0" + bytes(9_000_000), "7f 45 4c 46 02 01 01 00 (.ELF....)"),
-        (b"PK\x03\x04", "50 4b 03 04 (PK..)"),
+        (b"Rar!", "52 61 72 21 (Rar!)"),
+        (b"PK\x03\x04", "not a zip"),
         (b"\x1b[31mred", "(.[31mred)"),
         (b"", "an empty file"),
         (b"\x30\x82\x01\x00rubbish", "truncated"),
@@ -446,3 +450,44 @@ def test_a_verdict_as_people_read_it(tmp_path: Path, trust: Path) -> None:
         outcomes, key=("failed", "passed", "unprotected", "not checked").index
     )
     assert "unprotected  gaps  tool: the universal header and the gaps between slices" in text
+
+
+def test_a_zip_of_an_app_is_judged_as_the_app(tmp_path: Path, trust: Path) -> None:
+    """As users get apps and as the notary does: the app holds, the zip itself is open."""
+    app = _written(tmp_path / "made")
+    packed = tmp_path / "Nested.zip"
+    with zipfile.ZipFile(packed, "w") as made:
+        for entry in DiskTree(app.parent).entries():
+            info = zipfile.ZipInfo(entry.path + ("/" if entry.kind == "directory" else ""))
+            info.create_system = 3
+            kinds = {"file": stat.S_IFREG, "directory": stat.S_IFDIR, "symlink": stat.S_IFLNK}
+            info.external_attr = (kinds[entry.kind] | entry.mode) << 16
+            path = app.parent / entry.path
+            content = path.read_bytes() if entry.kind == "file" else entry.target.encode()
+            made.writestr(info, content)
+    code, text = run("verify", packed, "--trust", trust)
+    assert code == 0, text
+    assert text.splitlines()[0].endswith(f"zip of an app, com.example.app 1.0, team {TEAM}")
+    assert "unprotected  archive" in text
+    document = json.loads(run("inspect", packed, "--json")[1])
+    assert document["kind"] == "zip"
+    assert document["archive"]["tar_sha256"] is None
+    assert document["app"]["tree"]["omitted"] == ["PkgInfo"]
+    with zipfile.ZipFile(packed, "a") as made:
+        made.writestr("extra", b"x")
+    assert run("verify", packed, "--trust", trust)[0] == 6
+
+
+@pytest.mark.skipif(not hasattr(os, "setxattr"), reason="Python sets attributes on Linux only")
+def test_attributes_of_a_lone_tool_are_judged(tmp_path: Path, trust: Path) -> None:
+    """A resource fork beside a Mach-O is refused, quarantine says nothing."""
+    path = tmp_path / "tool"
+    path.write_bytes(nested_app.made().files[nested_app.TOOL])
+    for name, expected in (("com.apple.ResourceFork", 6), ("com.apple.quarantine", 0)):
+        try:
+            os.setxattr(path, f"user.{name}", b"x")
+        except OSError as problem:
+            pytest.skip(f"this file system has no attributes: {problem.strerror}")
+        code, text = run("verify", path, "--trust", trust)
+        os.removexattr(path, f"user.{name}")
+        assert code == expected, text

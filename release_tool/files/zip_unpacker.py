@@ -1,0 +1,157 @@
+"""Unpack a stranger's zip of an app into scratch: every name, size and link judged before.
+
+Same rules as for tar archives: names that mean the same on every volume, links that stay inside,
+limits on members and bytes. What ditto keeps beside files (`__MACOSX`) is left out and told.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import zipfile
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+from release_tool import errors
+from release_tool.files import atomic, hashing, members
+from release_tool.files.archive_reader import LIMITS, Limits, Unpacked
+from release_tool.files.members import Member, shown
+
+MAGIC = b"PK\x03\x04"
+BESIDE = "__MACOSX"
+"""Where ditto keeps extended attributes, in AppleDouble."""
+_SYSTEM_FOLDERS = ("/System/", "/Library/")
+_LINK_BYTES = 4096
+_UTF8 = 0x800
+_UNIX = 3
+_PROBLEMS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+)
+
+
+def unpack(archive: Path, folder: Path, *, limits: Limits = LIMITS) -> Unpacked:
+    """Unpack a zip into an existing, empty folder; links come last.
+
+    Returns:
+        Every member, those beside the files included; there is no tar stream, so no digest of it.
+
+    Raises:
+        FormatError: the zip is damaged, hostile or over a limit.
+        HostError: the system refuses.
+    """
+    try:
+        with atomic.naming(archive, "read"), zipfile.ZipFile(archive) as opened:
+            listed = _listed(opened, limits)
+            found = [_unpack_one(opened, info, member, folder) for info, member in listed]
+    except _PROBLEMS as problem:
+        raise errors.FormatError("not a zip that can be read", subject=archive.name) from problem
+    for member in found:
+        if member.kind == "symlink" and not is_beside(member):
+            target = _target(member, limits)
+            with atomic.naming(folder / member.path, "make"):
+                (folder / member.path).symlink_to(target)
+    return Unpacked(
+        sha256=hashing.sha256_of(archive),
+        size=archive.stat().st_size,
+        tar_sha256="",
+        members=tuple(found),
+    )
+
+
+def _target(member: Member, limits: Limits) -> str:
+    """Where a link leads: inside, or into the system's folders, as the seal may allow."""
+    if member.target.startswith(_SYSTEM_FOLDERS) and ".." not in member.target.split("/"):
+        return member.target
+    return members.checked_target(member.path, member.target, path_bytes=limits.path_bytes)
+
+
+def is_beside(member: Member) -> bool:
+    """Whether a member holds what lies beside a file, and is none of the app's."""
+    return member.path.split("/", 1)[0] == BESIDE
+
+
+def _listed(opened: zipfile.ZipFile, limits: Limits) -> list[tuple[zipfile.ZipInfo, Member]]:
+    infos = opened.infolist()
+    if len(infos) > limits.members:
+        raise errors.FormatError(f"a zip of {len(infos)} members, more than {limits.members}")
+    if sum(info.file_size for info in infos) > limits.expanded_bytes:
+        raise errors.FormatError(f"a zip of more than {limits.expanded_bytes} bytes")
+    names = members.Names()
+    listed = [(info, _member(info, limits)) for info in infos]
+    for _, member in listed:
+        names.take(member.path, directory=member.kind == "directory")
+    return listed
+
+
+def _member(info: zipfile.ZipInfo, limits: Limits) -> Member:
+    path = members.checked_path(
+        _name(info).rstrip("/"),
+        path_bytes=limits.path_bytes,
+        component_bytes=limits.component_bytes,
+    )
+    mode = info.external_attr >> 16 if info.create_system == _UNIX else 0
+    if info.file_size > limits.member_bytes:
+        raise errors.FormatError("is larger than a member may be", subject=shown(path))
+    if info.is_dir():
+        return Member(path=path, kind="directory", mode=stat.S_IMODE(mode) or 0o755)
+    if stat.S_ISLNK(mode):
+        if info.file_size > _LINK_BYTES:
+            raise errors.FormatError("a link with an endless target", subject=shown(path))
+        return Member(path=path, kind="symlink", mode=stat.S_IMODE(mode))
+    if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+        raise errors.FormatError("is neither a file, a folder nor a link", subject=shown(path))
+    return Member(path=path, kind="file", mode=stat.S_IMODE(mode) or 0o644, size=info.file_size)
+
+
+def _name(info: zipfile.ZipInfo) -> str:
+    """The name as UTF-8: ditto writes it so and does not say so."""
+    if info.flag_bits & _UTF8:
+        return info.filename
+    try:
+        return info.filename.encode("cp437").decode()
+    except UnicodeError as problem:
+        raise errors.FormatError(
+            "a member's name is not UTF-8", subject=shown(info.filename)
+        ) from problem
+
+
+def _unpack_one(
+    opened: zipfile.ZipFile, info: zipfile.ZipInfo, member: Member, folder: Path
+) -> Member:
+    path = folder / member.path
+    if is_beside(member):
+        return member
+    with atomic.naming(path, "unpack"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if member.kind == "directory":
+            path.mkdir(exist_ok=True)
+            path.chmod(member.mode | 0o700)
+            return member
+    if member.kind == "symlink":
+        raw = opened.read(info)
+        target = raw.decode("utf-8", "surrogateescape")
+        return replace(member, target=target, sha256=hashlib.sha256(raw).hexdigest())
+    return replace(member, sha256=_write(opened, info, path, member.mode))
+
+
+def _write(opened: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, mode: int) -> str:
+    """Inflate a file, never more than the directory of the zip says: `zipfile` stops there."""
+    digest = hashlib.sha256()
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    with (
+        atomic.naming(path, "unpack"),
+        os.fdopen(os.open(path, flags, 0o600), "wb") as target,
+        opened.open(info) as content,
+    ):
+        while piece := content.read(hashing.CHUNK_BYTES):
+            digest.update(piece)
+            target.write(piece)
+        os.fchmod(target.fileno(), mode & 0o7777 | 0o600)
+    return digest.hexdigest()
