@@ -6,8 +6,9 @@ in `Resources`, too. Nothing is judged here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 from release_tool import errors
@@ -64,6 +65,14 @@ class Inventory:
     links: Mapping[str, str] = field(repr=False)
     """Target of every symbolic link by its path."""
 
+    look: Callable[[str], CodeFile | None] = field(repr=False, compare=False)
+    """Looks at a file that was passed over; None where it is no code."""
+
+    def code_at(self, path: str) -> CodeFile | None:
+        """The Mach-O at a path, or None."""
+        known = self.code.get(path)
+        return known if known is not None or not self.is_file(path) else self.look(path)
+
     def is_file(self, path: str) -> bool:
         """Whether a regular file has this path."""
         entry = self.entries.get(path)
@@ -75,11 +84,13 @@ class Inventory:
         return frozenset(path for path, file in self.code.items() if file.is_executable)
 
 
-def take(tree: BundleTree) -> Inventory:
+def take(tree: BundleTree, *, resources: bool = True) -> Inventory:
     """Look at everything in an app.
 
     Args:
         tree: the app's root.
+        resources: whether to look at what lies in `Resources`, too: some thousand files, which
+            only the notary opens one by one.
 
     Raises:
         VerificationError: the tree refuses to list or to be read.
@@ -88,7 +99,7 @@ def take(tree: BundleTree) -> Inventory:
     code: dict[str, CodeFile] = {}
     metal: dict[str, MetalLibrary | errors.FormatError] = {}
     for path, entry in entries.items():
-        if entry.kind != "file":
+        if entry.kind != "file" or (not resources and "/Resources/" in path):
             continue
         head = tree.head(path, metal_library.HEADER_SIZE)
         if code_resources.is_code(head):
@@ -96,7 +107,14 @@ def take(tree: BundleTree) -> Inventory:
         elif metal_library.is_metal_library(head):
             metal[path] = _metal(head, entry.size)
     links = {path: entry.target for path, entry in entries.items() if entry.kind == "symlink"}
-    return Inventory(entries=entries, code=code, metal=metal, links=links)
+    return Inventory(
+        entries=entries, code=code, metal=metal, links=links, look=partial(_look, tree)
+    )
+
+
+def _look(tree: BundleTree, path: str) -> CodeFile | None:
+    is_code = code_resources.is_code(tree.head(path, metal_library.HEADER_SIZE))
+    return read_code(path, tree.view(path)) if is_code else None
 
 
 def read_code(path: str, data: bytes | memoryview) -> CodeFile:

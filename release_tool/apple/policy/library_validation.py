@@ -184,7 +184,7 @@ class _Judged:
                     yield from _expanded(f"{folder}/{name}", _Process(process.executable, loader))
 
     def _team(self, library: str, place: str) -> Iterator[Check]:
-        target = self._inventory.code.get(place)
+        target = self._inventory.code_at(place)
         if target is None:
             yield checks.failed(
                 "linked library",

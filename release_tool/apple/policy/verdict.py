@@ -33,7 +33,7 @@ def of_app(tree: BundleTree, facts: BundleFacts, *, judge: Judge, own: bool) -> 
     nested, nested_checks = embedded.nested(tree, facts, judge=judge)
     found += nested_checks
     found += amfi.launch(facts, grants, nested)
-    taken = inventories.take(tree)
+    taken = inventories.take(tree, resources=False)
     found += library_validation.judge(taken, facts=facts, path=facts.path, own=own)
     if own:
         found += _signed_with(facts)

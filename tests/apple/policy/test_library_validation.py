@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from release_tool.apple.checks import Check
-from release_tool.apple.policy import library_validation
+from release_tool.apple.policy import inventory, library_validation
 from tests import linked_macho, policy_apps
 from tests.signed_release import MAIN
 
@@ -167,6 +167,18 @@ def test_foreign_code_may_link_what_cannot_be_seen() -> None:
     )
     assert failed(found) == [(MAIN, "@loader_path/gone")]
     assert [check.outcome for check in found].count("not_checked") == 2
+
+
+@pytest.mark.parametrize("resources", [True, False])
+def test_a_library_among_the_resources_is_found(*, resources: bool) -> None:
+    """Also where nobody looked at the resources one by one: a linked file is looked at."""
+    place = "Contents/Resources/lib/libpart.dylib"
+    files = {MAIN: main("@executable_path/../Resources/lib/libpart.dylib"), place: dylib()}
+    taken = inventory.take(policy_apps.tree(files), resources=resources)
+    assert (place in taken.code) == resources
+    assert failed(library_validation.judge(taken)) == []
+    text = inventory.take(policy_apps.tree({**files, place: b"text"}), resources=resources)
+    assert "which is none" in failed(library_validation.judge(text))[0][1]
 
 
 def test_a_library_that_is_no_code_is_refused() -> None:
