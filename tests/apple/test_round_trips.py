@@ -170,23 +170,29 @@ def test_a_sixtieth_second_is_kept() -> None:
 
 
 @pytest.mark.online
-def test_real_32_bit_code_is_read() -> None:
-    """A bundle of 2015 for i386 and x86_64, as LIEF reads it."""
-    data = real_code.old_extension()
-    slices = macho.parse(data)
-    assert [(code.arch, code.is_64_bit, code.minos) for code in slices] == [
-        ("i386", False, "10.6.0"),
-        ("x86_64", True, "10.6.0"),
-    ]
+def test_code_of_every_processor_is_read() -> None:
+    """PowerPC, Intel and arm64, both word sizes and byte orders: as LIEF reads each slice."""
     lief.logging.disable()
-    theirs = lief.MachO.parse(list(data))
-    assert theirs is not None
-    for code, other in zip(slices, theirs, strict=True):
-        assert [(item.name, item.file_offset, item.file_size) for item in other.segments] == [
-            (item.name, item.offset, item.size) for item in code.segments
-        ]
-        assert [item.name for item in other.libraries] == list(code.linked_libraries)
-    assert round_trips.code(data) == {"Mach-O"}
+    seen: set[tuple[str, bool, str]] = set()
+    for name, data in real_code.old_code().items():
+        slices = macho.parse(data)
+        theirs = lief.MachO.parse(list(data))
+        assert theirs is not None
+        for code, other in zip(slices, theirs, strict=True):
+            seen.add((code.arch, code.is_64_bit, code.byte_order))
+            assert [(item.name, item.file_offset, item.file_size) for item in other.segments] == [
+                (item.name, item.offset, item.size) for item in code.segments
+            ], name
+            assert [item.name for item in other.libraries] == list(code.linked_libraries), name
+            assert not [one for one in code.commands if one.name.startswith("0x")], name
+        assert "Mach-O" in round_trips.code(data)
+    assert seen == {
+        ("ppc", False, "big"),
+        ("ppc64", True, "big"),
+        ("i386", False, "little"),
+        ("x86_64", True, "little"),
+        ("arm64", True, "little"),
+    }
 
 
 @pytest.mark.online
