@@ -99,6 +99,23 @@ def test_the_tables_name_enough_tamperings() -> None:
     assert len(names) >= WANTED
 
 
+def test_the_documentation_names_every_check_and_count() -> None:
+    """What catches a tampering is explained, and the counts are those of the tables."""
+    text = (Path(__file__).parents[2] / "docs" / "verify.md").read_text()
+    profiles = tuple(profile_table.table())
+    caught_by = {
+        *(case.caught_by for case in CODE),
+        *(case.caught_by for case in APPS),
+        *(case.caught_by for case in profiles),
+    }
+    numbered = {f"special slot {slot}" for slot in range(8, 12)}
+    assert {name for name in caught_by - numbered if f"`{name}`" not in text} == set()
+    tickets = len(tuple(ticket_table.table()))
+    assert f"{len(CODE)} changes of a Mach-O and its CMS" in text
+    assert f"{len(APPS)} of an\napp ({tickets} of them of its ticket)" in text
+    assert f"{len(profiles)} of a profile" in text
+
+
 # Our look-alike app
 
 
