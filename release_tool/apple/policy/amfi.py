@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from release_tool.apple import checks, entitlements
+from release_tool.apple import checks, entitlements, signer_kinds
 from release_tool.apple.checks import Check
 from release_tool.apple.facts import BundleFacts, CodeFacts
 
 _BUNDLE_SUFFIXES = (
     *(".app", ".appex", ".bundle", ".framework", ".kext", ".plugin", ".systemextension", ".xpc"),
 )
+_SIGNED_BY_APPLE = frozenset({signer_kinds.PLATFORM.name, signer_kinds.MAC_APP_STORE.name})
 _TOKEN_GROUP = "com.apple.token"  # noqa: S105 - where keys of smart cards show up, for every team
 
 
@@ -57,6 +58,9 @@ def launch(
         owner = bundle_of(path)
         for item in report.slices:
             found += debugging(item)
+            if item.signer_kind in _SIGNED_BY_APPLE:
+                found += _by_apple(item)
+                continue
             found += _keychain_groups(item, grants)
             if path == facts.main_executable:
                 found += _main_launch(item, facts.bundle_id, grants)
@@ -69,6 +73,12 @@ def launch(
             else:
                 found += _helper_launch(item)
     return found
+
+
+def _by_apple(item: CodeFacts) -> Iterator[Check]:
+    """Apple vouches for its own code and for what its store signed anew."""
+    hint = f"{item.signer_kind}: Apple signed it, so that no profile has to grant them"
+    yield checks.not_checked("restricted entitlements", hint, subject=item.path)
 
 
 def bundle_of(path: str) -> str:

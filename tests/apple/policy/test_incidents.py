@@ -31,6 +31,7 @@ from release_tool.apple.policy import (
     linter,
     notary,
 )
+from release_tool.apple.verification import Judge
 from release_tool.files.tree import DiskTree
 from release_tool.rehearsal import profiles
 from tests import linked_macho, macho_samples, policy_apps, signed_release
@@ -252,6 +253,28 @@ def test_a_tool_in_a_nested_app_has_no_profile(tmp_path: Path) -> None:
     inner, _ = embedded.nested(DiskTree(app), facts, judge=signed_release.made().judge())
     found = policy.launch(facts, policy_apps.grants(), inner)
     assert failed(found) == {("restricted entitlements", path)}
+
+
+@pytest.mark.parametrize("kind", ["Apple platform code", "Mac App Store"])
+def test_what_apple_signed_answers_to_no_profile(kind: str) -> None:
+    """Apple's own code and what its store signed anew may claim what no profile grants."""
+    item = replace(policy_apps.main(), signer_kind=kind, entitlements={**CLAIMS, **PUSH})
+    found = policy.launch(policy_apps.with_code({MAIN: item}), None)
+    assert not failed(found)
+    assert "not_checked" in [check.outcome for check in found if check.subject.endswith(MAIN)]
+
+
+@pytest.mark.parametrize(("strict", "outcome"), [(True, "failed"), (False, "passed")])
+def test_only_our_own_profile_must_be_one_for_developer_id(
+    real_data: Path, *, strict: bool, outcome: str
+) -> None:
+    """A real App Store profile in another's app is what a store asks for; in ours it is wrong."""
+    content = (real_data / "profiles" / "mac-app-store-2026.provisionprofile").read_bytes()
+    now = datetime(2026, 11, 26, tzinfo=UTC)
+    judge = Judge(trust=certificates.apple_trust(), now=now, strict=strict)
+    grants, found = embedded.read(content, judge=judge, subject="profile")
+    assert grants is not None
+    assert {check.name: check.outcome for check in found}["profile kind"] == outcome
 
 
 def test_bundles_are_told_by_their_suffix() -> None:
