@@ -11,11 +11,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from release_tool import errors, ledger
+from release_tool import data, errors, ledger
 from release_tool.cli import carry, embedded, main
 from release_tool.cli.session import Session
 from release_tool.plan import ReleasePlan
-from release_tool.rehearsal import counts, samples, tiny_model
+from release_tool.rehearsal import counts, environment, faults, samples, tiny_model
 
 
 def invoke(*argv: str, environ: Mapping[str, str] | None = None) -> tuple[int, str, str]:
@@ -126,6 +126,36 @@ def test_a_run_that_does_not_wait_is_resumed(parts: Path) -> None:
     assert "was handed in before, not again" in out
     assert "covers every slice" in out
     assert len(counts.read(state).submissions) == made
+
+
+def test_what_keeps_the_team_from_notarizing_is_found_before_anything_is_done(
+    parts: Path,
+) -> None:
+    """The preflight asks for the history: a missing agreement is exit 7, and nothing is signed."""
+    assert rehearsal(parts, "--until", "profile")[0] == 0
+    living = environment.attach(embedded.state_folder(parts / "dist", "rehearsal"))
+    assert living is not None
+    living.set_faults({faults.NOTARY_AGREEMENT: 1})
+    code, _, err = rehearsal(parts, "--version", "0.5.7", "--until", "notarize")
+    assert code == 7
+    assert "preflight" in err
+    assert "Account Holder" in err
+    assert not list((parts / "dist" / "rehearsal" / "0.5.7").glob("ledger/*.json"))
+
+
+def test_an_environment_may_leave_notarization_open(parts: Path, tmp_path: Path) -> None:
+    """By a line in the release file and no other way; the archive then holds the signed app."""
+    text = data.release_file().read_text(encoding="utf-8")
+    changed = text.replace("notarization: required", "notarization: open", 1)
+    assert changed != text
+    (tmp_path / "release.yaml").write_text(changed, encoding="utf-8")
+    config = ("--config", str(tmp_path / "release.yaml"))
+    code, out, err = rehearsal(parts, "--version", "0.5.6", "--until", "archive", *config)
+    assert code == 0, err
+    assert "leaves notarization open" in out
+    workspace = parts / "dist" / "rehearsal" / "0.5.6"
+    assert (workspace / "signed").is_dir()
+    assert not (workspace / "stapled").exists()
 
 
 def test_a_stage_alone_needs_what_comes_before(parts: Path) -> None:
