@@ -1,8 +1,8 @@
 """Make real signatures again, and say of each what was derived, what copied, and what differs.
 
-Every open item of the real data: signed code from the package indexes, each pinned by its digest,
-and the tickets and profiles beside this checkout where they are. Exit 6 if something differs and
-nobody knows why, 3 if an item could not be had.
+Every open item of the real data, and more of what Apple's own tool signed: code from the package
+indexes, each file pinned by its digest, and the tickets and profiles beside this checkout where
+they are. Exit 6 if something differs and nobody knows why, 3 if an item could not be had.
 """
 
 from __future__ import annotations
@@ -63,6 +63,62 @@ RECORD = wheels.WheelFile(
     ),
     sha256="ea922f5e88b415378c6d0281686fb5715d2281d9d8608fe1fead4c08b1146798",
 )
+# Signed by Apple's own tool: with entitlements, by codesign of 2022 on two machines, the Intel one
+# of the older dialects; and libraries signed ad-hoc, the older ones by SHA-1 and SHA-256.
+MORE = {
+    "node 18 for arm64/node": wheels.WheelFile(
+        package="nodejs-bin",
+        version="18.4.0a4",
+        platform="macosx_11_0_arm64",
+        wheel_sha256="068ca987ed83ea1123775fafe5dc22d8f2ff920d7d31571e1bfe6fb1093833eb",
+        member="nodejs/bin/node",
+        sha256="454df2eed0b29d85eda81b8336f91a73bab261b5f65ced5f27b35ba18fb522b1",
+    ),
+    "node 18 for x86_64/node": wheels.WheelFile(
+        package="nodejs-bin",
+        version="18.4.0a4",
+        platform="macosx_10_9_x86_64",
+        wheel_sha256="16cb1abf7fe8c11c574e1e474d9f934a0df49a480290eae6e733d8bb09512e22",
+        member="nodejs/bin/node",
+        sha256="d9c833f72b40bbbb7eef79b0b75768766608b4376f79b77cb9216eef7c9944eb",
+    ),
+    "pillow/libpng16.16.dylib": wheels.WheelFile(
+        package="pillow",
+        version="11.3.0",
+        python="3.12",
+        platform="macosx_11_0_arm64",
+        wheel_sha256="921bd305b10e82b4d1f5e802b6850677f965d8394203d182f078873851dada69",
+        member="PIL/.dylibs/libpng16.16.dylib",
+        sha256="525aad7adb778d916456ba0d50b932b31ee1e9ab53f4021dc88ea1be16974da9",
+    ),
+    "pillow/libxcb.1.1.0.dylib": wheels.WheelFile(
+        package="pillow",
+        version="11.3.0",
+        python="3.12",
+        platform="macosx_11_0_arm64",
+        wheel_sha256="921bd305b10e82b4d1f5e802b6850677f965d8394203d182f078873851dada69",
+        member="PIL/.dylibs/libxcb.1.1.0.dylib",
+        sha256="94a9b25c444a90804ccd5af20a254437300c7abe3e22b58a4c4e7265f66d32ee",
+    ),
+    "pillow 10/libpng16.16.dylib": wheels.WheelFile(
+        package="pillow",
+        version="10.4.0",
+        python="3.12",
+        platform="macosx_10_10_x86_64",
+        wheel_sha256="673655af3eadf4df6b5457033f086e90299fdd7a47983a13827acf7459c15d94",
+        member="PIL/.dylibs/libpng16.16.dylib",
+        sha256="adc3551942422b74b6cc61d0910d00ea0e8c847a4f6e563e415c1fac3f474d1f",
+    ),
+    "pillow 10/libharfbuzz.0.dylib": wheels.WheelFile(
+        package="pillow",
+        version="10.4.0",
+        python="3.12",
+        platform="macosx_10_10_x86_64",
+        wheel_sha256="673655af3eadf4df6b5457033f086e90299fdd7a47983a13827acf7459c15d94",
+        member="PIL/.dylibs/libharfbuzz.0.dylib",
+        sha256="7ab53e6910175e15fdd097d82df66db6e8b6ebd22ae3131ed59cd238de8595ef",
+    ),
+}
 SENTRY = "@sentry/cli-darwin@3.8.0"
 SENTRY_MEMBER = "package/bin/sentry-cli"
 SENTRY_SHA256 = "2c26914636c47ab9bf9e710484ad7b44d371cbec8bd29cafb36b3cf877bf4285"
@@ -95,6 +151,8 @@ def items(environ: Mapping[str, str], scratch: Path) -> Iterator[Item]:
     yield Item("ruff", lambda: _file("ruff", fetch(RUFF, environ)))
     yield Item("node", lambda: _file("node", fetch(NODE, environ)))
     yield Item("sentry-cli", lambda: _file("sentry-cli", fetch_sentry(environ)))
+    for name, wanted in MORE.items():
+        yield Item(name, lambda name=name, wanted=wanted: _file(name, fetch(wanted, environ)))  # type: ignore[misc]
     yield Item(APP, lambda: _app(fetch(RECORD, environ), scratch))
     for path in sorted((REAL_DATA / "tickets").glob("*.ticket")):
         yield Item(path.name, lambda path=path: [_ticket(path)])  # type: ignore[misc]

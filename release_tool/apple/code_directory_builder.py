@@ -15,11 +15,11 @@ from release_tool.apple import code_directory, macho_writer
 
 EXEC_MAIN_BINARY = 0x1
 EXEC_ALLOW_UNSIGNED = 0x10
-# Entitlements that codesign mirrors in the exec segment's flags when they are true.
+# Entitlements that codesign mirrors in the exec segment's flags when they are true; macOS's own
+# spelling of get-task-allow is not among them (Apple's published signer, and measured).
 _EXEC_FLAGS: Mapping[str, int] = MappingProxyType(
     {
         "get-task-allow": EXEC_ALLOW_UNSIGNED,
-        "com.apple.security.get-task-allow": EXEC_ALLOW_UNSIGNED,
         "run-unsigned-code": EXEC_ALLOW_UNSIGNED,
         "com.apple.private.cs.debugger": 0x20,
         "dynamic-codesigning": 0x40,

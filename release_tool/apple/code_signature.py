@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from release_tool import errors
 from release_tool.apple import cms, code_directory, der, signatures
+from release_tool.apple.certificates import Certificate
 from release_tool.apple.identity import Identity
 
 Timestamp = Callable[[bytes], bytes]
@@ -31,6 +32,7 @@ def build_cms(
     signing_time: datetime,
     timestamp: Timestamp | None = None,
     lengths: Literal["indefinite", "definite"] = "indefinite",
+    algorithm: str | None = None,
 ) -> bytes:
     """Sign code directories.
 
@@ -40,6 +42,8 @@ def build_cms(
         signing_time: what the signer claims; whole seconds are kept.
         timestamp: asks for a token over the signature octets; None leaves it out.
         lengths: of the outer containers: Apple's own tool leaves them open, others do not.
+        algorithm: the identifier of the signature's algorithm, where it is not codesign's of
+            today: older ones name the key alone.
 
     Returns:
         The content of the CMS slot.
@@ -53,9 +57,10 @@ def build_cms(
             subject=identity.name,
             hint="export the identity with its intermediate and root certificates",
         )
-    signature = _signature_of(directories, identity, signing_time)
+    algorithm = algorithm or algorithm_of(identity.leaf)
+    signature = _signature_of(directories, identity, signing_time, algorithm)
     unsigned = () if timestamp is None else (_attribute(cms.TIMESTAMP_TOKEN, timestamp(signature)),)
-    made = _build(directories, identity, signing_time, lambda _: signature, unsigned)
+    made = _build(directories, identity, signing_time, algorithm, lambda _: signature, unsigned)
     return made if lengths == "definite" else _apples_encoding(made)
 
 
@@ -87,8 +92,15 @@ def _attribute(oid: str, *values: bytes) -> bytes:
     return der.sequence(der.oid(oid), der.set_as_given(*values))
 
 
+def algorithm_of(leaf: Certificate) -> str:
+    """The algorithm that codesign names for a certificate's key."""
+    key = signatures.load_public_key(leaf.public_key_info)
+    is_rsa = isinstance(key, rsa.RSAPublicKey)
+    return signatures.SHA256_WITH_RSA if is_rsa else signatures.ECDSA_WITH_SHA256
+
+
 def _signature_of(
-    directories: Sequence[bytes], identity: Identity, signing_time: datetime
+    directories: Sequence[bytes], identity: Identity, signing_time: datetime, algorithm: str
 ) -> bytes:
     """The signature octets. They are made once: an EC signature never comes out alike twice."""
     made: list[bytes] = []
@@ -97,7 +109,7 @@ def _signature_of(
         made.append(identity.sign(hashlib.sha256(octets).digest()))
         return made[0]
 
-    _build(directories, identity, signing_time, sign, ())
+    _build(directories, identity, signing_time, algorithm, sign, ())
     return made[0]
 
 
@@ -105,11 +117,10 @@ def _build(
     directories: Sequence[bytes],
     identity: Identity,
     signing_time: datetime,
+    algorithm: str,
     sign: Callable[[bytes], bytes],
     unsigned: Sequence[bytes],
 ) -> bytes:
-    key = signatures.load_public_key(identity.leaf.public_key_info)
-    is_rsa = isinstance(key, rsa.RSAPublicKey)
     return cms.build(
         content=directories[0],
         content_type=cms.DATA,
@@ -121,9 +132,7 @@ def _build(
         attributes=signed_attributes(directories, signing_time),
         attribute_order="given",
         unsigned=unsigned,
-        signature_algorithm=(
-            signatures.SHA256_WITH_RSA if is_rsa else signatures.ECDSA_WITH_SHA256
-        ),
+        signature_algorithm=algorithm,
     )
 
 

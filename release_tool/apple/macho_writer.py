@@ -16,8 +16,10 @@ from release_tool.apple import macho
 
 Chunk = bytes | memoryview
 _SIGNATURE_ALIGNMENT = 16
-# Linkers and codesign round the segment's memory to 16 KiB on both architectures (measured).
-_PAGE = 0x4000
+MEMORY_PAGE = 0x4000
+"""Linkers and codesign round the segment's memory to it on both architectures (measured)."""
+OLD_MEMORY_PAGE = 0x1000
+"""What codesign rounded to on Intel until 2022 or later (measured)."""
 _SIGNATURE_COMMAND = 16
 # Offsets in the segment command.
 _VM_SIZE_AT, _FILE_SIZE_AT = 32, 48
@@ -83,17 +85,18 @@ def _code_end(code: macho.Slice) -> int:
     offset, size = code.signature
     behind = code.data[offset + size : linkedit.end]
     inside = linkedit.offset <= offset and code.commands_end <= offset
-    if not inside or offset + size > linkedit.end or len(behind) > _PAGE or any(behind):
+    if not inside or offset + size > linkedit.end or len(behind) > MEMORY_PAGE or any(behind):
         raise _bad("its signature is not the end of __LINKEDIT")
     return offset
 
 
-def with_room(code: macho.Slice, signature_size: int) -> Image:
+def with_room(code: macho.Slice, signature_size: int, *, memory_page: int = MEMORY_PAGE) -> Image:
     """The code up to its limit, with load commands that name a signature behind it.
 
     Args:
         code: signed or unsigned code; an old signature is left out.
         signature_size: the room to reserve, a multiple of 16.
+        memory_page: what the memory of `__LINKEDIT` is rounded to.
 
     Returns:
         The code up to `new_limit`; the signature follows, padded to `signature_size`.
@@ -110,7 +113,7 @@ def with_room(code: macho.Slice, signature_size: int) -> Image:
     _name_signature(head, code, limit, signature_size)
     start = linkedit.command.offset
     size = limit + signature_size - linkedit.offset
-    struct.pack_into("<Q", head, start + _VM_SIZE_AT, _aligned(size, _PAGE))
+    struct.pack_into("<Q", head, start + _VM_SIZE_AT, _aligned(size, memory_page))
     struct.pack_into("<Q", head, start + _FILE_SIZE_AT, size)
     return Image(head=bytes(head), body=code.data[len(head) : kept], fill=bytes(limit - kept))
 

@@ -23,6 +23,7 @@ from release_tool.apple import (
     code_resources,
     code_signature,
     der,
+    der_dictionary,
     entitlements,
     identifiers,
     macho,
@@ -36,6 +37,7 @@ from release_tool.apple import (
 from release_tool.apple.code_directory import CodeDirectory
 from release_tool.apple.code_objects import Bundle, CodeObject
 from release_tool.apple.code_resources import NestedCode
+from release_tool.apple.der_dictionary import Document
 from release_tool.apple.identity import Identity
 from release_tool.apple.macho_writer import Chunk
 from release_tool.apple.signing import Given, Intent, Prepared
@@ -313,22 +315,23 @@ def _slice(case: _Case, item: str) -> tuple[Reproduction, tuple[Chunk, ...]]:
         derived.append("team")
     if intent.entitlements is not None:
         copied.append("entitlements as XML")
-        derived.append("entitlements as DER")
     if intent.hardened_runtime:
         derived.append("runtime")
-    for choose in (_digests, _page_size, _exec_segment, _requirement, _identifier, _reserved):
+    for choose in _CHOICES:
         choice = choose(case, intent)
         if choice is None:
             continue
         same = choice.rule == choice.stands
         (derived if same else copied).append(choice.name)
-        intent = intent if same else choice.give(intent)
+        intent = choice.give(intent)
     prepared = signing.prepare(case.code, intent, case.team_id)
     differences: list[Difference] = []
     cms_blob = case.blobs.get(superblob.SLOT_CMS)
-    if case.signed is not None:
+    if case.signed is not None and case.leaf is not None:
         derived.append("CMS" if _has_open_lengths(case) else "CMS with definite lengths")
         copied += ["signature octets", "signing time", "certificates", "timestamp token"]
+        if case.signed.signers[0].signature_algorithm != code_signature.algorithm_of(case.leaf):
+            copied.append("name of the signature's algorithm")
         try:
             cms_blob = _cms(case, prepared)
         except errors.ReleaseError as problem:
@@ -404,10 +407,65 @@ def _requirement(case: _Case, intent: Intent) -> _Choice | None:
     return _Choice(name, rule, stands, lambda intent: _given(intent, requirements=stands))
 
 
+def _der_form(case: _Case, intent: Intent) -> _Choice | None:
+    """By today's rule, or by that of 2020; older signers wrote none."""
+    if intent.entitlements is None:
+        return None
+    values = entitlements.parse_xml(intent.entitlements)
+    stands = case.blobs.get(superblob.SLOT_ENTITLEMENTS_DER)
+    rule, name = entitlements.der_blob(values), "entitlements as DER"
+    if stands is None:
+        name = "no entitlements as DER"
+    elif stands != rule and stands == (old := _der_of_2020(values)):
+        rule, name = old, "entitlements as DER of 2020"
+    return _Choice(
+        name, rule, stands, lambda intent: _given(intent, entitlements_der=stands or b"")
+    )
+
+
+def _der_of_2020(values: Mapping[str, object]) -> bytes:
+    """A SET in DER's own order, which is that of the encoded pairs."""
+
+    def encoded(key: str) -> bytes:
+        return der_dictionary.encode(Document({key: values[key]}, "2020"))
+
+    ordered = {key: values[key] for key in sorted(values, key=encoded)}
+    payload = der_dictionary.encode(Document(ordered, "2020"))
+    return superblob.wrap(superblob.MAGIC_ENTITLEMENTS_DER, payload)
+
+
 def _reserved(case: _Case, intent: Intent) -> _Choice:
     stands = len(case.room)
     rule = signing.prepare(case.code, intent, case.team_id).reserved
     return _Choice("reserved size", rule, stands, lambda intent: _given(intent, reserved=stands))
+
+
+def _memory(case: _Case, intent: Intent) -> _Choice | None:
+    del intent
+    found = case.code.linkedit
+    if found is None:
+        return None
+    page = macho_writer.MEMORY_PAGE
+    if found.vm_size != -(-found.size // page) * page:
+        page = macho_writer.OLD_MEMORY_PAGE
+    return _Choice(
+        "memory of __LINKEDIT",
+        macho_writer.MEMORY_PAGE,
+        page,
+        lambda intent: _given(intent, memory_page=page),
+    )
+
+
+_CHOICES = (
+    _digests,
+    _page_size,
+    _exec_segment,
+    _requirement,
+    _identifier,
+    _der_form,
+    _memory,
+    _reserved,
+)
 
 
 def _compare(case: _Case, prepared: Prepared, signature: bytes) -> Iterator[Difference]:
@@ -489,6 +547,7 @@ def _cms(case: _Case, prepared: Prepared) -> bytes:
         signing_time=signer.signing_time,
         timestamp=None if token is None else lambda _: token[0].raw,
         lengths="indefinite" if _has_open_lengths(case) else "definite",
+        algorithm=signer.signature_algorithm,
     )
     return superblob.wrap(superblob.MAGIC_WRAPPER, made)
 

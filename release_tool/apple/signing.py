@@ -45,8 +45,12 @@ class Given:
     """One code directory for each, the first in the first slot."""
     requirements: bytes | None = field(default=None, repr=False)
     """An explicit requirement set."""
+    entitlements_der: bytes | None = field(default=None, repr=False)
+    """The blob of the entitlements' DER form; empty for none beside their XML."""
     reserved: int | None = None
     """Room for the whole signature, which its load command names."""
+    memory_page: int | None = None
+    """What the memory of `__LINKEDIT` is rounded to."""
     exec_segment: tuple[int, int, int] | None = None
     """Offset, size and flags."""
     linker: bool = False
@@ -201,7 +205,9 @@ def prepare(
     reserved = intent.given.reserved
     if reserved is None:
         reserved = _reserved(planned, blobs, cms_room)
-    image = macho_writer.with_room(code, reserved)
+    image = macho_writer.with_room(
+        code, reserved, memory_page=intent.given.memory_page or macho_writer.MEMORY_PAGE
+    )
     return Prepared(
         image=image,
         directories=tuple(code_directory_builder.build(one, image) for one in planned),
@@ -293,11 +299,12 @@ def _sealed_blobs(
             raise errors.FormatError(
                 "only a main executable can carry entitlements", subject=intent.identifier
             )
-        values = entitlements.parse_xml(intent.entitlements)
-        blobs += [
-            (superblob.SLOT_ENTITLEMENTS, entitlements.xml_blob(intent.entitlements)),
-            (superblob.SLOT_ENTITLEMENTS_DER, entitlements.der_blob(values)),
-        ]
+        blobs.append((superblob.SLOT_ENTITLEMENTS, entitlements.xml_blob(intent.entitlements)))
+        der_blob = intent.given.entitlements_der
+        if der_blob is None:
+            der_blob = entitlements.der_blob(entitlements.parse_xml(intent.entitlements))
+        if der_blob:
+            blobs.append((superblob.SLOT_ENTITLEMENTS_DER, der_blob))
     return blobs
 
 
@@ -355,6 +362,8 @@ def _reserved(
 ) -> int:
     """Room for the index of all blobs, the blobs but the CMS, and 18,000 bytes for that."""
     index = 12 + 8 * (len(blobs) + len(planned) + 1)
-    known = sum(map(code_directory_builder.encoded_size, planned))
+    # codesign counts every directory with the header of its newest version, whatever it writes.
+    newest = [replace(one, version=code_directory.VERSION_RUNTIME) for one in planned]
+    known = sum(map(code_directory_builder.encoded_size, newest))
     known += sum(len(blob) for _, blob in blobs)
     return (index + known + room + 15) // 16 * 16

@@ -48,6 +48,8 @@ class WheelFile:
     """Of the member."""
     platform: str = ""
     """A wheel platform tag, where it is not this host's."""
+    python: str = ""
+    """A version of Python, `3.12`, where the wheel is for one and not for this host's."""
 
     @property
     def name(self) -> str:
@@ -112,6 +114,8 @@ def _download(
     command = [sys.executable, *_PIP, "--dest", str(folder), "--requirement", str(requirement)]
     if wanted.platform:
         command += ["--platform", wanted.platform]
+    if wanted.python:
+        command += ["--python-version", wanted.python]
     with task(reporter, f"fetch {wanted.package}"):
         # Its scratch inside ours goes away with it, and shows how far it is.
         status, said = _run(

@@ -178,8 +178,9 @@ def test_code_shorter_than_its_limit_is_refused() -> None:
     ("entitlements", "flags"),
     [
         ({}, 0x1),
-        ({"com.apple.security.get-task-allow": True}, 0x11),
-        ({"com.apple.security.get-task-allow": False}, 0x1),
+        ({"get-task-allow": True}, 0x11),
+        ({"get-task-allow": False}, 0x1),
+        ({"com.apple.security.get-task-allow": True}, 0x1),
         ({"com.apple.security.cs.allow-jit": True}, 0x1),
         ({"dynamic-codesigning": True}, 0x41),
     ],
