@@ -295,7 +295,7 @@ def _archive(path: Path, question: Question) -> Judged:
     with tempfile.TemporaryDirectory(prefix="release-tool-") as scratch:
         folder = Path(scratch)
         try:
-            unpacked = archive_reader.unpack(path, folder, links=True)
+            unpacked = archive_reader.unpack(path, folder, links=True, sidecars=False)
         except errors.FormatError as problem:
             failure = checks.failed(
                 "archive",
@@ -304,7 +304,8 @@ def _archive(path: Path, question: Question) -> Judged:
                 observed=f"{problem.message} {problem.observed}".strip(),
             )
             return Judged(name=path.name, kind="archive", ours=False, checks=(failure,))
-        inner = _release(path.name, DiskTree(folder), question)
+        tree = DiskTree(folder, beside=unpacked.beside)
+        inner = _release(path.name, tree, question)
     around = _canonical(path, unpacked) if inner.ours else _open_archive(unpacked)
     return Judged(
         name=path.name,

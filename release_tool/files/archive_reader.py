@@ -7,6 +7,7 @@ metadata of any size and understands sparse files.
 
 from __future__ import annotations
 
+import binascii
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
@@ -15,10 +16,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from release_tool import errors
+from release_tool.apple.detached_signature import PREFIX
 from release_tool.files import atomic, members, tar_header
 from release_tool.files.inflated import CHUNK_BYTES, Inflated
 from release_tool.files.members import Kind, Member, shown
 from release_tool.files.tar_header import BLOCK_BYTES, Header
+from release_tool.files.tree import APPLE_DOUBLE_PREFIX
 from release_tool.progress import Reporter, Silent, task
 
 
@@ -50,6 +53,11 @@ class Unpacked:
     tar_sha256: str
     members: tuple[Member, ...]
 
+    @property
+    def beside(self) -> Mapping[str, Mapping[str, bytes]]:
+        """Signatures in extended attributes, by path: what a tree on disk may have lost."""
+        return {one.path: dict(one.signature) for one in self.members if one.signature}
+
 
 _KINDS: Mapping[bytes, Kind] = {
     tar_header.FILE: "file",
@@ -68,7 +76,8 @@ _REFUSED = {
 _TRAILER_BYTES = 1024**2
 """Writers fill up their last record with zeros: 10 KiB as a rule, a tape's with some hundred. More
 is nothing but work for whoever reads it."""
-_ATTRIBUTES = ("SCHILY.xattr.", "LIBARCHIVE.xattr.")
+_RAW, _ENCODED = "SCHILY.xattr.", "LIBARCHIVE.xattr."
+_ATTRIBUTES = (_RAW, _ENCODED)
 
 
 class ArchiveReader:
@@ -212,6 +221,7 @@ class ArchiveReader:
             date=header.date,
             target=self._target(path, kind, records.get("linkpath", header.target)),
             attributes=_attributes(records),
+            signature=_signature(records),
         )
 
     def _claim(self, path: str, kind: Kind, size: int) -> None:
@@ -274,6 +284,7 @@ def unpack(
     *,
     limits: Limits = LIMITS,
     links: bool = False,
+    sidecars: bool = True,
     reporter: Reporter | None = None,
 ) -> Unpacked:
     """Unpack an archive into an existing, empty folder.
@@ -286,6 +297,8 @@ def unpack(
         folder: an empty folder.
         limits: how much it may ask.
         links: whether symbolic links that stay inside are made; otherwise each is refused.
+        sidecars: whether `._name` beside `name` is a file as any other; macOS's tar takes it for
+            extended attributes, so for a stranger's archive it is none.
         reporter: sees the task `unpack` over the compressed bytes.
 
     Raises:
@@ -302,6 +315,8 @@ def unpack(
         reader = ArchiveReader(source, limits=limits, links=links, reporter=shown_to, job="unpack")
         with task(shown_to, "unpack", total):
             found = [_unpack_one(reader, member, folder) for member in reader.members()]
+    if not sidecars:
+        found = _without_sidecars(found, folder)
     for member in found:
         if member.kind == "symlink":
             with atomic.naming(folder / member.path, "make"):
@@ -312,6 +327,21 @@ def unpack(
         tar_sha256=reader.tar_sha256,
         members=tuple(found),
     )
+
+
+def _without_sidecars(found: list[Member], folder: Path) -> list[Member]:
+    """Take away files that stand for extended attributes of a file beside them."""
+    paths = {member.path for member in found}
+    kept = []
+    for member in found:
+        parent, slash, name = member.path.rpartition("/")
+        beside = f"{parent}{slash}{name.removeprefix(APPLE_DOUBLE_PREFIX)}"
+        if member.kind == "file" and beside != member.path and beside in paths:
+            with atomic.naming(folder / member.path, "remove"):
+                (folder / member.path).unlink()
+        else:
+            kept.append(member)
+    return kept
 
 
 def _unpack_one(reader: ArchiveReader, member: Member, folder: Path) -> Member:
@@ -369,6 +399,26 @@ def _attributes(records: Mapping[str, bytes]) -> tuple[str, ...]:
             if key.startswith(prefix)
         )
     )
+
+
+def _signature(records: Mapping[str, bytes]) -> tuple[tuple[str, bytes], ...]:
+    """Parts of a code signature, as macOS's tar writes them: once raw, or once more in base64."""
+    found: dict[str, bytes] = {}
+    for key, value in records.items():
+        if key.startswith(_ENCODED + PREFIX):
+            try:
+                found.setdefault(key.removeprefix(_ENCODED + PREFIX), _decoded(value))
+            except binascii.Error as problem:
+                raise errors.FormatError("an extended attribute is not base64") from problem
+    for key, value in records.items():
+        if key.startswith(_RAW + PREFIX):
+            found[key.removeprefix(_RAW + PREFIX)] = value
+    return tuple(sorted(found.items()))
+
+
+def _decoded(text: bytes) -> bytes:
+    """Libarchive leaves the padding out."""
+    return binascii.a2b_base64(text + b"=" * (-len(text) % 4), strict_mode=True)
 
 
 def _text(raw: bytes) -> str:

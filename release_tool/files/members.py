@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from release_tool import errors
@@ -31,6 +31,8 @@ class Member:
     """Of the content of a file, of the target text of a link; empty until it was read."""
     attributes: tuple[str, ...] = ()
     """Extended attributes that ride along in the metadata; nobody here restores them."""
+    signature: tuple[tuple[str, bytes], ...] = field(default=(), repr=False)
+    """The parts of a code signature among them, by name without codesign's prefix."""
 
 
 def checked_path(path: str, *, path_bytes: int, component_bytes: int) -> str:

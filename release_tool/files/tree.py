@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BufferedReader
 from pathlib import Path
 
@@ -31,6 +31,8 @@ class DiskTree:
     """A folder, read only; implements `apple.tree.BundleTree`."""
 
     root: Path
+    beside: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict, repr=False)
+    """Signatures in extended attributes that an archive told and the disk does not hold."""
 
     def entries(self) -> Sequence[TreeEntry]:
         """Every entry, sorted by path.
@@ -80,7 +82,8 @@ class DiskTree:
             HostError: the system refuses.
         """
         with self.open(path) as source:
-            return extended_attributes.of_signature(source.fileno(), self.root / path)
+            found = extended_attributes.of_signature(source.fileno(), self.root / path)
+        return found or self.beside.get(path, {})
 
     def digest(self, path: str, algorithm: str) -> bytes:
         """The digest of a regular file, without holding all of it."""

@@ -7,7 +7,6 @@ installers and for the coordinator, which reads `bin/<main executable>` as a reg
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from release_tool.apple.verification import Judge
 from release_tool.files import archive_reader, archive_writer
 from release_tool.files.archive_reader import Limits, Unpacked
 from release_tool.files.archive_writer import Packed
-from release_tool.files.tree import APPLE_DOUBLE_PREFIX, DiskTree
+from release_tool.files.tree import DiskTree
 from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter
@@ -122,17 +121,7 @@ def _with_apples_tar(
     system_tar.pack(root, made, copies=copies, scratch=made.parent, tools=tools)
     folder = made.parent / "read"
     folder.mkdir()
-    read = _unpack(plan, made, folder, reporter)
-    paths = {member.path for member in read.members}
-    content = (one for one in read.members if _beside_what(one.path) not in paths)
-    return replace(read, members=tuple(content))
-
-
-def _beside_what(path: str) -> str:
-    """The file that a sidecar of macOS's stands beside; empty for what is no sidecar."""
-    folder, slash, name = path.rpartition("/")
-    prefix = APPLE_DOUBLE_PREFIX
-    return f"{folder}{slash}{name.removeprefix(prefix)}" if name.startswith(prefix) else ""
+    return _unpack(plan, made, folder, reporter, sidecars=False)
 
 
 def flat_copies(plan: ReleasePlan, app: str) -> dict[str, str]:
@@ -163,13 +152,17 @@ def _judge_packed(signed: SignedBundle, packed: Packed | Unpacked) -> Iterator[C
             )
 
 
-def _unpack(plan: ReleasePlan, archive: Path, folder: Path, reporter: Reporter) -> Unpacked:
+def _unpack(
+    plan: ReleasePlan, archive: Path, folder: Path, reporter: Reporter, *, sidecars: bool = True
+) -> Unpacked:
     limits = Limits(
         compressed_bytes=plan.limits.archive_bytes,
         member_bytes=plan.limits.member_bytes,
         members=plan.limits.members,
     )
-    return archive_reader.unpack(archive, folder, limits=limits, reporter=reporter)
+    return archive_reader.unpack(
+        archive, folder, limits=limits, sidecars=sidecars, reporter=reporter
+    )
 
 
 def _verify(

@@ -173,11 +173,15 @@ def run(
 
 
 def cdhashes_of(facts: BundleFacts) -> tuple[str, ...]:
-    """The cdhash of every SHA-256 code directory of every slice, sorted: Apple lists no others."""
+    """The cdhash of every SHA-256 code directory of every slice, sorted: Apple lists no others.
+
+    Of Mach-O code: whether tickets list data that is signed in extended attributes was never seen.
+    """
     found = {
         code_directory.cdhash(directory.raw).hex()
         for report in facts.code.values()
         for item in report.slices
+        if item.arch
         for directory in item.directories
         if directory.hash_type == code_directory.SHA256
     }

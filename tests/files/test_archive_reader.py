@@ -26,6 +26,7 @@ from release_tool.files import (
 )
 from release_tool.files.archive_reader import Limits
 from release_tool.files.members import Member
+from release_tool.files.tree import DiskTree
 from tests.files.trees import contents_of
 
 DATE = 1_780_000_000
@@ -450,3 +451,53 @@ def test_the_deviation_is_placed(tmp_path: Path, packed: bytes) -> None:
     path.write_bytes(b"".join(pieces))
     with pytest.raises(errors.VerificationError, match="a: the tar header is not what"):
         archive_proof.require_canonical(path)
+
+
+def _with_attributes(folder: Path, headers: dict[str, str], *names: str) -> Path:
+    """An archive of empty files, the last one with pax headers."""
+    path = folder / "attributes.tar.gz"
+    with tarfile.open(path, "w:gz", format=tarfile.PAX_FORMAT) as target:
+        for name in names:
+            member = tarfile.TarInfo(name)
+            member.pax_headers = headers if name == names[-1] else {}
+            target.addfile(member)
+    return path
+
+
+def test_signatures_in_attributes_are_told(tmp_path: Path) -> None:
+    """Raw or in libarchive's base64 without padding; other attributes are only named."""
+    opened = tmp_path / "opened"
+    opened.mkdir()
+    headers = {
+        "LIBARCHIVE.xattr.com.apple.cs.CodeDirectory": "+t4MAg",
+        "LIBARCHIVE.xattr.com.apple.cs.CodeSignature": "AAAA",
+        "SCHILY.xattr.com.apple.cs.CodeSignature": "raw",
+        "SCHILY.xattr.com.apple.quarantine": "0081",
+    }
+    found = archive_reader.unpack(_with_attributes(tmp_path, headers, "a"), opened)
+    assert found.beside == {
+        "a": {"CodeDirectory": bytes.fromhex("fade0c02"), "CodeSignature": b"raw"}
+    }
+    assert "com.apple.quarantine" in found.members[0].attributes
+    tree = DiskTree(opened, beside=found.beside)
+    assert tree.detached("a")["CodeSignature"] == b"raw"
+
+
+def test_an_attribute_that_is_not_base64_is_refused(tmp_path: Path) -> None:
+    """As damaged, before anything hangs on it."""
+    opened = tmp_path / "opened"
+    opened.mkdir()
+    headers = {"LIBARCHIVE.xattr.com.apple.cs.CodeDirectory": "***"}
+    with pytest.raises(errors.FormatError, match="base64"):
+        archive_reader.unpack(_with_attributes(tmp_path, headers, "a"), opened)
+
+
+def test_sidecars_are_files_unless_their_file_is_there(tmp_path: Path) -> None:
+    """`._a` beside `a` is macOS's way to keep attributes; `._b` alone is a file."""
+    path = _with_attributes(tmp_path, {}, "._a", "._b", "a")
+    for sidecars, names in ((True, ["._a", "._b", "a"]), (False, ["._b", "a"])):
+        opened = tmp_path / f"opened {sidecars}"
+        opened.mkdir()
+        found = archive_reader.unpack(path, opened, sidecars=sidecars)
+        assert sorted(one.path for one in found.members) == names
+        assert sorted(one.name for one in opened.iterdir()) == names

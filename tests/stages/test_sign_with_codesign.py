@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from release_tool import errors
-from release_tool.apple import bundle, identity
+from release_tool.apple import bundle, identity, release
 from release_tool.apple.verification import Judge
 from release_tool.files import archive_reader, archive_writer
 from release_tool.files.tree import DiskTree
@@ -291,7 +291,11 @@ def test_another_identity_than_the_release_names_is_refused(
 
 
 def test_the_archive_carries_signatures_beside_files(
-    apples: ReleasePlan, assembled: AssembledBundle, workspace: Workspace, mac: FakeMac
+    apples: ReleasePlan,
+    assembled: AssembledBundle,
+    workspace: Workspace,
+    mac: FakeMac,
+    tmp_path: Path,
 ) -> None:
     """MacOS's tar packs the app and the flat copies; unpacked by it, all verifies again.
 
@@ -317,11 +321,17 @@ def test_the_archive_carries_signatures_beside_files(
     assert digests["bin/mlx.metallib"] == digests[f"Darkbloom.app/{METALLIB}"]
     verified = [words for words in mac.commands("codesign") if words[0] == "--verify"]
     assert [Path(words[-1]).parent.name for words in verified] == ["signed", "unpacked"]
-    opened = workspace.path("opened")
+    # Anywhere else, without attributes on the disk, the archive's own headers tell the same.
+    opened = tmp_path / "opened"
     opened.mkdir()
-    raw = archive_reader.unpack(path, opened)
-    (carried,) = [one for one in raw.members if one.path == f"Darkbloom.app/{METALLIB}"]
-    assert "com.apple.cs.CodeDirectory" in carried.attributes
+    raw = archive_reader.unpack(path, opened, sidecars=False)
+    judge = Judge(trust=look_alike.trust(), now=datetime.now(UTC), strict=False)
+    report = release.verify(DiskTree(opened, beside=raw.beside), judge=judge)
+    assert [one for one in report.checks if one.outcome == "failed"] == []
+    assert f"Darkbloom.app/{METALLIB}" in raw.beside
+    assert "bin/mlx.metallib" in raw.beside
+    lost = release.verify(DiskTree(opened), judge=judge)
+    assert any(METALLIB in one.subject for one in lost.checks if one.outcome == "failed")
 
 
 def test_an_archive_without_the_attributes_is_refused(
