@@ -326,7 +326,7 @@ def _ends(found: Iterable[values.Value]) -> list[tuple[str, str]]:
     rows = expiries.of(found)
     soon = expiry.soon(rows)
     return [("ends", f"{row.line}: {row.todo}") for row in soon] or [
-        ("ends", f"first {row.line}") for row in rows[:1]
+        ("ends", f"first on {row.ends:%Y-%m-%d}: {row.what} {row.name}") for row in rows[:1]
     ]
 
 

@@ -67,7 +67,7 @@ def test_reports_show_what_ends() -> None:
     )
     text = report.as_markdown()
     assert "| 2026-12-16 | 20 | profile first | renew first |" in text
-    assert "profile late" in text
+    assert "| 2027-06-14 | 200 | profile late |  |" in text
     listed = report.as_json()["expiries"]
     assert isinstance(listed, list)
     assert len(listed) == 2

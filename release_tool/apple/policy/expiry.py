@@ -21,6 +21,9 @@ WARN_WITHIN_DAYS = 90
 """What ends sooner is told at the end of each run: a new leaf takes days, a new profile minutes,
 and holidays weeks."""
 
+_FIRST_AUTHORITY = "7afc9d01a62f03a2de9637936d4afe68090d2de18d03f29c88cfb0b1ba63587f"
+"""Developer ID Certification Authority, the first: until 2027-02-01."""
+
 _LEAF = (
     "make a new Developer ID Application certificate (Account Holder), select it in the profile,"
     " and set APPLE_CERTIFICATE_P12 and its password anew"
@@ -58,6 +61,11 @@ class Row(NamedTuple):
             "days_left": self.days_left,
             "todo": self.todo,
         }
+
+    @property
+    def is_soon(self) -> bool:
+        """Whether it ends within `WARN_WITHIN_DAYS`."""
+        return self.days_left < WARN_WITHIN_DAYS
 
     @property
     def line(self) -> str:
@@ -110,8 +118,7 @@ def _signer(leaf: Certificate | None, chain: Sequence[Certificate], now: datetim
         return
     yield _row("signing certificate", leaf, now, _LEAF)
     for one in issuers((leaf, *chain)):
-        generation = certificates.organizational_unit(one) or ""
-        is_first = generation != "G2" and certificates.has_marker(one, certificates.DEVELOPER_ID_CA)
+        is_first = certificates.fingerprint(one) == _FIRST_AUTHORITY
         yield _row("intermediate", one, now, _G1 if is_first else _INTERMEDIATE)
 
 
@@ -181,6 +188,6 @@ def _judge(row: Row, within: int, *, spared: bool) -> Check:
     return checks.passed(f"expiry of the {row.what}", observed, subject=row.name)
 
 
-def soon(rows: Iterable[Row], *, within: int = WARN_WITHIN_DAYS) -> tuple[Row, ...]:
-    """What ends within some days."""
-    return tuple(row for row in rows if row.days_left < within)
+def soon(rows: Iterable[Row]) -> tuple[Row, ...]:
+    """What ends within `WARN_WITHIN_DAYS`."""
+    return tuple(row for row in rows if row.is_soon)
