@@ -125,7 +125,7 @@ def run(
             )
         else:
             signer = _authority(plan, identity, trust, timestamp_url, now, reporter)
-            _sign_portably(app, code, signer)
+            _sign_portably(plan, app, code, signer)
             fingerprint = signer.identity.fingerprint
             meant = _Meant(code=code, data=[], certificate=fingerprint, route=None)
         # Judged at this moment and not at that of signing: the timestamps lie between.
@@ -148,7 +148,9 @@ def preview(
     """
     app = workspace.path(assembled.root) / assembled.app
     wanted = {one.path: one for one in _executables(_code(plan, assembled))}
-    planned = portable_signer.plan_bundle(app, lambda code: wanted.get(code.path), data=None)
+    planned = portable_signer.plan_bundle(
+        app, lambda code: wanted.get(code.path), data=_declared_data(plan)
+    )
     return signing_preview.of(app, planned)
 
 
@@ -208,11 +210,20 @@ def _authority(
     return Authority(identity=identity, signing_time=now, timestamp=service.stamp)
 
 
-def _sign_portably(app: Path, code: list[_Code], authority: Authority) -> None:
+def _sign_portably(plan: ReleasePlan, app: Path, code: list[_Code], authority: Authority) -> None:
     executables = _executables(code)
     portable_signer.sign_app(
-        app, main=executables[-1], nested=executables[:-1], authority=authority
+        app,
+        main=executables[-1],
+        nested=executables[:-1],
+        authority=authority,
+        data=_declared_data(plan),
     )
+
+
+def _declared_data(plan: ReleasePlan) -> set[str]:
+    """The one file that is no code and may lie where code belongs."""
+    return {f"{_MAIN_FOLDER}/{plan.bundle.metallib.name}"}
 
 
 def _sign_with_codesign(

@@ -242,12 +242,25 @@ def test_a_file_that_changed_since_assembly_is_named(
     """What is signed must be what was assembled."""
     path = workspace.path("assembled/Darkbloom.app/Contents/MacOS/mlx.metallib")
     path.write_bytes(b"MTLB" + b"\1" * 3000)
-    (path.parent / "extra.txt").write_bytes(b"x")
+    extra = path.parent.with_name("Resources") / "extra.txt"
+    extra.parent.mkdir(exist_ok=True)
+    extra.write_bytes(b"x")
     with pytest.raises(errors.VerificationError) as caught:
         _run(plan, assembled, workspace, timestamp_url)
     text = " ".join(caught.value.details)
     assert "mlx.metallib" in text
     assert "extra.txt" in text
+
+
+def test_only_the_declared_library_may_lie_among_the_executables(
+    plan: ReleasePlan, assembled: AssembledBundle, workspace: Workspace, timestamp_url: str
+) -> None:
+    """Another file that is no code is refused by its path before anything is signed."""
+    folder = workspace.path("assembled/Darkbloom.app/Contents/MacOS")
+    (folder / "notes.txt").write_bytes(b"x")
+    with pytest.raises(errors.VerificationError, match="code place") as caught:
+        _run(plan, assembled, workspace, timestamp_url)
+    assert caught.value.subject == "Contents/MacOS/notes.txt"
 
 
 def test_a_signer_that_errs_is_caught(
