@@ -389,6 +389,11 @@ def _macho(data: bytes) -> object:
     return [(one.flag_names, one.minos, one.commands_end, one.signature_bytes) for one in slices]
 
 
+def _unsigned_content(data: bytes) -> object:
+    """Its digest, and where it differs from code that was signed."""
+    return unsigned_content.digest(data), unsigned_content.compare(_signed()[0], data)
+
+
 def _superblob(data: bytes) -> object:
     blob = superblob.parse(data)
     assert superblob.encode_as_read(blob) == data[: blob.length]
@@ -642,7 +647,7 @@ def _linked() -> list[bytes]:
 READERS: tuple[Reader, ...] = (
     Reader(name="der", read=_walk, make_seeds=lambda: [*_cms(), *_certificates()], structure="der"),
     Reader(name="macho", read=_macho, make_seeds=_code),
-    Reader(name="macho unsigned content", read=unsigned_content.digest, make_seeds=_code),
+    Reader(name="macho unsigned content", read=_unsigned_content, make_seeds=_code),
     Reader(name="gates", read=_gates, make_seeds=_linked, refusals=()),
     Reader(
         name="metal library",

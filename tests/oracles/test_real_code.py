@@ -10,7 +10,16 @@ import fidelity
 import pytest
 
 from release_tool import errors
-from release_tool.apple import certificates, cms, macho, superblob, ticket, timestamp_token
+from release_tool.apple import (
+    certificates,
+    cms,
+    macho,
+    signing,
+    superblob,
+    ticket,
+    timestamp_token,
+    unsigned_content,
+)
 from tests import real_code
 from tests.oracles import openssl, readers
 
@@ -172,3 +181,15 @@ def test_openssl_verifies_the_apps_ticket(files: dict[str, bytes], tmp_path: Pat
     assert openssl.verify_signature(tmp_path, leaf, message, found.signature)
     chain = [certificates.load(item) for item in found.chain]
     assert openssl.verify_chain(tmp_path, chain, roots=ROOTS, at=found.issued)[0]
+
+
+def test_signing_again_changes_nothing_outside_the_signatures(files: dict[str, bytes]) -> None:
+    """What Apple's tools and others signed, signed ad-hoc by us: one content, one digest."""
+    intent = signing.Intent(identifier="io.example")
+    for name, data in files.items():
+        if name == "ticket":
+            continue
+        again = signing.sign(data, intent, None).data
+        assert again != data
+        assert unsigned_content.compare(data, again) is None, name
+        assert unsigned_content.digest(data) == unsigned_content.digest(again)
