@@ -310,6 +310,10 @@ def _table(workspace: Workspace, found: Mapping[str, values.Value]) -> list[str]
             ("metallib", archive.metallib_sha256),
             ("cdhash", archive.cdhash),
         ]
+    if isinstance(notarized := found.get("notarize"), values.Notarization):
+        rows.append(("notary", f"submission {notarized.submission_id}, accepted"))
+    if isinstance(stapled := found.get("staple"), values.StapledBundle):
+        rows.append(("ticket", stapled.ticket_sha256))
     if isinstance(profile, values.VerifiedProfile):
         rows.append(("profile", f"team {profile.team_id}, {profile.days_left} days left"))
     if isinstance(smoke, values.SmokeEvidence):

@@ -400,7 +400,7 @@ class Wiring:
             tickets=self.tickets,
             trust=self.trust,
             patience=staple.Patience(wait=self.inputs.wait),
-            verdicts=mac_verdicts.of_stapled(self.plan.environment),
+            verdicts=mac_verdicts.of_stapled(self.plan.environment, tools=self.apple_tools),
             copy=self._copy_with_attributes if self._signed_by_apple else None,
         )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from release_tool import errors
 from release_tool.plan import Environment
 from release_tool.services import codesign, gatekeeper
+from release_tool.services.apple_tools import TOOLS, AppleTools
 
 
 def for_environment(environment: Environment) -> Callable[[Path], Mapping[str, str]]:
@@ -28,12 +29,17 @@ def for_environment(environment: Environment) -> Callable[[Path], Mapping[str, s
     return judge
 
 
-def of_stapled(environment: Environment) -> Callable[[Path], Mapping[str, str]]:
+def of_stapled(
+    environment: Environment, *, tools: AppleTools = TOOLS
+) -> Callable[[Path], Mapping[str, str]]:
     """What macOS says of a freshly stapled app: a second opinion, on a Mac alone.
 
     Where the environment trusts Apple, a verdict that differs from ours is fatal.
     """
-    asked = {"stapler": gatekeeper.validate_ticket, "spctl": gatekeeper.assess}
+    asked: dict[str, Callable[[Path], str]] = {
+        "stapler": lambda app: gatekeeper.validate_ticket(app, tools=tools),
+        "spctl": lambda app: gatekeeper.assess(app, tools=tools),
+    }
 
     def judge(app: Path) -> Mapping[str, str]:
         if platform.system() != "Darwin":

@@ -13,7 +13,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from release_tool import errors
 from release_tool.files import zip_writer
@@ -83,6 +83,7 @@ def test_info_zip_unpacks_the_same_tree(tmp_path: Path) -> None:
     assert len(list(there.rglob("*"))) == len(list(here.rglob("*")))
 
 
+@settings(max_examples=20)
 @given(trees.trees())
 def test_the_same_tree_is_the_same_zip(tree: trees.Tree) -> None:
     """Times, order on the disk and host do not show: content, names and modes alone decide."""

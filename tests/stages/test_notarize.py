@@ -18,7 +18,7 @@ from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter
 from release_tool.services.notary_api import NotaryAPI
 from release_tool.stages import notarize
-from tests import scripted_server
+from tests import scripted_server, signed_release
 from tests.fake_mac import mac as fake_mac
 from tests.scripted_server import Reply, Request
 from tests.small_world import KilledError, MemoryIntents
@@ -341,6 +341,22 @@ def test_an_app_that_would_be_refused_is_not_uploaded(bench: Bench) -> None:
     with pytest.raises(errors.VerificationError, match="nothing was uploaded") as caught:
         bench.run()
     assert len(caught.value.details) >= 2
+    assert bench.notary.asked == []
+
+
+def test_every_reason_of_the_notary_is_told_before_the_upload(bench: Bench, tmp_path: Path) -> None:
+    """Code without a timestamp, which codesign makes and the notary refuses: both executables."""
+    root = bench.workspace.path("signed")
+    shutil.rmtree(root)
+    app = signed_release.assemble(root)
+    signed_release.sign(app, timestamped=False)
+    value = notary_world.value(bench.workspace)
+    bench.signed = value.model_copy(update={"signer": "codesign"})
+    with pytest.raises(errors.VerificationError, match="nothing was uploaded") as caught:
+        bench.run()
+    stamped = [line for line in caught.value.details if "timestamp" in line]
+    assert len({name for name in ("darkbloom", "darkbloom-enclave") for line in stamped
+                if f"MacOS/{name}:" in line}) == 2  # fmt: skip
     assert bench.notary.asked == []
 
 

@@ -21,7 +21,7 @@ from release_tool.rehearsal.authority import Authority
 from release_tool.rehearsal.ticket_signer import TicketSigner
 from release_tool.services import ditto, retries
 from release_tool.services.stapler import TicketService
-from release_tool.stages import listing, staple
+from release_tool.stages import listing, mac_verdicts, staple
 from release_tool.values import Notarization, SignedBundle, StapledBundle
 from tests import scripted_server, signed_release
 from tests.fake_mac import attributes
@@ -255,6 +255,28 @@ def test_a_second_opinion_that_differs_is_fatal(bench: Bench) -> None:
     assert not bench.workspace.path("stapled").exists()
     value = bench.run(issue(), verdicts=lambda _: {"stapler": "accepted"})
     assert value.macos_verdicts == {"stapler": "accepted"}
+
+
+@pytest.mark.parametrize("tool", ["stapler", "spctl"])
+def test_on_a_mac_stapler_and_spctl_must_agree(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tool: str
+) -> None:
+    """Both are asked about the stapled copy; one that refuses is fatal where Apple is trusted."""
+    mac = fake_mac.install(tmp_path / "mac")
+    monkeypatch.setattr(platform, "system", lambda: "Darwin")
+    trusting = bench.plan.environment.model_copy(update={"trust": "apple"})
+    verdicts = mac_verdicts.of_stapled(trusting, tools=mac.tools)
+    value = bench.run(issue(), verdicts=verdicts)
+    assert value.macos_verdicts == {
+        "stapler": "the validate action worked",
+        "spctl": "accepted, Notarized Developer ID",
+    }
+    refused = {"status": 65 if tool == "stapler" else 3, "stderr": "x: rejected\n"}
+    mac.fault(tool, refused, refused)
+    with pytest.raises(errors.VerificationError, match="macOS refuses the app"):
+        bench.run(issue(), verdicts=verdicts)
+    look_alike = mac_verdicts.of_stapled(bench.plan.environment, tools=mac.tools)
+    assert "refused" in bench.run(issue(), verdicts=look_alike).macos_verdicts[tool]
 
 
 def test_on_the_codesign_route_attributes_are_kept(bench: Bench, tmp_path: Path) -> None:
