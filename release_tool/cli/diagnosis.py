@@ -25,7 +25,8 @@ from release_tool.cli import notary_route, preflight
 from release_tool.origin import Origin
 from release_tool.plan import Environment
 from release_tool.release_file import EnvironmentSection, ReleaseFile
-from release_tool.services.apple_tools import TOOLS
+from release_tool.services import keychain
+from release_tool.services.apple_tools import TOOLS, AppleTools
 from release_tool.stages import role_entitlements
 
 Section = Literal["host", "tools", "settings", "entitlements", "certificate", "profile", "expiry"]
@@ -63,6 +64,7 @@ class Question:
     """Files to look at instead of the release's."""
     fail_within: int = 0
     trust: certificates.Trust = field(default_factory=certificates.apple_trust)
+    tools: AppleTools = TOOLS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +170,8 @@ class _Examination:
     def _tools(self) -> Iterator[Check]:
         on_a_mac = sys.platform == "darwin"
         needed = self._environment is not None and self._environment.signer == "codesign"
-        for tool in (TOOLS.codesign, TOOLS.security, TOOLS.xcrun, TOOLS.spctl, TOOLS.ditto):
+        tools = self._question.tools
+        for tool in (tools.codesign, tools.security, tools.xcrun, tools.spctl, tools.ditto):
             name = f"tool {tool.name}"
             if os.access(tool, os.X_OK):
                 yield checks.passed(name, str(tool))
@@ -267,7 +270,7 @@ class _Examination:
         name = "signing identity"
         found, why = self._file(self._question.identity, _P12)
         if found is None:
-            yield why(name, f"name one with --identity, or set {_P12}")
+            yield self._in_keychain(name) or why(name, f"name one with --identity, or set {_P12}")
             return
         password = self._secret(_PASSWORD)
         try:
@@ -282,6 +285,21 @@ class _Examination:
         self._leaf, self._chain = loaded.leaf, loaded.chain
         yield checks.passed(name, f"{loaded.name} {loaded.fingerprint[:12]}")
         yield from self._judge_leaf(loaded)
+
+    def _in_keychain(self, name: str) -> Check | None:
+        """Where codesign signs, an identity of the user's keychains serves, too."""
+        environment, tools = self._environment, self._question.tools
+        if environment is None or environment.signer != "codesign":
+            return None
+        if not os.access(tools.security, os.X_OK):
+            return None
+        wanted = keychain.Wanted(name=self._release.product.signing_identity)
+        try:
+            held = keychain.find(wanted, tools=tools)
+        except errors.ReleaseError as problem:
+            return _refused(name, problem)
+        told = f"{held.name} {held.sha1[:12].lower()} in a keychain, for `run --keychain`"
+        return checks.passed(name, told)
 
     def _judge_leaf(self, loaded: identity.Identity) -> Iterator[Check]:
         yield checks.compare(

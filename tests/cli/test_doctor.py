@@ -21,6 +21,7 @@ from release_tool.cli.session import Session
 from release_tool.rehearsal import profiles
 from tests import look_alike
 from tests.cli.test_plan_command import APPLE, HIDDEN, SEVEN
+from tests.fake_mac import mac as fake_mac
 from tests.look_alike import PASSWORD, TEAM
 
 DEV = {f"DEV_{name}": value for name, value in SEVEN.items()}
@@ -220,3 +221,39 @@ def test_certificates_are_judged_at_the_time_that_is_asked(tmp_path: Path) -> No
     )
     names = {one.check.name for one in diagnosis.examine(question).failed}
     assert {"chain of the certificate", "expiry of the signing certificate"} <= names
+
+
+def on_a_mac(folder: Path, *identities: tuple[str, str]) -> diagnosis.Diagnosis:
+    """What is found where stand-ins of Apple's tools list these identities."""
+    mac = fake_mac.install(folder / "mac")
+    state = mac.state
+    login = str(mac.root / "home" / "login.keychain-db")
+    state["keychains"] = {login: {"identities": [list(one) for one in identities]}}
+    mac.write(state)
+    return diagnosis.examine(
+        diagnosis.Question(
+            environ={},
+            working_folder=folder,
+            now=datetime.now(UTC),
+            environment="dev",
+            tools=mac.tools,
+        )
+    )
+
+
+def test_an_identity_of_the_keychain_serves_where_codesign_signs(tmp_path: Path) -> None:
+    """The one that release.yaml names is found by its name."""
+    name = "Developer ID Application: Eigen Labs, Inc. (SLDQ2GJ6TL)"
+    found = on_a_mac(tmp_path, ("AB" * 20, name), ("CD" * 20, "Another (TEAM000001)"))
+    told = {one.check.name: one.check for one in found.findings}
+    assert told["signing identity"].outcome == "passed"
+    assert "abababababab" in told["signing identity"].observed
+    assert all(told[f"tool {tool}"].outcome == "passed" for tool in ("codesign", "security"))
+
+
+def test_a_keychain_without_the_identity_is_told(tmp_path: Path) -> None:
+    """Another team's identity is none: exit 4 with what the keychains hold."""
+    found = on_a_mac(tmp_path, ("CD" * 20, "Another (TEAM000001)"))
+    told = {one.check.name: one.check for one in found.failed}
+    assert "signing identity" in told
+    assert found.exit_code == 4
