@@ -260,11 +260,9 @@ def _start(mac: FakeMac) -> subprocess.Popen[str]:
 @pytest.mark.parametrize(
     ("number", "where"),
     [
-        (signal.SIGINT, ""),
         (signal.SIGTERM, ""),
         (signal.SIGINT, "create-keychain"),
         (signal.SIGTERM, "import"),
-        (signal.SIGINT, "find-identity"),
     ],
 )
 def test_an_interrupt_leaves_nothing(mac: FakeMac, number: signal.Signals, where: str) -> None:
@@ -278,13 +276,9 @@ def test_an_interrupt_leaves_nothing(mac: FakeMac, number: signal.Signals, where
     assert not [path for path in mac.root.glob("*.p12") if path.name != "imported.p12"]
 
 
-@pytest.mark.parametrize("where", ["", "import"])
-def test_what_a_killed_run_left_goes_with_the_next(
-    mac: FakeMac, tmp_path: Path, where: str
-) -> None:
+def test_what_a_killed_run_left_goes_with_the_next(mac: FakeMac, tmp_path: Path) -> None:
     """SIGKILL leaves a keychain in the list; a living run's keychain is not touched by others."""
-    if where:
-        mac.fault(f"security {where}", {"pause": True})
+    mac.fault("security import", {"pause": True})
     process = _start(mac)
     (left,) = mac.keychains
     told = Told()
