@@ -285,18 +285,34 @@ def _open_parts(
     *,
     where: str = "",
 ) -> list[Check]:
-    found = []
+    """The fields of a CMS that no signature covers, where they say more than they must."""
+    signer = signed.signers[0]
     known = {item.der for item in chain}
     surplus = [item for item in signed.certificates if item not in known]
+    told: dict[str, str] = {}
     if surplus or len(set(signed.certificates)) != len(signed.certificates):
-        observed = f"{len(signed.certificates)} certificates, {len(chain)} in the chain"
-        name = f"surplus certificates{where}"
-        found.append(checks.unprotected(name, observed, subject=subject))
-    others = [oid for oid in signed.signers[0].unsigned if oid != cms.TIMESTAMP_TOKEN or where]
+        told["surplus certificates"] = (
+            f"{len(signed.certificates)} certificates, {len(chain)} in the chain"
+        )
+    if signed.digest_algorithms != (signer.digest_algorithm,):
+        listed = ", ".join(signed.digest_algorithms) or "none"
+        told["listed digests"] = f"{listed}; the signer uses {signer.digest_algorithm}"
+    if (signed.version, signer.version) != _versions(signed, signer):
+        told["CMS versions"] = f"{signed.version}, the signer's {signer.version}"
+    others = [oid for oid in signer.unsigned if oid != cms.TIMESTAMP_TOKEN or where]
     if others:
-        name = f"unsigned attributes{where}"
-        found.append(checks.unprotected(name, ", ".join(others), subject=subject))
-    return found
+        told["unsigned attributes"] = ", ".join(others)
+    return [
+        checks.unprotected(f"{name}{where}", observed, subject=subject)
+        for name, observed in told.items()
+    ]
+
+
+def _versions(signed: cms.SignedData, signer: cms.Signer) -> tuple[int, int]:
+    """What RFC 5652 has the versions be (5.1, 5.3)."""
+    own = 1 if signer.subject_key_id is None else 3
+    plain = own == 1 and signed.content_type == cms.DATA
+    return (1 if plain else 3), own
 
 
 def _open_token(signed: cms.SignedData, stamp: TimestampProof | None, subject: str) -> list[Check]:

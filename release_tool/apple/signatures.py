@@ -80,6 +80,9 @@ def digest(name: str, *parts: bytes) -> bytes:
     return state.finalize()
 
 
+_NULL = b"\x05\x00"
+
+
 def digest_name(algorithm_identifier: der.Node) -> str:
     """The digest that an AlgorithmIdentifier names.
 
@@ -95,7 +98,7 @@ def digest_name(algorithm_identifier: der.Node) -> str:
 def algorithm_oid(algorithm_identifier: der.Node) -> str:
     """The identifier of an AlgorithmIdentifier, whose parameters are absent or NULL."""
     parts = der.as_sequence(algorithm_identifier)
-    if not parts or len(parts) > 2:
+    if not parts or len(parts) > 2 or (len(parts) == 2 and parts[1].raw != _NULL):
         raise errors.FormatError("a malformed AlgorithmIdentifier")
     return der.as_oid(parts[0])
 

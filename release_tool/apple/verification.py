@@ -17,6 +17,7 @@ from release_tool.apple import (
     code_directory,
     detached_signature,
     entitlements,
+    launch_constraints,
     macho,
     page_verification,
     property_list,
@@ -126,6 +127,7 @@ def _judge(case: page_verification.Case) -> tuple[list[Check], CodeFacts]:
     found += signature.checks
     claims, claim_checks = _entitlements(case)
     found += claim_checks
+    found += _constraints(case)
     info, info_checks = _info(case)
     found += info_checks
     facts = _facts(case, signature, claims, info)
@@ -207,6 +209,20 @@ def _entitlements(case: page_verification.Case) -> tuple[dict[str, object] | Non
     found = claims if claims is not None else binary
     observed = f"{len(found or {})} keys"
     return found, [checks.passed("entitlements", observed, subject=case.subject)]
+
+
+def _constraints(case: page_verification.Case) -> Iterator[Check]:
+    """Launch constraints are hashed like any blob; whether a launch meets them a Mac decides."""
+    for slot, name in launch_constraints.SLOT_NAMES.items():
+        blob = case.blob.get(slot)
+        if blob is None:
+            continue
+        try:
+            facts = launch_constraints.parse(blob).requirements
+        except errors.FormatError as problem:
+            yield checks.not_checked(name, problem.message, subject=case.subject)
+            continue
+        yield checks.passed(name, f"on {', '.join(facts)}", subject=case.subject)
 
 
 def _parsed(

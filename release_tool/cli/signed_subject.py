@@ -305,7 +305,7 @@ def _archive(path: Path, question: Question) -> Judged:
             )
             return Judged(name=path.name, kind="archive", ours=False, checks=(failure,))
         tree = DiskTree(folder, beside=unpacked.beside)
-        inner = _release(path.name, tree, question)
+        inner = _unpacked(path.name, tree, question)
     around = _canonical(path, unpacked) if inner.ours else _open_archive(unpacked)
     return Judged(
         name=path.name,
@@ -317,6 +317,15 @@ def _archive(path: Path, question: Question) -> Judged:
         unpacked=unpacked,
         flat_copies=inner.flat_copies,
     )
+
+
+def _unpacked(name: str, tree: DiskTree, question: Question) -> Judged:
+    """A release, or, where nobody says that it is ours, the one bundle in its place."""
+    tops = list(tree.root.iterdir())
+    alone = len(tops) == 1 and tops[0].suffix in _BUNDLE_KINDS and tops[0].is_dir()
+    if question.ours is False and alone:
+        return _folder(tops[0], question)
+    return _release(name, tree, question)
 
 
 def _zip(path: Path, question: Question) -> Judged:

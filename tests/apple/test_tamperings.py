@@ -15,6 +15,7 @@ from release_tool import errors
 from release_tool.apple import (
     certificates,
     checks,
+    macho,
     provisioning_profile,
     stapled,
     superblob,
@@ -260,6 +261,26 @@ def test_no_tampering_of_other_signers_code_holds(
     assert case.caught_by in refused
 
 
+@pytest.mark.online
+def test_every_byte_of_a_real_signature_is_covered_or_listed() -> None:
+    """Bytes throughout: a change of each fails a check, or is told as unprotected."""
+    data = bytes(macho.parse(real_code.app().read(real_code.TOOL))[-1].data)
+    judge = verification.Judge(
+        trust=certificates.apple_trust(), now=datetime.now(UTC), strict=False
+    )
+
+    def told(content: bytes) -> tuple[bool, list[Check]]:
+        found = verification.verify(content, judge=judge).checks
+        return checks.all_hold(found), [c for c in found if c.outcome == "unprotected"]
+
+    as_it_stands = told(data)
+    code = Code(data, "arm64", b"")
+    start, _ = code.room
+    for position in range(start, start + code.blob.length, 13):
+        changed = data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :]
+        assert told(changed) != as_it_stands, position - start
+
+
 # What no check can catch is listed, not caught
 
 
@@ -291,12 +312,20 @@ def _surplus(code: Code) -> bytes:
     )
 
 
+def _versions(code: Code) -> bytes:
+    content = signature_table.content_of(code)
+    return signature_table.with_content(
+        code, signature_table.rebuilt(content, fields=lambda f: [b"\x02\x01\x02", *f[1:]])
+    )
+
+
 OPEN: tuple[tuple[str, Callable[[Code], bytes]], ...] = (
     ("padding", _padded),
     ("gaps", _in_gap),
     ("unknown blobs", _unknown_blob),
     ("timestamp", _unstamped),
     ("surplus certificates", _surplus),
+    ("CMS versions", _versions),
 )
 
 

@@ -126,6 +126,8 @@ def _signers() -> Iterator[CodeTampering]:
     yield _case("its digest called SHA-1", lambda c: _digest(c, _SHA1))
     yield _case("its digest called SHA-512", lambda c: _digest(c, _SHA512))
     yield _case("its algorithm called ECDSA", lambda c: rebuilt(c, fields=_ecdsa))
+    yield _case("parameters of its digest", lambda c: rebuilt(c, fields=lambda f: _odd(f, 2)))
+    yield _case("parameters of its algorithm", lambda c: rebuilt(c, fields=lambda f: _odd(f, 4)))
     yield _case("another serial number", lambda c: rebuilt(c, fields=_serial))
     yield _case("another issuer", lambda c: rebuilt(c, fields=_issuer))
     yield _case("a second signer", lambda c: rebuilt(c, signers=lambda s: [*s, *s]))
@@ -146,6 +148,13 @@ def _ecdsa(fields: list[bytes]) -> list[bytes]:
         cms.algorithm_identifier(_ECDSA, with_null=False),
         *fields[index + 1 :],
     ]
+
+
+def _odd(fields: list[bytes], index: int) -> list[bytes]:
+    """An algorithm with parameters that it has not: readers may make anything of them."""
+    oid = der.as_sequence(der.parse(fields[index]))[0]
+    odd = der.sequence(oid.raw, der.octets(b""))
+    return [*fields[:index], odd, *fields[index + 1 :]]
 
 
 def _serial(fields: list[bytes]) -> list[bytes]:
