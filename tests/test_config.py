@@ -249,9 +249,16 @@ def test_the_embedded_environment_never_sees_real_settings(tree: Path) -> None:
         "R2_BUCKET": "releases",
         "COORDINATOR_URL": "http://127.0.0.1:9003",
         "TIMESTAMP_URL": "http://127.0.0.1:9004",
+        "NOTARY_URL": "http://127.0.0.1:9005/notary/v2/submissions",
+        "NOTARY_UPLOAD_URL": "http://127.0.0.1:9006",
+        "TICKET_URL": "http://127.0.0.1:9007/lookup",
     }
     found = ask(tree, real, env="rehearsal", made=Settings(values=values))
     assert found.plan.endpoints.timestamp_url == "http://127.0.0.1:9004"
+    assert found.plan.endpoints.notary_url == "http://127.0.0.1:9005/notary/v2/submissions"
+    assert found.plan.endpoints.notary_upload_url == "http://127.0.0.1:9006"
+    assert found.plan.endpoints.ticket_url == "http://127.0.0.1:9007/lookup"
+    assert before.plan.endpoints.notary_url == ""
     assert found.credentials.secret("RELEASE_KEY").reveal() == "made-for-the-run"
     assert str(found.origins["credentials.RELEASE_KEY"]) == "rehearsal environment"
     assert found.lacking() == []

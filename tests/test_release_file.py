@@ -206,6 +206,9 @@ CLASHES = [
     ("https://api.darkbloom.dev", "http://api.darkbloom.dev", "in the clear"),
     ("https://api.darkbloom.dev", "https://u:p@api.darkbloom.dev", "credentials"),
     ("r2_bucket: d-inf-app-dev", "r2_bucket: D/inf", "not the name of a bucket"),
+    ("    prefix: DEV_", "    prefix: DEV_\n    notary_url: http://x.example", "in the clear"),
+    ("    prefix: DEV_", "    prefix: DEV_\n    notary_upload_url: s3.example", "not absolute"),
+    ("    prefix: DEV_", "    prefix: DEV_\n    ticket_url: https://x.example/?a=b", "query"),
 ]
 
 

@@ -68,6 +68,7 @@ class NotaryAPI:
 
     def submit(self, archive: Path, *, name: str, sha256: str, reporter: Reporter) -> str:
         """See `Notary.submit`; a submission that a killed process began is finished."""
+        self.uploads.drop_others(sha256)
         begun = self.uploads.find(sha256)
         if begun is not None:
             reporter.note(f"submission {begun.submission_id} was begun before, going on with it")

@@ -102,6 +102,16 @@ class Uploads:
         with suppress(OSError):
             self.folder.rmdir()
 
+    def drop_others(self, sha256: str) -> None:
+        """Remove what was begun with other archives: a workspace holds one signed app at a time.
+
+        Their credentials serve nobody any more, and should not lie about.
+        """
+        with suppress(OSError):
+            for path in self.folder.glob("*.json"):
+                if path.stem != sha256:
+                    path.unlink()
+
     def forget_submission(self, submission_id: str) -> None:
         """Remove the state of a submission whose verdict has come."""
         with suppress(OSError):

@@ -111,10 +111,6 @@ def _state(folder: Path) -> str:
     return "".join(path.read_text() for path in (folder / ".notary").glob("*"))
 
 
-def _everything(folder: Path) -> str:
-    return "".join(path.read_text(errors="replace") for path in folder.rglob("*.json"))
-
-
 def test_small_goes_whole_and_large_in_parts(
     notary: ScriptedServer, store: Store, tmp_path: Path
 ) -> None:
@@ -195,6 +191,20 @@ def test_what_has_arrived_is_not_submitted_again(
     client = script.client(notary.url, tmp_path)
     client.uploads.forget_submission(ID)
     assert not (tmp_path / ".notary").exists()
+
+
+def test_credentials_of_another_archive_do_not_lie_about(
+    notary: ScriptedServer, store: Store, tmp_path: Path
+) -> None:
+    """An upload that failed, then another signature: what the first one left goes."""
+    store.before = lambda *_: Reply(500)
+    with pytest.raises(errors.TransientError):
+        _submit(notary, store, tmp_path, 1000)
+    assert "hunter2" in _state(tmp_path)
+    store.before = lambda *_: None
+    _submit(notary, store, tmp_path, 1001)
+    assert len(list((tmp_path / ".notary").iterdir())) == 1
+    assert "hunter2" not in _state(tmp_path)
 
 
 @pytest.mark.parametrize(("hours", "posts"), [(11.0, 1), (11.6, 2), (13.0, 2), (-1.0, 2)])
