@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from posixpath import dirname, normpath
 
 from release_tool import errors
 from release_tool.apple import checks, code_resources, file_attributes, macho, resource_rules
 from release_tool.apple.checks import Check
+from release_tool.apple.policy import links as app_links
 from release_tool.apple.policy.inventory import Inventory
 from release_tool.apple.tree import TreeEntry
 
@@ -100,31 +100,20 @@ def links(entries: Sequence[TreeEntry], *, path: str = "") -> Iterator[Check]:
         entries: of the app.
         path: how checks name it.
     """
-    places = {entry.path for entry in entries}
-    found = [entry for entry in entries if entry.kind == "symlink"]
-    wrong = (check for entry in found for check in _link(entry, places, path))
-    yield from _verdict("link", wrong, subject=path, observed=f"{len(found)} links")
-
-
-def _link(entry: TreeEntry, places: Collection[str], path: str) -> Iterator[Check]:
-    target = normpath(f"{dirname(entry.path)}/{entry.target}".lstrip("/"))
-    if entry.target.startswith("/") or target == ".." or target.startswith("../"):
-        observed = "leaves it"
-    elif target not in places and target != ".":
-        # A link through another link is not in the list of places; its first step is.
-        steps = target.split("/")
-        partial = ("/".join(steps[:count]) for count in range(1, len(steps)))
-        observed = "" if any(step in places for step in partial) else "leads nowhere"
-    else:
-        observed = ""
-    if observed:
-        yield checks.failed(
+    places = {".", *(entry.path for entry in entries)}
+    targets = {entry.path: entry.target for entry in entries if entry.kind == "symlink"}
+    wrong = (
+        checks.failed(
             "link",
-            subject=_named(path, entry.path),
-            expected="a relative link inside the app",
-            observed=f"{entry.target} {observed}",
+            subject=_named(path, own),
+            expected="a relative link to something in the app",
+            observed=target or "nothing",
             hint="link relatively to what the app holds",
         )
+        for own, target in targets.items()
+        if app_links.follow(own, targets, places.__contains__) is None
+    )
+    yield from _verdict("link", wrong, subject=path, observed=f"{len(targets)} links")
 
 
 def modes(

@@ -7,13 +7,14 @@ relative paths. `rules` names each rule with its source.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from posixpath import dirname, normpath
 from typing import NamedTuple
 
 from release_tool.apple import checks, code_directory
 from release_tool.apple.checks import Check
 from release_tool.apple.facts import BundleFacts
+from release_tool.apple.policy import links
 from release_tool.apple.policy.inventory import CodeFile, CodePart, Inventory
 
 DISABLED = "com.apple.security.cs.disable-library-validation"
@@ -23,13 +24,9 @@ _SWIFT_RUNTIME = "/usr/lib/swift"
 # The compiler leaves its own library folder as a search path for systems older than the Swift
 # runtime in them; users have no such folder, and library validation holds there as well.
 _TOOLCHAIN = re.compile(r"/(Applications/Xcode[^/]*\.app|Library/Developer/CommandLineTools)/")
-# MAXSYMLINKS of macOS.
-_MAX_LINKS = 32
 # Libraries times search paths times programs, each counted by the folders on its way: large apps
 # need some ten thousand. What names more would keep the judgement busy and no dyld happy.
 MAX_STEPS = 200_000
-# MAXPATHLEN of macOS.
-_LONGEST_PATH = 1024
 _LIBRARY_VALIDATION = 0x2000
 _ENFORCED = code_directory.RUNTIME | _LIBRARY_VALIDATION
 
@@ -254,39 +251,4 @@ def _expanded(text: str, process: _Process) -> Iterator[str]:
 
 def _resolved(inventory: Inventory, path: str, budget: _Budget) -> str | None:
     """Follow the links of the bundle to a regular file; None where there is none inside."""
-    return follow(path, inventory.links, inventory.is_file, budget.spend)
-
-
-def follow(
-    path: str,
-    links: Mapping[str, str],
-    exists: Callable[[str], bool],
-    may: Callable[[str], bool] = lambda _: True,
-) -> str | None:
-    """Follow relative links, also on the way, as the system does; None where it leads nowhere.
-
-    Args:
-        path: relative to the app.
-        links: target of each link by its path.
-        exists: whether a path is a regular file.
-        may: asked before each step; False ends it.
-    """
-    for _ in range(_MAX_LINKS):
-        if path.startswith(("../", "/")) or path == ".." or len(path) > _LONGEST_PATH:
-            return None
-        if not may(path):
-            return None
-        at = _first_link(path, links) if links else None
-        if at is None:
-            return path if exists(path) else None
-        rest = path[len(at) :].lstrip("/")
-        path = normpath("/".join(piece for piece in (dirname(at), links[at], rest) if piece))
-        if links[at].startswith("/"):
-            return None
-    return None
-
-
-def _first_link(path: str, links: Collection[str]) -> str | None:
-    parts = path.split("/")
-    stages = ("/".join(parts[:count]) for count in range(1, len(parts) + 1))
-    return next((stage for stage in stages if stage in links), None)
+    return links.follow(path, inventory.links, inventory.is_file, budget.spend)
