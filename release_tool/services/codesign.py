@@ -51,17 +51,18 @@ _REASONS = (
         "the keychain does not hold the signing identity",
         "import the Developer ID certificate with its key, and unlock the keychain",
     ),
-    _Reason(
-        ("errSecInternalComponent", "User interaction is not allowed"),
-        errors.CredentialError,
-        "the keychain does not let codesign use the key",
-        "unlock the keychain, and open its partition list: security set-key-partition-list",
-    ),
+    # It warns so before it fails with errSecInternalComponent.
     _Reason(
         ("unable to build chain to self-signed root", "CSSMERR_TP_NOT_TRUSTED"),
         errors.CredentialError,
         "the signing certificate leads to no root that this Mac trusts",
         "install Apple's Developer ID intermediate certificate",
+    ),
+    _Reason(
+        ("errSecInternalComponent", "User interaction is not allowed"),
+        errors.CredentialError,
+        "the keychain does not let codesign use the key",
+        "unlock the keychain, and open its partition list: security set-key-partition-list",
     ),
     _Reason(
         ("resource fork, Finder information, or similar detritus not allowed",),

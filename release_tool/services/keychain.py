@@ -35,7 +35,8 @@ _SECONDS = 120.0
 _LINE_BYTES = 4000
 # Who may use the key without asking: Apple's own tools, codesign among them.
 _PARTITIONS = "apple-tool:,apple:,codesign:"
-_FAILED = re.compile(r"^\S+: returned -?\d+", re.MULTILINE)
+# A prompt may stand before it.
+_FAILED = re.compile(r"\S: returned -?\d+")
 _ENTRY = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _IDENTITY = re.compile(r'^\s*\d+\) ([0-9A-F]{40}) "(.*)"(?: \((\w+)\))?\s*$', re.MULTILINE)
 
@@ -145,7 +146,8 @@ def made_for_run(
         keychain = RunKeychain(path=path, password=secrets.token_hex(_PASSWORD_BYTES), tools=tools)
         _create(keychain)
         with _search_list_lock(folder):
-            _set_search_list([str(path), *_search_list(tools)], tools)
+            others = [entry for entry in _search_list(tools) if entry != str(path)]
+            _set_search_list([str(path), *others], tools)
         yield keychain
     finally:
         with interrupts.held_back():
@@ -277,11 +279,13 @@ def _set_search_list(entries: Sequence[str], tools: AppleTools) -> None:
     arguments = ["list-keychains", "-d", "user", "-s", *entries]
     said = apple_tools.run(tools.security, arguments, tools=tools, seconds=_SECONDS)
     _must(said, "change the keychain search list")
-    if _search_list(tools) != list(entries):
+    observed = _search_list(tools)
+    if set(observed) != set(entries):
         raise errors.HostError(
             "the keychain search list is not what was set",
             expected=", ".join(entries),
-            observed=", ".join(_search_list(tools)),
+            observed=", ".join(observed),
+            hint="see that no other tool changes it: security list-keychains",
         )
 
 

@@ -18,8 +18,10 @@ _OPEN = ("list-keychains", "find-identity")
 def answer(stage: Stage, argv: list[str]) -> None:
     """One start: a command in the arguments, or lines on standard input after `-i`."""
     if argv == ["-i"]:
+        sys.stdout.write("security> ")
         for line in sys.stdin:
             _one(stage, split(line))
+            sys.stdout.write("security> ")
         return
     if not argv or argv[0] not in _OPEN:
         stage.usage(argv)

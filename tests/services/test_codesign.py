@@ -36,7 +36,7 @@ def test_a_host_without_codesign_is_named(tmp_path: Path) -> None:
         ),
         ("x: User interaction is not allowed.", errors.CredentialError, "does not let"),
         (
-            "Warning: unable to build chain to self-signed root for signer",
+            "Warning: unable to build chain to self-signed root\nx: errSecInternalComponent",
             errors.CredentialError,
             "leads to no root",
         ),

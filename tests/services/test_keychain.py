@@ -114,7 +114,11 @@ def test_each_run_has_its_own_password(mac: FakeMac) -> None:
     [
         ("create-keychain", {"status": 1, "stderr": "security: SecKeychainCreate: no"}, "Host"),
         # The interactive mode can end well although its command did not.
-        ("unlock-keychain", {"status": 0, "stderr": "unlock-keychain: returned 51\n"}, "Host"),
+        (
+            "unlock-keychain",
+            {"status": 0, "stderr": "security> unlock-keychain: returned 51\n"},
+            "Host",
+        ),
         (
             "import",
             {"status": 1, "stderr": "security: SecKeychainItemImport: MAC verification failed"},
