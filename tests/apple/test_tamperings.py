@@ -48,6 +48,7 @@ WANTED = 200
 """Named tamperings of real items, at least."""
 
 CODE = (*code_table.table(), *signature_table.table())
+DUAL = tuple(code_table.dual_table())
 APPS = tuple(app_table.table())
 
 
@@ -93,7 +94,7 @@ def test_real_tickets_hold_and_no_tampering_of_them_does(real_data: Path, name: 
 
 def test_the_tables_name_enough_tamperings() -> None:
     """At least 200 different changes of real items, no name twice."""
-    names = [f"code: {case.name}" for case in CODE]
+    names = [f"code: {case.name}" for case in (*CODE, *DUAL)]
     names += [f"app: {case.name}" for case in APPS]
     names += [f"profile: {case.name}" for case in profile_table.table()]
     assert len(set(names)) == len(names)
@@ -105,7 +106,7 @@ def test_the_documentation_names_every_check_and_count() -> None:
     text = (Path(__file__).parents[2] / "docs" / "verify.md").read_text()
     profiles = tuple(profile_table.table())
     caught_by = {
-        *(case.caught_by for case in CODE),
+        *(case.caught_by for case in (*CODE, *DUAL)),
         *(case.caught_by for case in APPS),
         *(case.caught_by for case in profiles),
     }
@@ -113,6 +114,7 @@ def test_the_documentation_names_every_check_and_count() -> None:
     assert {name for name in caught_by - numbered if f"`{name}`" not in text} == set()
     tickets = len(tuple(ticket_table.table()))
     assert f"{len(CODE)} changes of a Mach-O and its CMS" in text
+    assert f"{len(DUAL)} more of one with two code directories" in text
     assert f"{len(APPS)} of an\napp ({tickets} of them of its ticket)" in text
     assert f"{len(profiles)} of a profile" in text
 
@@ -259,6 +261,42 @@ def test_no_tampering_of_other_signers_code_holds(
     )
     refused = _refused_by(verification.verify(case.change(code), judge=judge).checks)
     assert case.caught_by in refused
+
+
+@pytest.mark.online
+@pytest.mark.parametrize("case", DUAL, ids=lambda case: case.name)
+def test_no_tampering_of_a_second_directory_holds(case: CodeTampering) -> None:
+    """Real code with directories of SHA-1 and SHA-256: each is bound by the signature."""
+    data = real_code.node_of_2021()
+    code = Code(data, macho.parse(data)[0].arch, b"")
+    judge = verification.Judge(
+        trust=certificates.apple_trust(), now=datetime.now(UTC), strict=False
+    )
+    refused = _refused_by(verification.verify(case.change(code), judge=judge).checks)
+    assert case.caught_by in refused
+
+
+@pytest.mark.online
+@pytest.mark.parametrize(
+    ("make", "signer"),
+    [
+        (real_code.node_of_2021, "Developer ID Application"),
+        (real_code.node_of_2024, "Developer ID Application"),
+        (real_code.signed_in_a_sixtieth_second, "Developer ID Application"),
+        (real_code.ruff, "Developer ID Application"),
+        (real_code.sentry, "Developer ID Application"),
+        (real_code.node, "ad-hoc by a linker"),
+    ],
+    ids=lambda item: getattr(item, "__name__", ""),
+)
+def test_authentic_real_code_holds(make: Callable[[], bytes], signer: str) -> None:
+    """Dialects, digests and oddities of five years hold, the expired by their timestamps."""
+    judge = verification.Judge(
+        trust=certificates.apple_trust(), now=datetime.now(UTC), strict=False
+    )
+    report = verification.verify(make(), judge=judge)
+    assert _refused_by(report.checks) == set()
+    assert {item.signer_kind for item in report.slices} == {signer}
 
 
 @pytest.mark.online

@@ -594,7 +594,7 @@ def _requirement_byte(code: Code) -> bytes:
     return code.with_blob(superblob.SLOT_REQUIREMENTS, raw[:-1] + bytes([raw[-1] ^ 1]))
 
 
-def _alternate(code: Code) -> bytes:
+def _alternate(code: Code, slot: int = superblob.SLOTS_ALTERNATE[0]) -> bytes:
     """A second directory that nobody signed: a reader may choose it."""
     first = code_directory.parse(code.directory)
     pages = list(
@@ -617,7 +617,7 @@ def _alternate(code: Code) -> bytes:
         special={},
         code_hashes=tuple(pages),
     )
-    return code.with_blob(superblob.SLOTS_ALTERNATE[0], code_directory.encode(forged))
+    return code.with_blob(slot, code_directory.encode(forged))
 
 
 def _forged_first(code: Code) -> bytes:
@@ -729,3 +729,52 @@ def _long_blob(code: Code) -> bytes:
 def _wrapper(code: Code) -> bytes:
     raw = code.blob.get(superblob.SLOT_CMS) or b""
     return code.with_blob(superblob.SLOT_CMS, b"\xfa\xde\x71\x71" + raw[4:])
+
+
+# Two directories
+
+
+def dual_table() -> Iterator[CodeTampering]:
+    """Tamperings of the second directory of code that has two, one of SHA-1 and one of SHA-256."""
+    listed = "cdhashes in the signature"
+    yield CodeTampering("second directory: a page's hash", _second(-1), "page hashes")
+    yield CodeTampering("second directory: a page's hash, listed", _second(-1), listed)
+    yield CodeTampering("second directory: its flags", _second(15), listed)
+    yield CodeTampering("second directory: one identity", _second(13), "code directories")
+    yield CodeTampering("second directory: left out", _without_second, listed)
+    yield CodeTampering("second directory: a third beside it", _third, listed)
+    yield CodeTampering(
+        "second directory: exchanged with the first", _directories_exchanged, "signature"
+    )
+    yield CodeTampering("second directory: the only one", _only_second, "signature")
+    yield CodeTampering("second directory: of another code limit", _second(35), "covered code")
+
+
+def _second(at: int) -> Callable[[Code], bytes]:
+    def change(code: Code) -> bytes:
+        raw = code.blob.get(superblob.SLOTS_ALTERNATE[0]) or b""
+        place = at % len(raw)
+        new = raw[:place] + bytes([raw[place] ^ 1]) + raw[place + 1 :]
+        return code.with_blob(superblob.SLOTS_ALTERNATE[0], new)
+
+    return change
+
+
+def _without_second(code: Code) -> bytes:
+    return code.with_blob(superblob.SLOTS_ALTERNATE[0], None)
+
+
+def _third(code: Code) -> bytes:
+    return _alternate(code, superblob.SLOTS_ALTERNATE[1])
+
+
+def _directories_exchanged(code: Code) -> bytes:
+    first, second = superblob.SLOT_CODE_DIRECTORY, superblob.SLOTS_ALTERNATE[0]
+    other = {first: second, second: first}
+    return code.with_blobs([(other.get(slot, slot), raw) for slot, raw in code.blob.blobs])
+
+
+def _only_second(code: Code) -> bytes:
+    first, second = superblob.SLOT_CODE_DIRECTORY, superblob.SLOTS_ALTERNATE[0]
+    kept = [item for item in code.blob.blobs if item[0] != first]
+    return code.with_blobs([(first if slot == second else slot, raw) for slot, raw in kept])
