@@ -26,6 +26,16 @@ _PLACES: Mapping[str, str] = {
 """Entitlements that say where users' data lies, and what a lost value costs."""
 
 
+_TIED = "users' keychain items, privacy permissions and firewall rules are tied to it"
+_STRANGER = (
+    f"the new code does not meet the old requirement: {_TIED} and will not know the new code"
+)
+_UNDECIDED = (
+    f"whether the new code meets the old requirement cannot be told, the old code itself does not"
+    f" meet it under the roots that are trusted here: {_TIED}"
+)
+
+
 class Difference(NamedTuple):
     """One thing that is not the same."""
 
@@ -98,10 +108,7 @@ def _requirement(subject: str, old: CodePortrait, new: CodePortrait) -> Iterator
         return
     cost = ""
     if old.designated and not _meets(new, old.designated):
-        cost = (
-            "the new code does not meet the old requirement: users' keychain items, privacy"
-            " permissions and firewall rules are tied to it and will not know the new code"
-        )
+        cost = _STRANGER if _meets(old, old.designated) else _UNDECIDED
     yield Difference("requirement", subject, "", old.designated, new.designated, cost)
 
 

@@ -9,7 +9,15 @@ from datetime import timedelta
 
 import pytest
 
-from release_tool.apple import difference, macho, portrait, signing, ticket, verification
+from release_tool.apple import (
+    certificates,
+    difference,
+    macho,
+    portrait,
+    signing,
+    ticket,
+    verification,
+)
 from release_tool.apple.difference import Difference
 from release_tool.apple.tree import MemoryTree, in_memory
 from tests import macho_samples, signing_identity
@@ -86,6 +94,17 @@ def test_a_new_identifier_locks_out_and_a_new_certificate_of_the_team_does_not()
     found = compare(in_memory({"x": signed("io.one")}), in_memory({"x": renewed}))
     assert ("certificate", "x") in found
     assert not any(item.locks_out for item in found.values())
+
+
+def test_without_trust_nobody_says_who_meets_what() -> None:
+    """Under other roots the old code does not meet its own requirement: that is said instead."""
+    foreign = replace(JUDGE, trust=certificates.apple_trust())
+    trees = [in_memory({"x": signed(name)}) for name in ("io.one", "io.two")]
+    before, after = (portrait.draw(tree, judge=foreign) for tree in trees)
+    (found,) = [item for item in difference.compare(before, after) if item.kind == "requirement"]
+    assert "cannot be told" in found.locks_out
+    before, after = (portrait.draw(tree, judge=JUDGE) for tree in trees)
+    assert "does not meet the old requirement" in difference.compare(before, after)[0].locks_out
 
 
 def test_unsigned_code_is_described_too() -> None:

@@ -27,6 +27,7 @@ from release_tool.apple import (
     code_resources,
     der,
     der_dictionary,
+    difference,
     entitlements,
     identity,
     inner_profile,
@@ -35,6 +36,7 @@ from release_tool.apple import (
     metal_library,
     notary_log,
     pkcs12,
+    portrait,
     property_list,
     provisioning_profile,
     requirement,
@@ -394,6 +396,19 @@ def _unsigned_content(data: bytes) -> object:
     return unsigned_content.digest(data), unsigned_content.compare(_signed()[0], data)
 
 
+def _portrait(data: bytes) -> object:
+    """What two releases are compared by, and how this one differs from a good one."""
+    places = ("Contents/MacOS/x", "Contents/Info.plist", "Contents/CodeResources")
+    tree = in_memory(dict.fromkeys((*places, "Contents/embedded.provisionprofile"), data))
+    drawn = portrait.draw(tree, judge=JUDGE)
+    return difference.compare(_good_portrait(), drawn)
+
+
+@lru_cache
+def _good_portrait() -> portrait.Portrait:
+    return portrait.draw(in_memory({"Contents/MacOS/x": _signed()[0]}), judge=JUDGE)
+
+
 def _superblob(data: bytes) -> object:
     blob = superblob.parse(data)
     assert superblob.encode_as_read(blob) == data[: blob.length]
@@ -648,6 +663,12 @@ READERS: tuple[Reader, ...] = (
     Reader(name="der", read=_walk, make_seeds=lambda: [*_cms(), *_certificates()], structure="der"),
     Reader(name="macho", read=_macho, make_seeds=_code),
     Reader(name="macho unsigned content", read=_unsigned_content, make_seeds=_code),
+    Reader(
+        name="portrait",
+        read=_portrait,
+        make_seeds=lambda: [*_signed(), *_binary_lists(), *_tickets(), *_profiles()[:2]],
+        refusals=(),
+    ),
     Reader(name="gates", read=_gates, make_seeds=_linked, refusals=()),
     Reader(
         name="metal library",
