@@ -188,7 +188,10 @@ class Remembered:
         return self.tree.detached(path)
 
     def digest(self, path: str, algorithm: str) -> bytes:
-        return self.digests({path: (algorithm,)})[path][algorithm]
+        key = (path, algorithm)
+        if key not in self._digests:
+            self._digests[key] = self.tree.digest(path, algorithm)
+        return self._digests[key]
 
     def digests(self, wanted: Mapping[str, Sequence[str]]) -> Mapping[str, Mapping[str, bytes]]:
         unknown = {
