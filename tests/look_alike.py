@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 from cryptography import x509
@@ -39,9 +40,17 @@ def signer() -> identity.Identity:
 
 
 @contextmanager
-def timestamp_server(broken: faults.Faults | None = None) -> Iterator[str]:
-    """The address of a running look-alike of Apple's timestamp service."""
-    server = Server(TimestampServer(authority(), broken=broken or faults.Faults()))
+def timestamp_server(
+    broken: faults.Faults | None = None, *, ahead: timedelta = timedelta()
+) -> Iterator[str]:
+    """The address of a running look-alike of Apple's timestamp service; its clock may differ."""
+    server = Server(
+        TimestampServer(
+            authority(),
+            broken=broken or faults.Faults(),
+            clock=lambda: datetime.now(UTC) + ahead,
+        )
+    )
     server.start()
     try:
         yield server.url + PATH

@@ -57,6 +57,9 @@ def test_the_release_is_that_of_darkbloom(release: ReleaseFile) -> None:
     assert release.product.bundle_id == "io.darkbloom.provider"
     assert release.product.team_id == "SLDQ2GJ6TL"
     assert release.product.access_groups == ("SLDQ2GJ6TL.io.darkbloom.provider",)
+    real = [one for one in release.environments.values() if one.trust == "apple"]
+    # The address that ends in /ts does not answer as a timestamp service.
+    assert {one.timestamp_url for one in real} == {"http://timestamp.apple.com/ts01"}
     flat = [one.name for one in release.bundle.executables if one.flat_copy]
     assert flat == ["darkbloom", "darkbloom-enclave"]
     assert release.bundle.metallib.flat_copy

@@ -188,10 +188,7 @@ class Remembered:
         return self.tree.detached(path)
 
     def digest(self, path: str, algorithm: str) -> bytes:
-        key = (path, algorithm)
-        if key not in self._digests:
-            self._digests[key] = self.tree.digest(path, algorithm)
-        return self._digests[key]
+        return self.digests({path: (algorithm,)})[path][algorithm]
 
     def digests(self, wanted: Mapping[str, Sequence[str]]) -> Mapping[str, Mapping[str, bytes]]:
         unknown = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from io import BufferedReader
 from pathlib import Path
@@ -50,8 +49,7 @@ def digest_of(
 def digests_of(source: BufferedReader, algorithms: Sequence[str]) -> dict[str, bytes]:
     """Digests of the rest of an open file by algorithm, read once and never held."""
     found = {name: hashlib.new(name) for name in algorithms}
-    # Most files of a bundle are small, and clearing a large buffer for each costs as much as they.
-    chunk = bytearray(min(os.fstat(source.fileno()).st_size + 1, _SHARED_CHUNK_BYTES))
+    chunk = bytearray(_SHARED_CHUNK_BYTES)
     view = memoryview(chunk)
     while count := source.readinto(chunk):
         for digest in found.values():

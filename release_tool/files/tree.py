@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BufferedReader
 from pathlib import Path
@@ -94,8 +94,6 @@ class DiskTree:
         """Digests of many files, each read once, on all cores: hashing frees the interpreter."""
         paths = list(wanted)
         batches = [paths[at : at + _BATCH] for at in range(0, len(paths), _BATCH)]
-        if len(batches) < 2:
-            return self._digest_batch(paths, wanted)
         executor = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
         try:
             found: dict[str, Mapping[str, bytes]] = {}
@@ -109,10 +107,9 @@ class DiskTree:
         self, batch: Sequence[str], wanted: Mapping[str, Sequence[str]]
     ) -> dict[str, Mapping[str, bytes]]:
         found: dict[str, Mapping[str, bytes]] = {}
-        with closing(_Folder(self.root)) as folder:
-            for path in batch:
-                with self._open(path, folder) as source:
-                    found[path] = hashing.digests_of(source, wanted[path])
+        for path in batch:
+            with self.open(path) as source:
+                found[path] = hashing.digests_of(source, wanted[path])
         return found
 
     @contextmanager
@@ -123,13 +120,8 @@ class DiskTree:
             VerificationError: there is no regular file of this path.
             HostError: the system refuses.
         """
-        with closing(_Folder(self.root)) as folder, self._open(path, folder) as source:
-            yield source
-
-    @contextmanager
-    def _open(self, path: str, folder: _Folder) -> Iterator[BufferedReader]:
         try:
-            descriptor = folder.open(path)
+            descriptor = _open_below(self.root, path)
         except (FileNotFoundError, NotADirectoryError) as problem:
             raise errors.VerificationError("is missing", subject=path) from problem
         except OSError as problem:
@@ -140,12 +132,8 @@ class DiskTree:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             raise _not_regular(path)
-        try:
-            with os.fdopen(descriptor, "rb") as source:
-                yield source
-        except OSError:
-            with atomic.naming(self.root / path, "read"):
-                raise
+        with atomic.naming(self.root / path, "read"), os.fdopen(descriptor, "rb") as source:
+            yield source
 
     def attributes(self) -> Mapping[str, Sequence[str]]:
         """Extended attributes by path, of entries that have any."""
@@ -193,47 +181,22 @@ def _entry(item: os.DirEntry[str], path: str) -> TreeEntry:
     raise errors.VerificationError("is neither a file, a folder nor a link", subject=path)
 
 
-class _Folder:
-    """The folder that was opened last; files that lie in one are opened in it.
-
-    It is opened component by component, so that a folder swapped for a link leads nowhere.
-    """
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._path: str | None = None
-        self._descriptor = -1
-
-    def open(self, path: str) -> int:
-        """A descriptor of a file below the root."""
-        parent, _, name = path.rpartition("/")
-        if name in ("", ".", ".."):
-            raise FileNotFoundError(path)
-        if parent != self._path:
-            self.close()
-            self._descriptor = _open_folder(self._root, parent)
-            self._path = parent
-        # Without O_NONBLOCK a named pipe would wait for a writer for ever.
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-        return os.open(name, flags, dir_fd=self._descriptor)
-
-    def close(self) -> None:
-        if self._path is not None:
-            os.close(self._descriptor)
-            self._path = None
-
-
-def _open_folder(root: Path, path: str) -> int:
+def _open_below(root: Path, path: str) -> int:
+    """Open component by component, so that a folder swapped for a link leads nowhere."""
     folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-    for part in path.split("/") if path else ():
-        try:
-            if part == "..":
-                raise FileNotFoundError(path)
-            inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
-        finally:
+    try:
+        *parents, name = path.split("/")
+        if ".." in parents or name == "..":
+            raise FileNotFoundError(path)
+        for parent in parents:
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+            inner = os.open(parent, flags, dir_fd=folder)
             os.close(folder)
-        folder = inner
-    return folder
+            folder = inner
+        # Without O_NONBLOCK a named pipe would wait for a writer for ever.
+        return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+    finally:
+        os.close(folder)
 
 
 def _not_regular(path: str) -> errors.VerificationError:

@@ -11,6 +11,7 @@ import secrets
 import urllib.parse
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from release_tool import errors
 from release_tool.apple import timestamp_token
@@ -21,6 +22,8 @@ from release_tool.services import http_client, retries
 # Apple's service answers within a second.
 _SECONDS = 30.0
 _HEADERS = {"Content-Type": "application/timestamp-query", "Accept": "application/timestamp-reply"}
+CLOCK_TOLERANCE_SECONDS = 60
+"""codesign was seen to refuse a difference of 182 s; a slow answer takes up to 30 s."""
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -35,6 +38,7 @@ class TimestampService:
     """Further certificates that may stand between."""
     policy: retries.Policy = retries.DEFAULT
     reporter: Reporter | None = field(default=None, repr=False)
+    _clocks_told: list[int] = field(default_factory=list, init=False, repr=False)
 
     def stamp(self, octets: bytes) -> bytes:
         """Get a token over the octets of a signature.
@@ -63,10 +67,21 @@ class TimestampService:
         )
         _require_success(self.url, answer)
         token = timestamp_token.parse_response(answer.body)
-        timestamp_token.verify(
+        proof = timestamp_token.verify(
             token, signed_octets=octets, trust=self.trust, pool=self.pool, nonce=nonce
         )
+        self._compare_clocks(proof.gen_time)
         return token
+
+    def _compare_clocks(self, stamped: datetime) -> None:
+        """Say when this host's clock is off: the signing time inside the signature is its word."""
+        ahead = round((datetime.now(UTC) - stamped).total_seconds())
+        if self.reporter and abs(ahead) > CLOCK_TOLERANCE_SECONDS and not self._clocks_told:
+            self._clocks_told.append(ahead)
+            side = "ahead of" if ahead > 0 else "behind"
+            self.reporter.warn(
+                f"this host's clock is {abs(ahead)} s {side} the timestamp service's: set it"
+            )
 
 
 def _require_address(url: str) -> None:

@@ -14,6 +14,7 @@ from release_tool.services import retries
 from release_tool.services.timestamp import TimestampService
 from tests import look_alike, scripted_server
 from tests.scripted_server import Reply, ScriptedServer
+from tests.stages.release_parts import Told
 
 OCTETS = b"the octets of a signature"
 REPLY = {"Content-Type": "application/timestamp-reply"}
@@ -55,6 +56,20 @@ def test_a_passing_fault_is_retried_and_bounded() -> None:
         broken.set({faults.TIMESTAMP_UNAVAILABLE: 3})
         with pytest.raises(errors.TransientError, match="not available"):
             _service(url).stamp(OCTETS)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "side"), [(5, "behind"), (-5, "ahead of"), (0, "")], ids=["slow", "fast", "right"]
+)
+def test_a_clock_that_differs_is_told_once(minutes: int, side: str) -> None:
+    """The signing time is this host's word; it is compared with the time that was proved."""
+    told = Told()
+    with look_alike.timestamp_server(ahead=timedelta(minutes=minutes)) as url:
+        service = TimestampService(url=url, trust=look_alike.trust(), reporter=told)
+        service.stamp(OCTETS)
+        service.stamp(OCTETS)
+    assert len(told.warnings) == (1 if side else 0)
+    assert all(f"s {side} the timestamp service's" in line for line in told.warnings)
 
 
 def test_nobody_at_the_address_is_transient() -> None:
