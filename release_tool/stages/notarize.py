@@ -7,10 +7,9 @@ patience, by hand or by a crash, leaves Apple at work, and the next run goes on 
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -20,7 +19,6 @@ from release_tool import errors
 from release_tool.apple import certificates, checks, code_directory, notary_log, release
 from release_tool.apple.checks import Check
 from release_tool.apple.facts import BundleFacts
-from release_tool.apple.notary_log import NotaryLog
 from release_tool.apple.policy import notary as policy
 from release_tool.apple.tree import Subtree
 from release_tool.apple.verification import Judge
@@ -30,11 +28,13 @@ from release_tool.files.workspace import Workspace
 from release_tool.files.zip_writer import Zipped
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter, Silent, task
-from release_tool.services import ditto, retries
+from release_tool.services import ditto
 from release_tool.services import notary as words
 from release_tool.services.apple_tools import AppleTools
 from release_tool.services.notary import Notary, Submission
-from release_tool.stages import findings
+from release_tool.stages import findings, notary_verdict
+from release_tool.stages.notary_verdict import Patience as Patience
+from release_tool.stages.notary_verdict import Verdict
 from release_tool.values import Intents, Notarization, SealedFile, SignedBundle
 
 # How long a run waits is left out on purpose: patience does not change a verdict.
@@ -42,10 +42,6 @@ READS = ("version", "product.name", "environment.notarization")
 SUBMIT, SUBMITTED = "submit", "submitted"
 LOG = "notarization.json"
 _NAME_DIGITS = 16
-# Apple answers within a minute mostly; a new team may wait for hours.
-_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 30.0
-# The log is written a moment behind the verdict.
-_LOG_SECONDS = 180.0
 # An upload may have failed of what the history calls in progress, and then it is so for ever.
 _ADOPTED_FOR = timedelta(hours=1)
 # Clocks differ, and a submission is made behind its intent.
@@ -71,19 +67,6 @@ def with_ditto(tools: AppleTools) -> Zip:
             return zip_reader.read(destination)
 
     return pack
-
-
-@dataclass(frozen=True, kw_only=True)
-class Patience:
-    """How a run waits; tests bring their own time."""
-
-    wait: bool = True
-    """False hands in and leaves: exit 8, and the next run collects the verdict."""
-    seconds: float | None = None
-    """None for the plan's own."""
-    sleep: Callable[[float], None] = time.sleep
-    monotonic: Callable[[], float] = time.monotonic
-    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,13 +146,23 @@ def run(
         zip=pack,
     )
     sent = _recorded(work) or _hand_in(work)
-    verdict, log = _verdict(work, sent)
+    verdict = _verdict(work, sent)
     if verdict.status == words.REJECTED and sent.earlier:
         # A team that was enabled since gets another verdict on the same bytes.
         reporter.note(f"submission {sent.id} was rejected then, handing in again")
         sent = _hand_in(work)
-        verdict, log = _verdict(work, sent)
-    return _accept(work, sent, verdict, log)
+        verdict = _verdict(work, sent)
+    return _accept(work, sent, verdict)
+
+
+def _verdict(work: _Run, sent: _Sent) -> Verdict:
+    return notary_verdict.wait_for(
+        work.notary,
+        sent.id,
+        patience=work.patience,
+        seconds=work.plan.limits.notary_wait_seconds,
+        reporter=work.reporter,
+    )
 
 
 def cdhashes_of(facts: BundleFacts) -> tuple[str, ...]:
@@ -361,101 +354,10 @@ def _is_ours(work: _Run, entry: Submission, sha256: str) -> bool:
     return ours
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Verdict:
-    status: str
-    log: NotaryLog | None
-
-
-def _verdict(work: _Run, sent: _Sent) -> tuple[_Verdict, bytes]:
-    """Wait for the verdict and for its log."""
-    status = _wait(work, sent)
-    raw = _wait_for_log(work, sent)
-    if raw is None:
-        if status == words.ACCEPTED:
-            raise _pending(sent, "accepted, but its log is not there yet")
-        return _Verdict(status=status, log=None), b""
-    return _Verdict(status=status, log=notary_log.parse(raw)), raw
-
-
-def _wait(work: _Run, sent: _Sent) -> str:
-    patience = work.patience
-    limit = work.plan.limits.notary_wait_seconds if patience.seconds is None else patience.seconds
-    deadline = patience.monotonic() + limit
-    pauses = retries.pauses(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
-    told = _Once(work.reporter)
-    while True:
-        status = _status(work, sent, told)
-        if status in words.FINAL:
-            return status
-        if not patience.wait:
-            raise _pending(sent, status)
-        told.note(
-            f"submission {sent.id} in progress, waiting"
-            " (Ctrl-C leaves it running; `release-tool run` resumes)"
-        )
-        left = deadline - patience.monotonic()
-        if left <= 0:
-            raise _pending(sent, status)
-        patience.sleep(min(next(pauses), left))
-
-
-@dataclass
-class _Once:
-    """Says each thing once, however often it is met."""
-
-    reporter: Reporter
-    said: set[str] = field(default_factory=set)
-
-    def note(self, text: str) -> None:
-        if text not in self.said:
-            self.said.add(text)
-            self.reporter.note(text)
-
-    def warn(self, text: str) -> None:
-        if text not in self.said:
-            self.said.add(text)
-            self.reporter.warn(text)
-
-
-def _status(work: _Run, sent: _Sent, told: _Once) -> str:
-    """Apple's word; a network that fails for a while does not end a wait of hours."""
-    try:
-        status = work.notary.status(sent.id)
-    except errors.TransientError as problem:
-        if not work.patience.wait:
-            raise
-        told.warn(f"no answer: {problem}")
-        return words.IN_PROGRESS
-    if status not in words.FINAL and status != words.IN_PROGRESS:
-        told.warn(f"the notary says {status!r}, taken as in progress")
-    return status
-
-
-def _wait_for_log(work: _Run, sent: _Sent) -> bytes | None:
-    patience = work.patience
-    deadline = patience.monotonic() + _LOG_SECONDS
-    pauses = retries.pauses(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
-    while (raw := work.notary.log(sent.id)) is None:
-        if patience.monotonic() >= deadline:
-            return None
-        patience.sleep(next(pauses))
-    return raw
-
-
-def _pending(sent: _Sent, status: str) -> errors.PendingError:
-    return errors.PendingError(
-        "the notary is still at work",
-        subject=f"submission {sent.id}",
-        observed=status,
-        hint="it goes on without us; run again to resume",
-    )
-
-
-def _accept(work: _Run, sent: _Sent, verdict: _Verdict, raw: bytes) -> Notarization:
+def _accept(work: _Run, sent: _Sent, verdict: Verdict) -> Notarization:
     log = verdict.log
     if verdict.status != words.ACCEPTED or log is None:
-        raise _refusal(sent, verdict)
+        raise notary_verdict.refusal(sent.id, verdict)
     findings.require(
         notary_log.judge(log, submission_id=sent.id, sha256=sent.sha256, cdhashes=work.cdhashes),
         f"submission {sent.id} was accepted, but not for our bytes",
@@ -466,40 +368,16 @@ def _accept(work: _Run, sent: _Sent, verdict: _Verdict, raw: bytes) -> Notarizat
     extra = len(notary_log.listed(log) - set(work.cdhashes))
     if extra:
         work.reporter.note(f"the log lists {extra} cdhashes beyond ours")
-    atomic.write_atomically(work.workspace.path(LOG), raw)
+    atomic.write_atomically(work.workspace.path(LOG), verdict.raw)
     return Notarization(
         submission_id=sent.id,
         name=sent.name,
         archive_sha256=sent.sha256,
         archive_size=sent.size,
         log=LOG,
-        log_sha256=hashlib.sha256(raw).hexdigest(),
+        log_sha256=hashlib.sha256(verdict.raw).hexdigest(),
         cdhashes=work.cdhashes,
         extra_cdhashes=extra,
         issues=tuple(notary_log.lines(log.issues)),
         route=work.notary.route,
-    )
-
-
-def _refusal(sent: _Sent, verdict: _Verdict) -> errors.ReleaseError:
-    log = verdict.log
-    details = notary_log.lines(log.issues) if log else []
-    summary = log.summary if log else "there is no log"
-    if verdict.status == words.REJECTED:
-        not_configured = log is not None and log.status_code == notary_log.TEAM_NOT_CONFIGURED
-        return errors.RemoteRefusedError(
-            "Apple does not notarize for this team yet"
-            if not_configured
-            else "Apple rejected the submission, which is no verdict on its code",
-            subject=f"submission {sent.id}",
-            observed=f"{verdict.status}, {log.status_code if log else 'no'}: {summary}",
-            details=details,
-            hint="ask Apple Developer Support to enable notarization for the team, then run again",
-        )
-    return errors.VerificationError(
-        f"the notary refuses this app: {len(details)} issues",
-        subject=f"submission {sent.id}",
-        observed=f"{verdict.status}: {summary}",
-        details=details,
-        hint="mend what is listed, then sign again: release-tool run --resign",
     )
