@@ -231,7 +231,10 @@ def _as_sealed(cases: Sequence[_Case]) -> NestedCode:
     case = next(one for one in cases if one.code is host)
     blob = case.blobs.get(superblob.SLOT_REQUIREMENTS)
     requirements = requirement.parse_set(blob) if blob is not None else {}
-    cdhashes = [code_directory.cdhash(one.directories[-1].raw) for one in cases]
+    ordered = sorted(cases, key=lambda one: one is not case)
+    cdhashes = [
+        code_directory.cdhash(directory.raw) for one in ordered for directory in one.directories
+    ]
     return NestedCode(
         cdhash=code_directory.cdhash(case.directories[-1].raw),
         requirement_text=requirement.to_text(requirement.designated(requirements, cdhashes)),

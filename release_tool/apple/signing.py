@@ -89,6 +89,8 @@ class SignedSlice:
     cdhash: bytes
     code_directory_digest: bytes
     """The whole SHA-256 of the code directory."""
+    cdhashes: tuple[bytes, ...]
+    """Of every code directory, the strongest last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +137,7 @@ def sign(data: bytes | memoryview, intent: Intent, authority: Authority | None) 
     made = [(code, sign_slice(code, intent, authority)) for code in slices]
     told = tuple(one for _, (_, one) in made)
     designated = requirement.designated(
-        requirement.parse_set(requirements(intent, team_id)), [one.cdhash for one in told]
+        requirement.parse_set(requirements(intent, team_id)), cdhashes_in_order(told)
     )
     return SignedCode(
         chunks=macho_writer.join(data, [(code, chunks) for code, (chunks, _) in made]),
@@ -143,6 +145,15 @@ def sign(data: bytes | memoryview, intent: Intent, authority: Authority | None) 
         team_id=team_id,
         requirement_text=requirement.to_text(designated),
     )
+
+
+def cdhashes_in_order(slices: Sequence[SignedSlice]) -> list[bytes]:
+    """All cdhashes of a file as the requirement of ad-hoc code names them: the host's first.
+
+    Rule and source: Apple's published static code.
+    """
+    ordered = sorted(slices, key=lambda one: not one.arch.startswith("arm64"))
+    return [cdhash for one in ordered for cdhash in one.cdhashes]
 
 
 def digests_for(slices: Sequence[macho.Slice]) -> tuple[int, ...]:
@@ -246,6 +257,7 @@ def sign_slice(
         arch=code.arch,
         cdhash=code_directory.cdhash(prepared.strongest),
         code_directory_digest=code_directory.full_digest(prepared.strongest),
+        cdhashes=tuple(map(code_directory.cdhash, prepared.directories)),
     )
 
 

@@ -207,6 +207,24 @@ def test_a_bundles_executable_has_its_places(claims: dict[str, object] | None, p
     assert directory.special[superblob.SLOT_CODE_RESOURCES] == hashlib.sha256(b"<seal/>").digest()
 
 
+def test_ad_hoc_code_is_required_by_all_its_cdhashes() -> None:
+    """The arm64 slice's first, then the others'; of old code each digest's."""
+    both = _sign(FILES["universal"], None, claims=None)
+    intel, arm = both.slices
+    assert both.requirement_text == (
+        f'cdhash H"{arm.cdhash.hex()}" or cdhash H"{intel.cdhash.hex()}"'
+    )
+    old = _sign(macho_samples.targeting("10.9"), None, claims=None)
+    assert len(old.slices[0].cdhashes) == 2
+    assert old.requirement_text == " or ".join(
+        f'cdhash H"{one.hex()}"' for one in old.slices[0].cdhashes
+    )
+    report = verification.verify(both.data, judge=LENIENT)
+    for facts in report.slices:
+        expression = requirement.parse_text(both.requirement_text)
+        assert requirement.decide(expression, facts.context) is True
+
+
 def _resized(by: int, *, behind: bytes = b"") -> bytes:
     """Signed code whose load command states another size, bytes behind the signature."""
     data = bytearray(_sign(FILES["arm64"], None).data + behind)
