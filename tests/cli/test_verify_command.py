@@ -491,3 +491,16 @@ def test_attributes_of_a_lone_tool_are_judged(tmp_path: Path, trust: Path) -> No
         code, text = run("verify", path, "--trust", trust)
         os.removexattr(path, f"user.{name}")
         assert code == expected, text
+
+
+def test_an_archive_of_another_app_is_judged_when_told_foreign(tmp_path: Path, trust: Path) -> None:
+    """A tar of one app alone: no release of ours, but the app in it holds as foreign."""
+    app = _written(tmp_path / "made")
+    packed = tmp_path / "Nested.tar.gz"
+    archive_writer.pack(app.parent, packed, date=signed_release.DATE)
+    code, text = run("verify", packed, "--trust", trust)
+    assert code == 6
+    assert "no bin/" in text
+    code, text = run("verify", packed, "--trust", trust, "--foreign")
+    assert code == 0, text
+    assert "com.example.app" in text
