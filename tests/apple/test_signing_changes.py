@@ -106,3 +106,18 @@ def test_a_file_that_is_no_code_any_more_is_a_changed_file(unsigned: MemoryTree)
     assert _failed(unsigned, replaced) == [("file", f"{APP}/{MAIN}")]
     cut = in_memory({**unsigned.files, MAIN: unsigned.files[MAIN][:-1]}, modes=unsigned.modes)
     assert _failed(unsigned, cut) == [(signing_changes.OUTSIDE, f"{APP}/{MAIN}")]
+
+
+def test_nested_bundles_have_their_own_seals() -> None:
+    """A framework's version, a nested app and a flat bundle; a seal beside no bundle is a file."""
+    inside = ("F.framework/Versions/A/Resources", "Helpers/H.app/Contents", "P.bundle")
+    files = {f"Contents/{path}/Info.plist": b"" for path in inside}
+    before = in_memory(files)
+    seals = [
+        f"Contents/{path}/_CodeSignature/CodeResources"
+        for path in ("F.framework/Versions/A", *inside[1:])
+    ]
+    assert _failed(before, in_memory({**files, **dict.fromkeys(seals, b"")})) == []
+    stray = "Contents/Resources/_CodeSignature/CodeResources"
+    found = _failed(before, in_memory({**files, stray: b""}))
+    assert ("file", f"{APP}/{stray}") in found

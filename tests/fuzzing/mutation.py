@@ -318,7 +318,8 @@ def _swap(pattern: bytes) -> Step:
         if not found:
             return data
         (start, end), (other, other_end) = rng.choice(found), rng.choice(found)
-        return data[:start] + data[other:other_end] * rng.choice((0, 1, 2, 200)) + data[end:]
+        piece = data[other : min(other_end, other + 1024)]
+        return data[:start] + piece * rng.choice((0, 1, 2, 200)) + data[end:]
 
     return swap
 
