@@ -192,6 +192,12 @@ def _root(bundle: _Bundle, judge: Judge) -> Iterator[Check]:
         yield checks.failed(
             "bundle root", subject=bundle.named(path), expected=wanted, observed=path
         )
+    for path in bundle_layout.loose(bundle.layout, bundle.entries):
+        subject = bundle.named(path)
+        if judge.strict:
+            yield checks.failed("bundle root", subject=subject, expected="none", observed=path)
+        else:
+            yield checks.unprotected("outside the seal", "no rule seals it", subject=subject)
     if not judge.strict:
         return
     parents = {path.rpartition("/")[0] for path in bundle.entries}

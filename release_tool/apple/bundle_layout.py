@@ -90,6 +90,14 @@ def strangers(layout: Layout, entries: Mapping[str, TreeEntry]) -> Iterator[tupl
         yield from ((top, f"{layout.contents} only") for top in sorted(tops - {layout.contents}))
 
 
+def loose(layout: Layout, entries: Mapping[str, TreeEntry]) -> Sequence[str]:
+    """Finder's files in a framework's root, which may lie there and which no seal covers."""
+    if not layout.version:
+        return ()
+    places = (_FINDER_STATE, f"{_VERSIONS}/{_FINDER_STATE}")
+    return [path for path in places if path in entries]
+
+
 def _in_framework(layout: Layout, entries: Mapping[str, TreeEntry]) -> Iterator[tuple[str, str]]:
     for path, entry in entries.items():
         if path in (_VERSIONS, _CURRENT) or path.endswith(f"/{_FINDER_STATE}"):

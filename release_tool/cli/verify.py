@@ -42,10 +42,11 @@ def command(
     ours: bool | None,
     as_json: bool,
 ) -> int:
-    """Verify a Mach-O, a bundle, a ticket, a profile, a release archive or an unpacked release.
+    """Verify a Mach-O, a bundle, a ticket, a profile, an archive or an unpacked release.
 
     From the bytes alone, on any host: every page and file by its hash, the seal both ways, all
-    code inside, the signature with its chain and timestamp, the flat copies against the app.
+    code inside, the signature with its chain and timestamp, the stapled ticket, the flat copies
+    against the app. Whether Apple has revoked anything is not checked.
     Exits 6 when anything fails; what was not asked and what nothing protects is named.
 
     \b
