@@ -71,7 +71,8 @@ class LookAlikes:
 
     @property
     def policy(self) -> retries.Policy:
-        return retries.Policy(attempts=4, first_seconds=0.1, largest_seconds=0.5)
+        # In all longer than the second for which a store refuses the next write to a key.
+        return retries.Policy(attempts=8, first_seconds=0.1, largest_seconds=0.5)
 
     def object_store(self, secret: str = CREDENTIALS.secret_access_key) -> ObjectStore:
         return ObjectStore(
