@@ -131,7 +131,10 @@ def _slice(code: macho.Slice, signed: CodeFacts | None) -> CodePortrait:
 
 
 def _signature(signed: CodeFacts) -> dict[str, str]:
-    names = " < ".join(map(certificates.display_name, signed.certificates))
+    try:
+        names = " < ".join(map(certificates.display_name, signed.certificates))
+    except errors.FormatError as problem:
+        names = f"somebody unreadable: {problem.message}"
     return {
         "identifier": signed.identifier,
         "team": signed.team_id or "none",
@@ -161,11 +164,10 @@ def _profiles(tree: BundleTree, files: list[str], judge: Judge) -> Iterator[tupl
         if path.rpartition("/")[2] != bundle.PROFILE:
             continue
         try:
-            profile = provisioning_profile.read(tree.read(path), trust=judge.trust)
+            traits = _profile(provisioning_profile.read(tree.read(path), trust=judge.trust))
         except errors.VerificationError as problem:
-            yield path, Traits({"profile": f"unreadable: {problem.message}"}, {})
-            continue
-        yield path, _profile(profile)
+            traits = Traits({"profile": f"unreadable: {problem.message}"}, {})
+        yield path, traits
 
 
 def _profile(profile: provisioning_profile.Profile) -> Traits:

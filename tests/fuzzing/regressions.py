@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from release_tool.apple import der
-from tests import signing_identity
+from release_tool.rehearsal import profiles
+from tests import signed_release, signing_identity
 
 
 def _many_rounds() -> bytes:
@@ -46,6 +47,14 @@ def _odd_version() -> bytes:
     return authority.pem().replace(authority.leaf.pem, ssl.DER_cert_to_PEM_cert(odd).encode())
 
 
+def _odd_name() -> bytes:
+    """A profile that allows a certificate whose subject's common name has no identifier."""
+    leaf = signing_identity.authority().leaf.der
+    odd = leaf.replace(b"\x06\x03\x55\x04\x03", b"\x02\x03\x55\x04\x03")
+    wish = profiles.Wish(team_id=signing_identity.TEAM, bundle_id="io.example", certificates=(odd,))
+    return profiles.make(signed_release.look_alike(), wish)
+
+
 class Regression(NamedTuple):
     """One such input."""
 
@@ -70,5 +79,10 @@ REGRESSIONS: Mapping[str, Regression] = {
         "signing identity",
         "the library's own exception for it is no ValueError, and went through",
         _odd_version,
+    ),
+    "a certificate without a name in a profile": Regression(
+        "portrait",
+        "names are read when they are shown, and diff ended where it should only describe",
+        _odd_name,
     ),
 }
