@@ -94,6 +94,7 @@ def grants(
     *,
     team: str = TEAM,
     certificates: Sequence[str] | None = None,
+    prefixes: tuple[str, ...] = (),
 ) -> Grants:
     """What a profile of the app grants."""
     standard = {
@@ -106,4 +107,5 @@ def grants(
         team_ids=(team,),
         entitlements={**standard, **(granted or {})},
         certificates=tuple(own if certificates is None else certificates),
+        prefixes=prefixes,
     )

@@ -209,13 +209,26 @@ def matches(key: str, pattern: str, value: str, team_id: str) -> bool:
 
 
 def coverage(
-    values: Mapping[str, object], granted: Mapping[str, object], team_id: str
+    values: Mapping[str, object],
+    granted: Mapping[str, object],
+    team_id: str,
+    *,
+    prefixes: Sequence[str] = (),
 ) -> list[Check]:
-    """Judge every claimed entitlement that needs a grant, all at once."""
+    """Judge every claimed entitlement that needs a grant, all at once.
+
+    Args:
+        values: the claims.
+        granted: what the profile grants.
+        team_id: of who signs.
+        prefixes: what the team's application identifiers may begin with beside that: teams of
+            before 2011 have others.
+    """
     found = []
+    own = dict.fromkeys((team_id, *prefixes))
     for key in restricted_keys(values, team_id):
         claim = describe(values[key])
-        if covered(key, values[key], granted, team_id):
+        if any(covered(key, values[key], granted, prefix) for prefix in own):
             found.append(checks.passed("entitlement granted", claim, subject=key))
             continue
         found.append(

@@ -175,8 +175,8 @@ def _main_launch(item: CodeFacts, bundle_id: str, grants: Grants | None) -> Iter
         return
     granted = f"one that grants {len(grants.entitlements)} entitlements"
     yield checks.passed("embedded profile", granted, subject=item.path)
-    yield from entitlements.coverage(claims, grants.entitlements, team_id)
-    yield from _identity_claims(item, bundle_id, claims)
+    yield from entitlements.coverage(claims, grants.entitlements, team_id, prefixes=grants.prefixes)
+    yield from _identity_claims(item, bundle_id, claims, grants.prefixes)
     yield checks.compare(
         "team of the profile",
         expected=team_id or "none",
@@ -187,12 +187,16 @@ def _main_launch(item: CodeFacts, bundle_id: str, grants: Grants | None) -> Iter
 
 
 def _identity_claims(
-    item: CodeFacts, bundle_id: str, claims: Mapping[str, object]
+    item: CodeFacts, bundle_id: str, claims: Mapping[str, object], prefixes: tuple[str, ...]
 ) -> Iterator[Check]:
     """Restricted claims count only beside the app and team that they are made for."""
     team_id = item.team_id or ""
+    claimed = claims.get(entitlements.APPLICATION_IDENTIFIER)
+    by_prefix = [f"{prefix}.{bundle_id}" for prefix in (team_id, *prefixes)]
     wanted = {
-        entitlements.APPLICATION_IDENTIFIER: f"{team_id}.{bundle_id}",
+        entitlements.APPLICATION_IDENTIFIER: next(
+            (one for one in by_prefix if one == claimed), by_prefix[0]
+        ),
         entitlements.TEAM_IDENTIFIER: team_id,
     }
     for key, value in wanted.items():

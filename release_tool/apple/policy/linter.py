@@ -69,6 +69,15 @@ KNOWN_SECURITY: Final = frozenset(
                 *("user-selected.read-only", "user-selected.read-write"),
             )
         ),
+        "hardened-process",
+        *(
+            f"hardened-process.{name}"
+            for name in (
+                *("checked-allocations", "dyld-ro", "hardened-heap", "no-guard-objects"),
+                *(f"enhanced-security-version{form}" for form in ("", "-string")),
+                *(f"platform-restrictions{form}" for form in ("", "-string")),
+            )
+        ),
         *("network.client", "network.server"),
         *(
             f"personal-information.{name}"
@@ -108,7 +117,30 @@ _TEXT: Final = frozenset(
         ),
     }
 )
-_NOT_BOOLEAN: Final = frozenset({f"{_SECURITY}scripting-targets"})
+_NOT_BOOLEAN: Final = frozenset(
+    {
+        f"{_SECURITY}scripting-targets",
+        *(
+            f"{_SECURITY}hardened-process.{what}{form}"
+            for what in ("enhanced-security-version", "platform-restrictions")
+            for form in ("", "-string")
+        ),
+    }
+)
+"""Of the known ones: a dictionary, and levels as a number or as text."""
+
+_BOOLEANS: Final = frozenset(
+    {
+        "com.apple.vm.networking",
+        *(
+            _DEVELOPER + name
+            for name in (
+                *("driverkit", "endpoint-security.client", "networking.multicast"),
+                *("networking.wifi-info", "system-extension.install"),
+            )
+        ),
+    }
+)
 _PLACEHOLDER = re.compile(r"\$[({][A-Za-z_][A-Za-z0-9_:]*[)}]?|\$\(")
 _COMMENT = b"<!--"
 _BINARY = b"bplist"
@@ -239,7 +271,7 @@ def type_of(key: str) -> Type:
         return "texts"
     if key in _TEXT:
         return "text"
-    if key in entitlements.GET_TASK_ALLOW_SPELLINGS:
+    if key in _BOOLEANS or key in entitlements.GET_TASK_ALLOW_SPELLINGS:
         return "boolean"
     if key in KNOWN_SECURITY and key not in _NOT_BOOLEAN:
         return "boolean"

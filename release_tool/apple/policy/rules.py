@@ -125,9 +125,10 @@ RULES: tuple[Rule, ...] = (
     Rule(
         id="lv.team",
         gate="library validation",
-        says="A library is of the loader's team, unless an entitlement lifts library validation.",
-        source=f"{_HARDENED}; 2026-04-18 library of another team killed at load",
-        proof=f"signed libraries of two teams; {_MAC}",
+        says="A library is of the loader's team, which both have, unless an entitlement lifts it.",
+        source=f"{_HARDENED}; 2026-04-18 library of another team killed at load; ad-hoc apps with"
+        " the hardened runtime that ended at their own ad-hoc library",
+        proof=f"signed libraries of two teams, of one and of none; {_MAC}",
         checks=("team of the linked library",),
     ),
     Rule(

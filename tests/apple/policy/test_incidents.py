@@ -154,6 +154,23 @@ def test_a_certificate_was_renewed_after_the_profile_was_made() -> None:
     assert found == {("certificate in the profile", f"{APP}/{MAIN}")}
 
 
+def test_a_team_of_before_2011_has_another_prefix() -> None:
+    """Its identifiers begin with what the profile names as prefix, and with no third one."""
+    claims = {
+        "com.apple.application-identifier": f"OLDPREFIX1.{BUNDLE_ID}",
+        "com.apple.developer.team-identifier": TEAM,
+        "keychain-access-groups": [f"OLDPREFIX1.{BUNDLE_ID}"],
+    }
+    granted = {
+        "com.apple.application-identifier": f"OLDPREFIX1.{BUNDLE_ID}",
+        "keychain-access-groups": ["OLDPREFIX1.*"],
+    }
+    facts = policy_apps.claiming(claims)
+    assert not failed(policy.launch(facts, policy_apps.grants(granted, prefixes=("OLDPREFIX1",))))
+    told = {name for name, _ in failed(policy.launch(facts, policy_apps.grants(granted)))}
+    assert told == {"entitlement granted", "identity entitlement", "keychain access group"}
+
+
 @pytest.mark.parametrize("spelling", ["get-task-allow", "com.apple.security.get-task-allow"])
 def test_a_debug_build_was_shipped(spelling: str) -> None:
     """Both spellings of get-task-allow are refused, also where only the value is odd."""

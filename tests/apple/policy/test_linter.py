@@ -68,6 +68,10 @@ def test_the_long_keychain_key_is_refused_with_the_short_one() -> None:
         ("com.apple.application-identifier", ["TEAM.x"]),
         ("com.apple.developer.team-identifier", True),
         ("com.apple.developer.aps-environment", False),
+        ("com.apple.developer.system-extension.install", "YES"),
+        ("com.apple.developer.endpoint-security.client", "true"),
+        ("com.apple.vm.networking", 1),
+        ("com.apple.security.hardened-process", 2),
     ],
 )
 def test_a_value_of_another_type_is_refused(key: str, value: object) -> None:
@@ -95,6 +99,20 @@ def test_what_macos_ignores_is_a_warning(key: str, meant: str) -> None:
     (warning,) = found.warnings
     assert key in warning
     assert meant in warning
+
+
+def test_enhanced_security_is_known() -> None:
+    """Apple documents its switches, and its levels as a number or, since 26.4, as text."""
+    family = "com.apple.security.hardened-process"
+    found = lint(
+        {
+            family: True,
+            f"{family}.hardened-heap": True,
+            f"{family}.enhanced-security-version": 2,
+            f"{family}.platform-restrictions-string": "2",
+        }
+    )
+    assert (failed(found), found.warnings) == ([], ())
 
 
 def test_an_unknown_key_of_another_family_is_no_matter_of_the_linter() -> None:

@@ -47,14 +47,14 @@ def linked(main: bytes, files: Mapping[str, bytes] | None = None) -> list[Check]
     return library_validation.judge(policy_apps.app({MAIN: main, **(files or {})}))
 
 
-def with_library(team: str | None, *, exempt: bool = False) -> list[Check]:
+def with_library(team: str | None, *, exempt: bool = False, own: str | None = TEAM) -> list[Check]:
     """The signed app, its main executable linked against a library of a team."""
     library = "@executable_path/../Frameworks/libpart.dylib"
     taken = policy_apps.app({MAIN: linked_macho.build(libraries=[library]), DYLIB: dylib()})
     code = {
         path: file._replace(
             parts=tuple(
-                part._replace(flags=0x10000, team_id=TEAM if path == MAIN else team)
+                part._replace(flags=0x10000, team_id=own if path == MAIN else team)
                 for part in file.parts
             )
         )
@@ -289,6 +289,14 @@ def test_an_exempted_process_loads_any_team() -> None:
     assert not [
         check for check in with_library("OTHERTEAM1", exempt=True) if check.outcome == "failed"
     ]
+
+
+def test_code_without_a_team_is_of_no_team() -> None:
+    """Under the hardened runtime ad-hoc code loads no ad-hoc library, unless it is exempt."""
+    (told,) = [check for check in with_library(None, own=None) if check.outcome == "failed"]
+    assert (told.name, told.subject) == ("team of the linked library", MAIN)
+    assert "a team that both have" in told.expected
+    assert "failed" not in [check.outcome for check in with_library(None, own=None, exempt=True)]
 
 
 def test_unreadable_code_is_named_by_the_notary() -> None:
