@@ -8,10 +8,12 @@ import platform
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
+from click.testing import CliRunner
 
-from release_tool import data, errors, ledger
+from release_tool import config, data, errors, ledger
 from release_tool.cli import carry, embedded, main
 from release_tool.cli.session import Session
 from release_tool.plan import ReleasePlan
@@ -221,6 +223,35 @@ def test_a_failed_job_has_a_summary_too(parts: Path, tmp_path: Path) -> None:
     )
     assert code == 2
     assert "| sign | done |" in page.read_text()
+
+
+def _of_a_real_environment(plan: ReleasePlan) -> config.Resolved:
+    environment = plan.environment.model_copy(update={"embedded": False})
+    found = SimpleNamespace(plan=plan.model_copy(update={"environment": environment}))
+    return cast("config.Resolved", found)
+
+
+@pytest.mark.parametrize(("typed", "registers"), [("{version}", True), ("yes", False)])
+def test_a_person_confirms_the_registration_by_its_version(
+    plan: ReleasePlan, typed: str, *, registers: bool
+) -> None:
+    """Nothing becomes latest by a key that slipped: the version is typed, or nothing is sent."""
+    ask = carry._confirmation(carry.Options(), _of_a_real_environment(plan))
+    with CliRunner().isolation(input=typed.format(version=plan.version) + "\n"):
+        if registers:
+            ask()
+        else:
+            with pytest.raises(errors.UsageError, match="not registered"):
+                ask()
+
+
+def test_a_job_says_beforehand_that_it_may_register(plan: ReleasePlan) -> None:
+    """Without a terminal and without `--yes` a run that would register is not begun: exit 2."""
+    resolved = _of_a_real_environment(plan)
+    session = Session({}, out=io.StringIO(), err=io.StringIO())
+    with pytest.raises(errors.UsageError, match="nobody is here to confirm"):
+        carry._require_somebody(session, carry.Options(), resolved)
+    carry._require_somebody(session, carry.Options(yes=True), resolved)
 
 
 def test_only_codesign_takes_an_identity_of_a_keychain(plan: ReleasePlan) -> None:

@@ -77,6 +77,19 @@ def test_no_proxy_stands_before_loopback(
     assert _get(server.url).body == b"direct"
 
 
+@pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "ALL_PROXY"])
+def test_the_proxy_of_the_environment_is_asked_for_other_hosts(
+    name: str, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is not on this machine goes to the proxy, which learns the whole address."""
+    for other in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv(name, server.url)
+    server.says(Reply(200, b"by proxy"))
+    assert _get("http://outside.invalid/ts01").body == b"by proxy"
+    assert server.requests[0].path == "http://outside.invalid/ts01"
+
+
 def test_a_body_over_the_limit_is_refused(server: ScriptedServer) -> None:
     """A peer cannot fill the memory."""
     server.says(Reply(200, b"x" * 5000))

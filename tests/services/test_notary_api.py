@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
+import struct
+import threading
 import traceback
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -210,15 +213,47 @@ def test_what_passes_is_tried_again(server: ScriptedServer, tmp_path: Path, answ
         script.client(server.url, tmp_path).status(ID)
 
 
-def test_a_connection_that_is_reset_is_tried_again(tmp_path: Path) -> None:
-    """Nobody listens: exit 5 after all tries, each behind a longer pause."""
+def test_a_service_that_is_not_there_is_given_up(tmp_path: Path) -> None:
+    """Nobody listens: exit 5 after all tries, each behind a pause."""
     with scripted_server.running() as gone:
         url = gone.url
     slept: list[float] = []
     with pytest.raises(errors.TransientError, match="no answer"):
         script.client(url, tmp_path, slept=slept).status(ID)
     assert len(slept) == 2
-    assert slept[0] < 2 < sum(slept) + 2
+    assert min(slept) > 0
+
+
+def _reset(connection: socket.socket) -> None:
+    """End a connection with a reset, not with an end of its data."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+def test_a_connection_that_is_reset_is_tried_again(tmp_path: Path) -> None:
+    """Two connections end in a reset; the third is answered, and that answer counts."""
+    whole = json.dumps(
+        {"data": {"id": ID, "attributes": {"name": "D.zip", "status": "Accepted"}}}
+    ).encode()
+    answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    answer += b"Content-Length: %d\r\n\r\n%s" % (len(whole), whole)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            for _ in range(2):
+                _reset(listening.accept()[0])
+            connection = listening.accept()[0]
+            connection.recv(65_536)
+            connection.sendall(answer)
+            connection.close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        slept: list[float] = []
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        assert script.client(url, tmp_path, slept=slept).status(ID) == "Accepted"
+        thread.join()
+    assert len(slept) == 2
 
 
 @pytest.mark.parametrize(

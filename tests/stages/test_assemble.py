@@ -354,6 +354,33 @@ def test_unknown_is_refused_where_the_source_must_be_known(
     assert expected in _refusal(strict, tmp_path, binaries_folder=built)
 
 
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_build_whose_tests_failed(plan: ReleasePlan, tmp_path: Path, *, strict: bool) -> None:
+    """An environment like prod refuses it; another records it, and says so."""
+    built = binaries(tmp_path / "built", plan)
+    manifest = json.loads((built / build_output.MANIFEST).read_text())
+    (built / build_output.MANIFEST).write_text(json.dumps(manifest | {"test_outcome": "failed"}))
+    asked = changed(plan, environment={"require_known_source": strict})
+    if strict:
+        refusal = _refusal(asked, tmp_path, binaries_folder=built)
+        assert "test outcome of build.json: expected passed, observed failed" in refusal
+        return
+    told = Told()
+    assert assembled(asked, tmp_path, binaries_folder=built, reporter=told).test_outcome == "failed"
+    assert "the build's test outcome is failed" in told.warnings
+
+
+def test_a_resource_bundle_that_the_build_forgot_is_refused(
+    plan: ReleasePlan, tmp_path: Path
+) -> None:
+    """July: an app without SwiftPM's resource bundle crashed before it could update itself."""
+    kernels = {"source": "kernels.bundle", "destination": "kernels.bundle"}
+    wanting = changed(plan, bundle={"resources": [kernels]})
+    built = binaries(tmp_path / "built", plan)
+    refusal = _refusal(wanting, tmp_path, binaries_folder=built)
+    assert "kernels.bundle: expected present" in refusal
+
+
 def test_unknown_is_recorded_elsewhere(plan: ReleasePlan, tmp_path: Path) -> None:
     """Without a manifest everything is recorded as unknown, and said."""
     built = binaries(tmp_path / "built", plan)
