@@ -371,6 +371,7 @@ def _plan(
         profile=release.profile,
         archive=release.archive,
         publish=release.publish,
+        coordinator=release.coordinator,
         limits=release.limits,
         smoke=release.smoke,
         small_model=release.small_model,

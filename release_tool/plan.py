@@ -23,6 +23,7 @@ RelativePath = Annotated[
 ]
 MacOSVersion = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,3}\.[0-9]{1,3}$")]
 Role = Literal["provider", "enclave", "helper"]
+Contract = Literal["2026-05", "2026-10"]
 
 
 class Part(BaseModel):
@@ -184,6 +185,14 @@ class Publish(Part):
     """Further names under `releases/latest/` that old installers still ask for."""
 
 
+class CoordinatorRules(Part):
+    """What the coordinators of this release understand."""
+
+    contract: Contract = "2026-05"
+    """`2026-05`: the fields of May and the versioned address. `2026-10`: also the identity of the
+    build, and the address that holds the archive's digest."""
+
+
 class EnvironmentPolicy(Part):
     """What an environment trusts, signs with and accepts."""
 
@@ -260,6 +269,7 @@ class ReleasePlan(Part):
     profile: Profile
     archive: Archive
     publish: Publish
+    coordinator: CoordinatorRules = CoordinatorRules()
     limits: Limits
     smoke: Smoke
     small_model: ModelData

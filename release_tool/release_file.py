@@ -16,6 +16,7 @@ from release_tool import credentials, version
 from release_tool.plan import (
     Archive,
     Bundle,
+    CoordinatorRules,
     EnvironmentName,
     EnvironmentPolicy,
     Limits,
@@ -59,6 +60,7 @@ class ReleaseFile(Part):
     profile: Profile = Profile()
     archive: Archive
     publish: Publish = Publish()
+    coordinator: CoordinatorRules = CoordinatorRules()
     limits: Limits = Limits()
     smoke: Smoke
     small_model: ModelData
