@@ -56,16 +56,7 @@ def carry(session: Session, options: Options) -> None:
     Raises:
         ReleaseError: whatever stops it; the records before it stay.
     """
-    if options.until and options.only:
-        raise errors.UsageError("--until and --only exclude each other", hint="name one of them")
-    for name in (options.until, options.only):
-        if name is not None and name not in wiring.STAGES:
-            raise errors.UsageError(
-                "there is no such stage",
-                subject=name,
-                expected=", ".join(wiring.STAGES),
-                hint="name one of these",
-            )
+    require_stages(options)
     started = time.monotonic()
     resolved, inputs = resolve(session, options)
     workspace = _workspace(resolved, options)
@@ -77,6 +68,24 @@ def carry(session: Session, options: Options) -> None:
         finally:
             _summarize(session, workspace, ledger)
         _close(session, options, workspace, ledger, found, time.monotonic() - started)
+
+
+def require_stages(options: Options) -> None:
+    """Refuse stages that do not exist, and two ways to say which to run.
+
+    Raises:
+        UsageError: so.
+    """
+    if options.until and options.only:
+        raise errors.UsageError("--until and --only exclude each other", hint="name one of them")
+    for name in (options.until, options.only):
+        if name is not None and name not in wiring.STAGES:
+            raise errors.UsageError(
+                "there is no such stage",
+                subject=name,
+                expected=", ".join(wiring.STAGES),
+                hint="name one of these",
+            )
 
 
 def _reporter(session: Session, options: Options) -> Reporter:

@@ -38,6 +38,7 @@ def show(session: Session, options: carry.Options) -> None:
         ReleaseError: what `run` would raise up to the assembled app, or something in it cannot
             be signed.
     """
+    carry.require_stages(options)
     with tempfile.TemporaryDirectory(prefix="release-tool-dry-run-") as folder:
         apart = replace(options, dist=Path(folder))
         try:

@@ -105,6 +105,17 @@ def test_what_cannot_be_assembled_is_refused(parts: Path, tmp_path: Path) -> Non
     assert "darkbloom-enclave" in err
 
 
+def test_flags_are_checked_as_run_checks_them(parts: Path) -> None:
+    """A command that `run` would refuse is no dry run of anything."""
+    for flags, said in (
+        (("--until", "nonsense"), "no such stage"),
+        (("--only", "sign", "--until", "sign"), "exclude each other"),
+    ):
+        code, out, err = dry(parts, "run", "--env", "rehearsal", "--version", "0.5.0", *flags)
+        assert (code, out) == (2, "")
+        assert said in err
+
+
 def test_missing_settings_are_named(parts: Path, tmp_path: Path) -> None:
     """A real environment needs its profile, and nothing more."""
     samples.materialize(tmp_path / "build", "0.5.0")
