@@ -25,6 +25,10 @@ PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 MAX_BYTES = 1024 * 1024
 _EXPORT_AGAIN = "export it again, for example with `openssl pkcs12 -export`, which uses AES"
 _NO_PASSWORD = "the signing identity needs a password"  # noqa: S105 - a message
+_SET_PASSWORD = "set APPLE_CERTIFICATE_PASSWORD to the password of the export"  # noqa: S105 - a hint
+_SPACE_AROUND = (
+    "the value of APPLE_CERTIFICATE_PASSWORD begins or ends with white space, often a line break"
+)
 _BEGIN = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----")
 _DEK = re.compile(rb"^DEK-Info: ?([A-Za-z0-9-]{1,40}),", re.MULTILINE)
 
@@ -122,7 +126,7 @@ def _unreadable(outer: pkcs12.Outer, password: str) -> errors.CredentialError:
         return errors.CredentialError(
             "the password of the signing identity is wrong" if password else _NO_PASSWORD,
             observed=f"PKCS#12, {algorithms}",
-            hint="set APPLE_CERTIFICATE_PASSWORD to the password of the export",
+            hint=_wrong_password(password),
         )
     if holds:
         return errors.CredentialError(
@@ -136,6 +140,10 @@ def _unreadable(outer: pkcs12.Outer, password: str) -> errors.CredentialError:
         observed=algorithms,
         hint=_EXPORT_AGAIN,
     )
+
+
+def _wrong_password(password: str | None) -> str:
+    return _SPACE_AROUND if password and password != password.strip() else _SET_PASSWORD
 
 
 def _from_pem(data: bytes, password: str | None) -> tuple[object, list[Certificate]]:
@@ -181,14 +189,18 @@ def _pem_key(block: _Block, password: str | None) -> object:
     if cipher:
         _require_bounded(cipher.rounds)
     if cipher and not password:
-        raise errors.CredentialError(_NO_PASSWORD, observed=f"PEM, {cipher.name}")
+        raise errors.CredentialError(
+            _NO_PASSWORD, observed=f"PEM, {cipher.name}", hint=_SET_PASSWORD
+        )
     for spelling in pkcs12.spellings(password) if cipher else [None]:
         loaded = _attempt(partial(serialization.load_pem_private_key, block.text, spelling))
         if loaded is not None:
             return loaded
     if cipher and cipher.common:
         raise errors.CredentialError(
-            "the password of the signing identity is wrong", observed=f"PEM, {cipher.name}"
+            "the password of the signing identity is wrong",
+            observed=f"PEM, {cipher.name}",
+            hint=_wrong_password(password),
         )
     if cipher:
         raise errors.CredentialError(
@@ -196,7 +208,11 @@ def _pem_key(block: _Block, password: str | None) -> object:
             observed=f"PEM, {cipher.name}",
             hint="write it again with `openssl pkcs8 -topk8 -v2 aes-256-cbc`",
         )
-    raise errors.CredentialError("the key of the signing identity cannot be read")
+    raise errors.CredentialError(
+        "the key of the signing identity cannot be read",
+        expected="an RSA or EC key in PKCS#1, SEC 1 or PKCS#8",
+        hint="write it again with `openssl pkcs8 -topk8`",
+    )
 
 
 def _pem_cipher(block: _Block) -> pkcs12.Cipher | None:

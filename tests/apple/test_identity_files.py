@@ -312,6 +312,21 @@ def test_pem_keys_open(form: serialization.PrivateFormat, password: str) -> None
         with pytest.raises(errors.CredentialError, match="password") as caught:
             identity.load(data, wrong)
         assert "AES-256" in caught.value.observed
+        assert "APPLE_CERTIFICATE_PASSWORD" in caught.value.hint
+
+
+@pytest.mark.parametrize("pem", [False, True])
+def test_a_line_break_behind_a_password_is_hinted_at(*, pem: bool) -> None:
+    """Settings of jobs often end with one; the hint says so, and never the password."""
+    data = AUTHORITY.p12(b"right")
+    if pem:
+        key = _pem_key(serialization.PrivateFormat.PKCS8, b"right")
+        data = AUTHORITY.leaf.pem + key
+    for given, said in (("right\n", "white space"), ("wrong", "to the password of the export")):
+        with pytest.raises(errors.CredentialError, match="is wrong") as caught:
+            identity.load(data, given)
+        assert said in caught.value.hint
+        assert "right" not in str(caught.value)
 
 
 @NEEDS_OPENSSL
