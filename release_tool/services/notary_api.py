@@ -20,7 +20,7 @@ from release_tool.apple import notary_log
 from release_tool.progress import Reporter
 from release_tool.services import addresses, http_client, notary_errors, notary_store, retries
 from release_tool.services.http_client import Answer
-from release_tool.services.notary import Route, Submission
+from release_tool.services.notary import FINAL, Route, Submission
 from release_tool.services.notary_token import APIKey
 from release_tool.services.notary_uploads import Begun, Target, Uploads
 
@@ -88,7 +88,10 @@ class NotaryAPI:
         """See `Notary.status`."""
         what = "the status of a submission"
         data = _data(self._ask("GET", f"/{_checked(submission_id)}", what), what)
-        return _text(_attributes(data, what), "status", what)
+        found = _text(_attributes(data, what), "status", what)
+        if found in FINAL:
+            self.uploads.forget_submission(submission_id)
+        return found
 
     def log(self, submission_id: str) -> bytes | None:
         """See `Notary.log`; the address of the log is secret, and no error shows it."""
@@ -98,9 +101,7 @@ class NotaryAPI:
             return None
         address = _text(_attributes(_data(whole, what), what), _LOG_URL, what)
         self._judge_log_address(address)
-        found = retries.call(lambda: _fetch_log(address), self.policy)
-        self.uploads.forget_submission(submission_id)
-        return found
+        return retries.call(lambda: _fetch_log(address), self.policy)
 
     def history(self) -> list[Submission]:
         """See `Notary.history`."""

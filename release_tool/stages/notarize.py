@@ -42,8 +42,9 @@ READS = ("version", "product.name", "environment.notarization")
 SUBMIT, SUBMITTED = "submit", "submitted"
 LOG = "notarization.json"
 _NAME_DIGITS = 16
-# An upload may have failed of what the history calls in progress, and then it is so for ever.
-_ADOPTED_FOR = timedelta(hours=1)
+# An upload may have failed of what the history calls in progress, and then it is so for ever. Apple
+# may also take hours, so this is longer than a run waits.
+_ADOPTED_FOR = timedelta(hours=4)
 # Clocks differ, and a submission is made behind its intent.
 _CLOCKS_DIFFER = timedelta(minutes=10)
 
@@ -229,12 +230,17 @@ def _intent(work: _Run, action: str) -> Mapping[str, JsonValue] | None:
 
 
 def _is_lost(work: _Run, sent: _Sent, at: str) -> bool:
-    """Whether what was adopted an hour ago is still in progress."""
+    """Whether what was adopted long ago is still in progress."""
     try:
         age = work.patience.clock() - datetime.fromisoformat(at)
     except (ValueError, TypeError):
         return True
-    return age > _ADOPTED_FOR and work.notary.status(sent.id) not in words.FINAL
+    return age > _adopted_for(work) and work.notary.status(sent.id) not in words.FINAL
+
+
+def _adopted_for(work: _Run) -> timedelta:
+    """A run that waits in vain must not make the next one hand in again."""
+    return max(_ADOPTED_FOR, timedelta(seconds=2 * work.plan.limits.notary_wait_seconds))
 
 
 def _hand_in(work: _Run) -> _Sent:
@@ -316,7 +322,7 @@ def _found_again(work: _Run, name: str, packed: Zipped) -> _Sent | None:
     for entry in _candidates(work, name):
         sent = _Sent(id=entry.id, name=name, sha256=packed.sha256, size=packed.size, earlier=True)
         if entry.status not in words.FINAL:
-            if not unfinished and _is_young(entry, work.patience.clock()):
+            if not unfinished and _is_young(work, entry):
                 work.reporter.note(f"the history shows our upload {entry.id} in progress")
                 return replace(sent, adopted=True)
         elif entry.status == words.ACCEPTED and _is_ours(work, entry, packed.sha256):
@@ -339,8 +345,9 @@ def _candidates(work: _Run, name: str) -> list[Submission]:
     return sorted(found, key=lambda entry: entry.status != words.ACCEPTED)
 
 
-def _is_young(entry: Submission, now: datetime) -> bool:
-    return entry.created is not None and abs(now - entry.created) < _ADOPTED_FOR
+def _is_young(work: _Run, entry: Submission) -> bool:
+    now = work.patience.clock()
+    return entry.created is not None and abs(now - entry.created) < _adopted_for(work)
 
 
 def _is_ours(work: _Run, entry: Submission, sha256: str) -> bool:

@@ -160,16 +160,14 @@ def _forget(bench: Bench) -> None:
 
 
 def test_an_upload_in_progress_is_adopted_while_it_is_young(bench: Bench) -> None:
-    """An hour later it counts as one whose upload never came, and a new one is made."""
+    """Through runs that wait in vain; hours later it counts as one whose upload never came."""
     _prepare(bench, "In Progress")
-    with pytest.raises(errors.PendingError):
-        bench.run(wait=False)
-    for _ in range(2):
-        _forget(bench)
+    for _ in range(3):
         with pytest.raises(errors.PendingError):
-            bench.run(wait=False)
+            bench.run()
+        _forget(bench)
     assert bench.notary.count("submit") == 1
-    bench.notary.seconds += 4000
+    bench.notary.seconds += 2 * 3600
     _forget(bench)
     with pytest.raises(errors.PendingError):
         bench.run(wait=False)
@@ -177,12 +175,12 @@ def test_an_upload_in_progress_is_adopted_while_it_is_young(bench: Bench) -> Non
 
 
 def test_what_was_adopted_and_does_not_move_is_given_up(bench: Bench) -> None:
-    """Adopted from the history, still in progress an hour later: handed in again, once."""
+    """Adopted from the history, still in progress hours later: handed in again, once."""
     _prepare(bench, "In Progress")
     with pytest.raises(errors.PendingError):
         bench.run(wait=False)
     _forget(bench)
-    for wait in (0, 2000, 2000, 2000):
+    for wait in (0, 8000, 8000, 8000):
         bench.notary.seconds += wait
         with pytest.raises(errors.PendingError):
             bench.run(wait=False)
@@ -250,6 +248,16 @@ def test_a_team_that_may_not_notarize_is_told_apart(bench: Bench) -> None:
         bench.run()
     assert "7000" in caught.value.observed
     assert "Apple Developer Support" in caught.value.hint
+    _prepare(bench, "Accepted")
+    assert bench.run().submission_id == bench.notary.entries[1].id
+
+
+def test_a_rejection_without_a_log_is_handed_in_again_too(bench: Bench) -> None:
+    """The upload's state goes with the verdict, so a later run does not meet the same one."""
+    _prepare(bench, "Rejected", logs_late=10_000)
+    with pytest.raises(errors.RemoteRefusedError, match="no verdict on its code"):
+        bench.run()
+    assert not bench.workspace.path(".notary").exists()
     _prepare(bench, "Accepted")
     assert bench.run().submission_id == bench.notary.entries[1].id
 
