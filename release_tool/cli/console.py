@@ -54,7 +54,8 @@ class RunConsole:
         self._end()
 
     def failed(self, stage: str, problem: errors.ReleaseError) -> None:
-        self._line(stage, f"failed: {problem.message}", "")
+        word = "pending" if isinstance(problem, errors.PendingError) else "failed"
+        self._line(stage, f"{word}: {problem.message}", "")
         self._end()
 
     def open_slot(self, slot: Slot) -> None:

@@ -35,6 +35,7 @@ def _sysctl(name: str) -> str:
     try:
         done = subprocess.run(
             ["/usr/sbin/sysctl", "-n", name],
+            env={},
             capture_output=True,
             check=True,
             text=True,

@@ -220,8 +220,12 @@ def _covers(search: _Search, content: bytes) -> bool:
     Raises:
         VerificationError: it is not Apple's.
     """
-    found = ticket.parse(content)
-    signer = ticket.verify(found, trust=search.trust)
+    try:
+        found = ticket.parse(content)
+        signer = ticket.verify(found, trust=search.trust)
+    except errors.VerificationError as problem:
+        problem.hint = "run again; if it stays, look at what stands before the ticket service"
+        raise
     missing = ticket.missing(found, search.cdhashes)
     if missing:
         search.problem = _incomplete(found, missing, len(search.cdhashes))

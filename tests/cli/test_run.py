@@ -116,8 +116,9 @@ def test_a_run_that_does_not_wait_is_resumed(parts: Path) -> None:
     """`--no-wait` hands in and is exit 8, `status` says so, and the next run submits nothing."""
     state = embedded.state_folder(parts / "dist", "rehearsal")
     version = ("--version", "0.5.8", "--until", "staple")
-    code, _, err = rehearsal(parts, *version, "--no-wait")
+    code, out, err = rehearsal(parts, *version, "--no-wait")
     assert code == 8
+    assert "pending: the notary is still at work" in out
     assert "it goes on without us; run again to resume" in err
     assert "exit 8" in err
     made = len(counts.read(state).submissions)

@@ -219,8 +219,9 @@ def test_a_ticket_that_does_not_serve_is_not_stapled(world: World, fault: str) -
     value = world.notarize()
     time.sleep(0.2)
     world.broken.set({fault: 20})
-    with pytest.raises(errors.VerificationError):
+    with pytest.raises(errors.VerificationError) as caught:
         world.staple(value, wait=False)
+    assert "run again" in caught.value.hint
     assert not world.workspace.path("stapled").exists()
 
 
