@@ -42,6 +42,31 @@ def test_the_exit_code_says_what_came_out() -> None:
     assert fidelity.run([missing, fidelity.Item("x", lambda: [_bad("")])]).exit_code == 6
 
 
+def _changed() -> list[Reproduction]:
+    raise errors.VerificationError("is not what is pinned", expected="ab", observed="cd")
+
+
+def test_what_is_not_what_it_should_be_stops_no_other_item() -> None:
+    """A changed download or a malformed file: a row with its words, and exit 6."""
+    broken = [fidelity.Item("changed", _changed), fidelity.Item("x", lambda: [GOOD])]
+    outcome = fidelity.run(broken)
+    assert outcome.exit_code == 6
+    assert [one.item for one in outcome.made] == ["good"]
+    assert "is not what is pinned" in str(list(fidelity.table(outcome).columns[5].cells)[-1])
+
+
+def test_items_beside_the_checkout_may_be_absent(tmp_path: Path, real_data: Path) -> None:
+    """That is said in the table; where they are, each file but the text is an item."""
+    (item,) = fidelity._beside(tmp_path / "nowhere")
+    outcome = fidelity.run([item])
+    assert outcome.exit_code == 0
+    assert fidelity.summary(outcome) == "0 of 0 reproduced byte for byte"
+    assert "not beside this checkout" in str(next(iter(fidelity.table(outcome).columns[5].cells)))
+    there = {item.name for item in fidelity._beside(real_data)}
+    files = {path.name for path in real_data.glob("*/*")}
+    assert files - there == {fidelity.NOT_CMS}
+
+
 def test_the_table_names_what_differs_and_why() -> None:
     """Item, verdict, what was derived and copied, and the bytes that differ."""
     outcome = fidelity.run(
@@ -61,7 +86,7 @@ def test_the_table_names_what_differs_and_why() -> None:
 
 @pytest.mark.online
 def test_every_open_item_comes_out(tmp_path: Path, real_data: Path) -> None:
-    """Each slice, file, seal, ticket and inner profile, byte for byte, by rule where there is one.
+    """Each slice, file, seal, ticket and profile, byte for byte, by rule where there is one.
 
     The cdhashes are those that independent readers found.
     """
@@ -70,7 +95,9 @@ def test_every_open_item_comes_out(tmp_path: Path, real_data: Path) -> None:
     assert not outcome.missing
     tried = [one for one in outcome.made if not one.absent]
     assert all(one.reproduced for one in tried)
-    assert {one.part for one in tried} == {"arm64", "x86_64", "file", "seal", "ticket", "profile"}
+    assert len(tried) == len(outcome.made)
+    parts = {"arm64", "x86_64", "file", "seal", "ticket", "profile", "inner profile"}
+    assert {one.part for one in tried} == parts
     expected = json.loads((real_data / "expected.json").read_text())["code"]
     told = {code["cdhash"] for item in expected.values() for code in item["slices"]}
     assert told <= {one.observed for one in tried if one.part in ("arm64", "x86_64")}

@@ -35,6 +35,7 @@ from release_tool.services import wheels
 ROOT = Path(__file__).resolve().parent.parent
 REAL_DATA = ROOT.parent / "shared/realdata"
 APP = "PermanentAgentRecord.app"
+NOT_CMS = "not-cms-at-all.provisionprofile"
 
 RUFF = wheels.WheelFile(
     package="ruff",
@@ -137,11 +138,13 @@ class Outcome(NamedTuple):
 
     made: tuple[Reproduction, ...]
     missing: Mapping[str, errors.ReleaseError]
-    """Items that could not be had."""
+    """Items that could not be had, or that are not what they should be."""
 
     @property
     def exit_code(self) -> int:
-        if not all(one.explained for one in self.made):
+        fetched = (errors.HostError, errors.TransientError)
+        whole = all(isinstance(problem, fetched) for problem in self.missing.values())
+        if not whole or not all(one.explained for one in self.made):
             return errors.VerificationError.exit_code
         return errors.HostError.exit_code if self.missing else 0
 
@@ -154,11 +157,30 @@ def items(environ: Mapping[str, str], scratch: Path) -> Iterator[Item]:
     for name, wanted in MORE.items():
         yield Item(name, lambda name=name, wanted=wanted: _file(name, fetch(wanted, environ)))  # type: ignore[misc]
     yield Item(APP, lambda: _app(fetch(RECORD, environ), scratch))
-    for path in sorted((REAL_DATA / "tickets").glob("*.ticket")):
+    yield from _beside(REAL_DATA)
+
+
+def _beside(folder: Path) -> Iterator[Item]:
+    """Tickets and profiles, the forged one and other platforms' too; one of the files is a text."""
+    if not folder.is_dir():
+        yield Item("tickets and profiles", lambda: [_absent("tickets and profiles")])
+        return
+    for path in sorted((folder / "tickets").iterdir()):
         yield Item(path.name, lambda path=path: [_ticket(path)])  # type: ignore[misc]
-    for path in sorted((REAL_DATA / "profiles").glob("*.provisionprofile")):
-        if path.stem != "not-cms-at-all":
-            yield Item(path.name, lambda path=path: [_profile(path)])  # type: ignore[misc]
+    for path in sorted((folder / "profiles").iterdir()):
+        if path.name != NOT_CMS:
+            yield Item(path.name, lambda path=path: _profile(path))  # type: ignore[misc]
+
+
+def _absent(name: str) -> Reproduction:
+    return Reproduction(
+        item=name,
+        part="",
+        expected="",
+        observed="",
+        derived=(),
+        absent="they are not beside this checkout",
+    )
 
 
 def run(wanted: Sequence[Item]) -> Outcome:
@@ -168,7 +190,7 @@ def run(wanted: Sequence[Item]) -> Outcome:
     for item in wanted:
         try:
             made += item.make()
-        except (errors.HostError, errors.TransientError) as problem:
+        except errors.ReleaseError as problem:
             missing[item.name] = problem
     return Outcome(tuple(made), missing)
 
@@ -232,7 +254,7 @@ def _ticket(path: Path) -> Reproduction:
     return reproduction.of_ticket(path.name, path.read_bytes())
 
 
-def _profile(path: Path) -> Reproduction:
+def _profile(path: Path) -> Sequence[Reproduction]:
     return reproduction.of_profile(path.name, path.read_bytes())
 
 

@@ -48,7 +48,6 @@ _OPEN_SEQUENCE = b"\x30\x80"
 _COMPARED_BYTES = 1 << 16
 # Enough to see which part differs; a slice that is wrong everywhere needs no list.
 _NAMED_RANGES = 5
-_NO_INNER = "it has no inner form to compare with"
 
 
 class Difference(NamedTuple):
@@ -69,7 +68,7 @@ class Reproduction:
 
     item: str
     part: str
-    """The slice's architecture, `seal`, or `file` for all of it."""
+    """The slice's architecture, `file` for all of it, or `seal`, `ticket`, `profile`."""
     expected: str
     """The cdhash of a slice, else a SHA-256."""
     observed: str
@@ -165,24 +164,31 @@ def of_ticket(name: str, data: bytes) -> Reproduction:
     )
 
 
-def of_profile(name: str, data: bytes) -> Reproduction:
-    """Derive the entitlements of a profile's inner form from those of its outer property list.
+def of_profile(name: str, data: bytes) -> tuple[Reproduction, ...]:
+    """Write a profile's CMS again from its parts, and derive what its inner form must grant.
+
+    The property list comes from a template of Apple's portal, so it is copied; the entitlements of
+    the inner form follow from it.
 
     Raises:
         FormatError: it is no profile, or its two forms cannot be read.
     """
-    outer = property_list.parse(cms.parse(data).content or b"")
+    signed = cms.parse(data)
+    outer = property_list.parse(signed.content or b"")
     claims, inner = outer.get("Entitlements"), outer.get("DER-Encoded-Profile")
     if not isinstance(claims, dict):
         raise errors.FormatError("the profile grants no entitlements", subject=name)
-    made = entitlements.encode_der(claims)
+    copied = ("property list", "certificates", "attributes", "signature octets")
+    whole = _written(name, "profile", data, cms.encode(signed), derived=("layout",), copied=copied)
     if not isinstance(inner, bytes):
-        return Reproduction(
-            item=name, part="profile", expected="", observed="", derived=(), absent=_NO_INNER
-        )
+        return (whole,)
+    made = entitlements.encode_der(claims)
     pairs = map(der.as_sequence, der.as_set(der.parse(cms.parse(inner).content or b"")))
-    stands = next(value.raw for key, value in pairs if der.as_text(key) == "Entitlements")
-    return _written(name, "profile", stands, made, derived=("entitlements as DER",))
+    stands = next((value.raw for key, value in pairs if der.as_text(key) == "Entitlements"), b"")
+    return (
+        whole,
+        _written(name, "inner profile", stands, made, derived=("entitlements as DER",)),
+    )
 
 
 def _written(

@@ -170,13 +170,28 @@ def test_unsigned_code_is_refused() -> None:
 
 
 def test_real_tickets_and_profiles_come_out(real_data: Path) -> None:
-    """Tickets whole; of profiles with an inner form, its entitlements from the outer ones."""
+    """Tickets and profiles whole; of inner forms, the entitlements from the outer ones."""
     for path in sorted((real_data / "tickets").glob("*.ticket")):
         assert reproduction.of_ticket(path.name, path.read_bytes()).reproduced
-    found = {}
-    for path in sorted((real_data / "profiles").glob("*.provisionprofile")):
-        if path.stem != "not-cms-at-all":
-            found[path.stem] = reproduction.of_profile(path.name, path.read_bytes())
-    with_inner = {name for name, one in found.items() if not one.absent}
+    made = [
+        one
+        for path in sorted((real_data / "profiles").iterdir())
+        if path.stem != "not-cms-at-all"
+        for one in reproduction.of_profile(path.name, path.read_bytes())
+    ]
+    assert all(one.reproduced for one in made)
+    assert len([one for one in made if one.part == "profile"]) == 8
+    with_inner = {Path(one.item).stem for one in made if one.part == "inner profile"}
     assert with_inner == {"developer-id-2026", "mac-app-store-2023-expired", "mac-app-store-2026"}
-    assert all(found[name].reproduced for name in with_inner)
+
+
+def test_an_inner_profile_that_grants_otherwise_is_named(real_data: Path) -> None:
+    """One changed letter in an outer entitlement: the CMS comes out, the inner form does not."""
+    data = (real_data / "profiles/developer-id-2026.provisionprofile").read_bytes()
+    place = data.index(b"<key>keychain-access-groups</key>") + len("<key>")
+    changed = data[:place] + b"K" + data[place + 1 :]
+    whole, inner = reproduction.of_profile("changed", changed)
+    assert whole.reproduced
+    assert not inner.reproduced
+    assert not inner.explained
+    assert next(one.what for one in inner.differences).startswith("inner profile: ")
