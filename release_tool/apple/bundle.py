@@ -38,7 +38,9 @@ PROFILE = "embedded.provisionprofile"
 MAX_NESTING = 8
 
 
-def verify(tree: BundleTree, *, judge: Judge, path: str = "", nesting: int = 0) -> BundleReport:
+def verify(
+    tree: BundleTree, *, judge: Judge, path: str = "", nesting: int = 0, place: str = ""
+) -> BundleReport:
     """Judge a bundle with everything in it.
 
     Args:
@@ -46,9 +48,10 @@ def verify(tree: BundleTree, *, judge: Judge, path: str = "", nesting: int = 0) 
         judge: trust, time, and whether to judge as our own writer's work.
         path: how checks name the bundle; files are named below it.
         nesting: how deep this bundle lies in others.
+        place: where it lies in the outermost of them.
     """
     try:
-        opened = _open(tree, path, nesting)
+        opened = _open(tree, path, nesting, place)
     except errors.VerificationError as problem:
         return BundleReport(checks=(_refused("bundle", problem, path),), facts=None)
     return _judge(opened, judge, nesting)
@@ -60,6 +63,8 @@ class _Bundle:
 
     tree: BundleTree
     path: str
+    place: str
+    """Where it lies in the outermost bundle; empty for that one."""
     layout: Layout
     entries: Mapping[str, TreeEntry]
     info: Mapping[str, object]
@@ -70,6 +75,10 @@ class _Bundle:
     def named(self, path: str) -> str:
         """How checks name a file of the bundle."""
         return f"{self.path}/{path}" if self.path else path
+
+    def placed(self, path: str) -> str:
+        """Where a file of the bundle lies in the outermost one."""
+        return "/".join(part for part in (self.place, path) if part)
 
     def maybe(self, path: str) -> bytes | None:
         """A file's content, or None where there is no regular file."""
@@ -86,7 +95,7 @@ class _Bundle:
         return value if isinstance(value, str) else ""
 
 
-def _open(tree: BundleTree, path: str, nesting: int) -> _Bundle:
+def _open(tree: BundleTree, path: str, nesting: int, place: str) -> _Bundle:
     if nesting > MAX_NESTING:
         raise errors.VerificationError("bundles are nested too deeply")
     entries = {entry.path: entry for entry in tree.entries()}
@@ -106,6 +115,7 @@ def _open(tree: BundleTree, path: str, nesting: int) -> _Bundle:
     return _Bundle(
         tree=tree,
         path=path,
+        place=place,
         layout=layout,
         entries=entries,
         info=info,
@@ -212,7 +222,14 @@ def _other_versions(bundle: _Bundle, parts: _Parts, judge: Judge, nesting: int) 
     """Every version of a framework holds by itself: the seal is the current version's only."""
     for path in bundle_layout.other_versions(bundle.layout, bundle.entries):
         subtree = Subtree(tree=bundle.tree, prefix=path)
-        parts.take(path, verify(subtree, judge=judge, path=bundle.named(path), nesting=nesting + 1))
+        report = verify(
+            subtree,
+            judge=judge,
+            path=bundle.named(path),
+            nesting=nesting + 1,
+            place=bundle.placed(path),
+        )
+        parts.take(path, report)
 
 
 def _seal(bundle: _Bundle, seal: bytes, judge: Judge) -> tuple[SealReport | None, list[Check]]:
@@ -220,7 +237,13 @@ def _seal(bundle: _Bundle, seal: bytes, judge: Judge) -> tuple[SealReport | None
     inner = Subtree(tree=bundle.tree, prefix=contents)
     main = bundle.main.removeprefix(f"{contents}/") if contents else bundle.main
     try:
-        report = seal_verification.verify(seal, inner, main_executable=main, strict=judge.strict)
+        report = seal_verification.verify(
+            seal,
+            inner,
+            main_executable=main,
+            strict=judge.strict,
+            contents=bundle.placed(contents),
+        )
     except errors.VerificationError as problem:
         subject = bundle.named(bundle.layout.at(code_resources.PATH))
         return None, [_refused("resource seal", problem, subject)]
@@ -244,12 +267,25 @@ def _nested(
     subject = bundle.named(path)
     if entry.kind == "directory":
         subtree = Subtree(tree=bundle.tree, prefix=path)
-        report = verify(subtree, judge=judge, path=subject, nesting=nesting + 1)
+        report = verify(
+            subtree, judge=judge, path=subject, nesting=nesting + 1, place=bundle.placed(path)
+        )
         main = parts.take(path, report)
+        parts.checks.extend(_versions(report, sealed, subject))
     else:
         main = parts.code[path] = _nested_file(bundle, path, judge)
         parts.checks.extend(main.checks)
     parts.checks.extend(_as_sealed(main.slices if main else (), sealed, subject))
+
+
+def _versions(report: BundleReport, sealed: NestedCode, subject: str) -> Iterator[Check]:
+    """Other versions of a framework are this code too: dyld loads them by their path."""
+    found = report.facts.bundles if report.facts is not None else {}
+    for path, other in found.items():
+        if bundle_layout.is_version(path):
+            main = other.code.get(other.main_executable)
+            slices = main.slices if main else ()
+            yield _satisfies(slices, sealed.requirement_text, f"{subject}/{path}")
 
 
 def _nested_file(bundle: _Bundle, path: str, judge: Judge) -> CodeReport:

@@ -70,11 +70,13 @@ def other_versions(layout: Layout, entries: Mapping[str, TreeEntry]) -> Sequence
     return [
         path
         for path, entry in entries.items()
-        if entry.kind == "directory"
-        and path.startswith(f"{_VERSIONS}/")
-        and path.count("/") == 1
-        and path != layout.contents
+        if entry.kind == "directory" and is_version(path) and path != layout.contents
     ]
+
+
+def is_version(path: str) -> bool:
+    """Whether a path in a framework is that of one of its versions."""
+    return path.startswith(f"{_VERSIONS}/") and path.count("/") == 1
 
 
 def strangers(layout: Layout, entries: Mapping[str, TreeEntry]) -> Iterator[tuple[str, str]]:

@@ -24,6 +24,8 @@ EXCLUDED = ("_CodeSignature", TICKET, "_MASReceipt")
 _DIGEST, _LEGACY_DIGEST = "sha256", "sha1"
 _SEAL_KEYS = MappingProxyType({_DIGEST: "hash2", _LEGACY_DIGEST: "hash"})
 _FINDER_STATE = ".DS_Store"
+# Names on the way of one link, other links' included: real ones take a dozen, a circle never ends.
+_MAX_STEPS = 1000
 _MACHO_MAGICS = frozenset(
     struct.pack(order + "I", magic)
     for order in (">", "<")
@@ -205,6 +207,39 @@ def stays_inside(entry: TreeEntry) -> bool:
         if depth < 0:
             return False
     return True
+
+
+def leaves(path: str, links: Mapping[str, str], *, contents: str) -> bool:
+    """Whether a link leads out of the outermost bundle, followed as the system follows it.
+
+    Args:
+        path: of the link, relative to the sealed folder, as all paths here.
+        links: target of every link by its path: a link may lead out through another one.
+        contents: where the sealed folder lies in the outermost bundle, `Contents` in an app.
+    """
+    base = f"{contents}/" if contents else ""
+    ahead, place = path.split("/")[::-1], [part for part in contents.split("/") if part]
+    for _ in range(_MAX_STEPS):
+        if not ahead:
+            return False
+        part = ahead.pop()
+        if part == ".." and not place:
+            return True
+        if part == "..":
+            place.pop()
+        elif part not in ("", "."):
+            target = _target("/".join([*place, part]), links, base)
+            if target is None:
+                place.append(part)
+            elif target.startswith("/"):
+                return True
+            else:
+                ahead += target.split("/")[::-1]
+    return True
+
+
+def _target(place: str, links: Mapping[str, str], base: str) -> str | None:
+    return links.get(place[len(base) :]) if place.startswith(base) else None
 
 
 def scan(

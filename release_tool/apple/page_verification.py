@@ -101,17 +101,27 @@ def _layout(case: Case) -> Iterator[Check]:
         observed=" and ".join(f"up to the signature at {limit}" for limit in sorted(limits)),
         subject=case.subject,
     )
-    linkedit = case.code.linkedit
-    ends = (offset + size, case.code.size if linkedit is None else linkedit.end)
-    if ends != (case.code.size, case.code.size):
-        yield _open_bytes(
-            case, "bytes behind the signature", f"{case.code.size - offset - size} bytes"
-        )
+    yield from _behind(case, offset + size)
     named = {(item.identifier, item.team_id, item.flags) for item in case.directories}
     if len(named) > 1:
         yield checks.failed(
             "code directories", subject=case.subject, expected="one identity", observed="several"
         )
+
+
+def _behind(case: Case, signature_end: int) -> Iterator[Check]:
+    """A slice ends with its last segment, or else strict validation refuses it."""
+    name, size, linkedit = "bytes behind the signature", case.code.size, case.code.linkedit
+    if linkedit is not None and linkedit.end != size:
+        yield checks.failed(
+            name,
+            subject=case.subject,
+            expected="a slice that ends where __LINKEDIT ends",
+            observed=f"{size} bytes, __LINKEDIT ends at {linkedit.end}",
+            hint="codesign's strict validation refuses it, and so does Gatekeeper",
+        )
+    elif signature_end != size:
+        yield _open_bytes(case, name, f"{size - signature_end} bytes")
 
 
 def _open_bytes(case: Case, name: str, observed: str) -> Check:

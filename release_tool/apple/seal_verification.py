@@ -7,7 +7,7 @@ Apple's published validator.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from release_tool import errors
@@ -39,7 +39,12 @@ class SealReport:
 
 
 def verify(
-    seal: bytes, tree: BundleTree, *, main_executable: str, strict: bool = False
+    seal: bytes,
+    tree: BundleTree,
+    *,
+    main_executable: str,
+    strict: bool = False,
+    contents: str = "Contents",
 ) -> SealReport:
     """Compare a seal with the folder, both ways.
 
@@ -52,6 +57,7 @@ def verify(
         main_executable: its path relative to that folder.
         strict: judge as our own writer's work: Apple's default rules and exactly our bytes, so
             that what no rule covers is refused instead of listed.
+        contents: where that folder lies in the outermost bundle, which no link may leave.
 
     Raises:
         FormatError: the seal is not a property list of the known shape.
@@ -69,17 +75,18 @@ def verify(
     digests = tree.digests(_wanted(sealed, entries))
     outcomes: list[Check] = []
     for path, value in sealed.items():
-        outcomes += _compare(path, value, entries.get(path), digests, strict=strict)
+        outcomes += _compare(path, value, entries.get(path), digests)
     data = [
         path
         for path, value in sealed.items()
         if path in found and found[path].rule.nested and "hash2" in value
     ]
     outcomes += [_added(path) for path in found if path not in files2]
+    omitted = _left(list(entries.values()), found, files2, main_executable)
+    outcomes += _leaving({*files2, *omitted}, entries, contents, strict=strict)
     outcomes += _summary(outcomes, len(files2))
     outcomes += [_data_note(path) for path in data]
-    omitted = _left(list(entries.values()), found, files2, main_executable)
-    outcomes += [_uncovered(path, strict=strict) for path in omitted]
+    outcomes += [_uncovered(entries[path], strict=strict) for path in omitted]
     outcomes += [_rules_check(rules2, strict=strict)]
     if strict:
         outcomes.append(_rebuilt(seal, tree, nested, main_executable))
@@ -141,8 +148,6 @@ def _compare(
     sealed: Mapping[str, object],
     entry: TreeEntry | None,
     digests: Mapping[str, Mapping[str, bytes]],
-    *,
-    strict: bool,
 ) -> list[Check]:
     """The failed checks of one sealed entry; none where it matches."""
     if entry is None:
@@ -150,7 +155,7 @@ def _compare(
             return []
         return [checks.failed("sealed file", subject=path, expected="present", observed="missing")]
     if "symlink" in sealed:
-        return _compare_link(sealed, entry, strict=strict)
+        return _compare_link(sealed, entry)
     if _is_code(sealed):
         return []
     if entry.kind != "file":
@@ -164,21 +169,30 @@ def _compare(
     return [_mismatch(path, "a digest, a link or nested code in the seal", "none of them")]
 
 
-def _compare_link(sealed: Mapping[str, object], entry: TreeEntry, *, strict: bool) -> list[Check]:
+def _compare_link(sealed: Mapping[str, object], entry: TreeEntry) -> list[Check]:
     wanted = str(sealed["symlink"])
-    if entry.kind != "symlink" or entry.target != wanted:
-        observed = f"a link to {entry.target}" if entry.kind == "symlink" else f"a {entry.kind}"
-        return [_mismatch(entry.path, f"a link to {wanted}", observed)]
-    if code_resources.stays_inside(entry) or (not strict and _leads_into_system(wanted)):
+    if entry.kind == "symlink" and entry.target == wanted:
         return []
-    return [
-        checks.failed(
-            "sealed link",
-            subject=entry.path,
-            expected="a link that stays in the bundle",
-            observed=f"a link to {wanted}",
-        )
-    ]
+    observed = f"a link to {entry.target}" if entry.kind == "symlink" else f"a {entry.kind}"
+    return [_mismatch(entry.path, f"a link to {wanted}", observed)]
+
+
+def _leaving(
+    paths: Collection[str], entries: Mapping[str, TreeEntry], contents: str, *, strict: bool
+) -> Iterator[Check]:
+    """Links that lead out, sealed or not; those of nested bundles are judged with them."""
+    links = {path: entry.target for path, entry in entries.items() if entry.kind == "symlink"}
+    for path in sorted(links.keys() & set(paths)):
+        target = links[path]
+        if not strict and _leads_into_system(target):
+            continue
+        if code_resources.leaves(path, links, contents=contents):
+            yield checks.failed(
+                "sealed link",
+                subject=path,
+                expected="a link that stays in the bundle",
+                observed=f"a link to {target}",
+            )
 
 
 def _leads_into_system(target: str) -> bool:
@@ -235,10 +249,11 @@ def _left(
     ]
 
 
-def _uncovered(path: str, *, strict: bool) -> Check:
+def _uncovered(entry: TreeEntry, *, strict: bool) -> Check:
     if strict:
-        return _added(path)
-    return checks.unprotected("outside the seal", "no rule seals it", subject=path)
+        return _added(entry.path)
+    link = f", a link to {entry.target}" if entry.kind == "symlink" else ""
+    return checks.unprotected("outside the seal", f"no rule seals it{link}", subject=entry.path)
 
 
 def _rules_check(rules2: Mapping[str, object], *, strict: bool) -> Check:

@@ -38,6 +38,7 @@ Judge = signature_verification.Judge
 
 # The version of code directories that brought the team.
 _FIRST_WITH_TEAM = 0x20200
+_STRICT = "codesign's strict validation refuses it, and so does Gatekeeper"
 
 
 def verify(
@@ -307,10 +308,28 @@ def _requirement(case: page_verification.Case, facts: CodeFacts) -> tuple[str, C
     if verdict is None:
         hint = "only a Mac can decide it: codesign --verify -R"
         return text, checks.not_checked(name, hint, subject=case.subject)
+    if verdict and _binds_nobody(chosen, facts):
+        return text, _anyones(case, text)
     if verdict:
         return text, checks.passed(name, text, subject=case.subject)
     observed = "the code does not satisfy it"
     return text, checks.failed(name, subject=case.subject, expected=text, observed=observed)
+
+
+def _binds_nobody(expression: Expression, facts: CodeFacts) -> bool:
+    """Whether code that nobody signed would satisfy it too, under the same identifier."""
+    anyone = replace(facts.context, cdhashes=frozenset(), certificates=(), apple_root=False)
+    return requirement.evaluate(expression, anyone)
+
+
+def _anyones(case: page_verification.Case, text: str) -> Check:
+    """What trusts such code (keychain items, privacy consents, updates) trusts everybody's."""
+    name = "designated requirement"
+    if case.judge.strict:
+        expected = "one that names the signer or the code"
+        return checks.failed(name, subject=case.subject, expected=expected, observed=text)
+    observed = f"{text}: code that nobody signed satisfies it too"
+    return checks.unprotected(name, observed, subject=case.subject)
 
 
 def _designated(requirements: dict[int, Expression], facts: CodeFacts) -> Expression:
@@ -377,7 +396,10 @@ def _alike(facts: Sequence[CodeFacts], path: str) -> Iterator[Check]:
 def _gaps(
     data: bytes | memoryview, slices: Sequence[macho.Slice], path: str, *, strict: bool
 ) -> Iterator[Check]:
-    """The universal header and the bytes between slices: no signature covers them."""
+    """The universal header and the bytes between slices: no signature covers them.
+
+    Rule and source: Apple's published strict validation refuses what lies hidden there.
+    """
     if not macho.is_universal(data):
         return
     if strict:
@@ -385,14 +407,24 @@ def _gaps(
             "architecture", subject=path, expected="one, as we ship", observed="a universal file"
         )
         return
-    view = memoryview(data)
+    observed = "the universal header and the gaps between slices, all zero"
+    if not _hides_bytes(memoryview(data), slices):
+        yield checks.unprotected("gaps", observed, subject=path)
+        return
+    yield checks.failed(
+        "gaps",
+        subject=path,
+        expected="zeros between the slices, and nothing behind the last",
+        observed="other bytes",
+        hint=_STRICT,
+    )
+
+
+def _hides_bytes(view: memoryview, slices: Sequence[macho.Slice]) -> bool:
     wide = int.from_bytes(view[:4], "big") == macho.FAT_MAGIC_64
     position = 8 + len(slices) * (32 if wide else 20)
-    filled = False
     for item in sorted(slices, key=lambda item: item.offset):
-        filled |= any(view[position : item.offset])
+        if any(view[position : item.offset]):
+            return True
         position = item.offset + item.size
-    filled |= any(view[position:])
-    content = "not all zero" if filled else "all zero"
-    observed = f"the universal header and the gaps between slices, {content}"
-    yield checks.unprotected("gaps", observed, subject=path)
+    return position != len(view)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -17,17 +18,22 @@ from release_tool.apple import (
     checks,
     macho,
     provisioning_profile,
+    requirement,
+    signing,
     stapled,
     superblob,
     verification,
 )
 from release_tool.apple.checks import Check
-from release_tool.apple.signing import Authority
+from release_tool.apple.signing import Authority as SigningAuthority
 from release_tool.rehearsal import certificate_parts
+from release_tool.rehearsal.authority import Authority
 from release_tool.rehearsal.ticket_signer import TicketSigner
-from tests import nested_app, real_code, signed_release
+from tests import macho_samples, nested_app, real_code, signed_release
 from tests.tamperings import app as app_table
 from tests.tamperings import code as code_table
+from tests.tamperings import framework as framework_table
+from tests.tamperings import insider as insider_table
 from tests.tamperings import profile as profile_table
 from tests.tamperings import signature as signature_table
 from tests.tamperings import ticket as ticket_table
@@ -50,6 +56,8 @@ WANTED = 200
 CODE = (*code_table.table(), *signature_table.table())
 DUAL = tuple(code_table.dual_table())
 APPS = tuple(app_table.table())
+FRAMEWORKS = tuple(framework_table.table())
+INSIDERS = tuple(insider_table.table())
 
 
 def _refused_by(found: list[Check] | tuple[Check, ...]) -> set[str]:
@@ -95,7 +103,7 @@ def test_real_tickets_hold_and_no_tampering_of_them_does(real_data: Path, name: 
 def test_the_tables_name_enough_tamperings() -> None:
     """At least 200 different changes of real items, no name twice."""
     names = [f"code: {case.name}" for case in (*CODE, *DUAL)]
-    names += [f"app: {case.name}" for case in APPS]
+    names += [f"app: {case.name}" for case in (*APPS, *FRAMEWORKS, *INSIDERS)]
     names += [f"profile: {case.name}" for case in profile_table.table()]
     assert len(set(names)) == len(names)
     assert len(names) >= WANTED
@@ -107,7 +115,7 @@ def test_the_documentation_names_every_check_and_count() -> None:
     profiles = tuple(profile_table.table())
     caught_by = {
         *(case.caught_by for case in (*CODE, *DUAL)),
-        *(case.caught_by for case in APPS),
+        *(case.caught_by for case in (*APPS, *FRAMEWORKS, *INSIDERS)),
         *(case.caught_by for case in profiles),
     }
     numbered = {f"special slot {slot}" for slot in range(8, 12)}
@@ -117,13 +125,15 @@ def test_the_documentation_names_every_check_and_count() -> None:
     assert f"{len(DUAL)} more of one with two code directories" in text
     assert f"{len(APPS)} of an\napp ({tickets} of them of its ticket)" in text
     assert f"{len(profiles)} of a profile" in text
+    assert f"{len(FRAMEWORKS)} of a\nframework" in text
+    assert f"{len(INSIDERS)} that the developer's own key signed" in text
 
 
 # Our look-alike app
 
 
 @lru_cache(maxsize=1)
-def impostor() -> Authority:
+def impostor() -> SigningAuthority:
     """Another authority with certificates of the same names and markers."""
     return signed_release.signing_authority(signed_release.impostor())
 
@@ -144,6 +154,7 @@ def look_alike() -> App:
         other=nested_app.signed_by(impostor(), "com.example.stranger"),
         other_ticket=stranger.issue([hashlib.sha256(b"other").digest()[:20]], datetime.now(UTC)),
         impostor=impostor(),
+        owner=signed_release.signing_authority(),
     )
 
 
@@ -169,6 +180,45 @@ def test_no_tampering_of_our_app_holds(case: app_table.AppTampering) -> None:
     app = look_alike()
     refused = _refused_by(app.judge(case.change(app)).checks)
     assert case.caught_by in refused
+
+
+@lru_cache(maxsize=1)
+def with_a_neighbour() -> App:
+    """Our app where another developer is as trusted as we are; somebody else's code is theirs."""
+    neighbour = Authority.create("NEIGHBOUR1")
+    roots = (*signed_release.trust().roots, *signed_release.trust_of(neighbour).roots)
+    return replace(
+        look_alike(),
+        trust=certificates.Trust(name="both", roots=roots),
+        impostor=signed_release.signing_authority(neighbour),
+    )
+
+
+@pytest.mark.parametrize("case", [*FRAMEWORKS, *INSIDERS], ids=lambda case: case.name)
+def test_no_signed_lie_of_our_app_holds(case: app_table.AppTampering) -> None:
+    """Versions of a framework that hold by themselves, and what our own key signed wrongly."""
+    app = with_a_neighbour()
+    assert case.caught_by in _refused_by(app.judge(case.change(app)).checks)
+
+
+@pytest.mark.parametrize("text", ["always", 'identifier "com.example.app"', "always or never"])
+def test_a_requirement_that_binds_nobody_is_told(text: str) -> None:
+    """In others' code it is unprotected, in ours refused: anyone's code would take its place."""
+    given = signing.Given(requirements=requirement.encode_set({3: requirement.parse_text(text)}))
+    intent = signing.Intent(identifier="com.example.app", given=given)
+    data = signing.sign(macho_samples.thin(), intent, signed_release.signing_authority()).data
+    for strict, outcome in ((False, "unprotected"), (True, "failed")):
+        found = verification.verify(data, judge=signed_release.made().judge(strict=strict)).checks
+        assert [c.outcome for c in found if c.name == "designated requirement"] == [outcome]
+
+
+def test_bytes_behind_a_lone_slice_are_refused() -> None:
+    """As strict validation refuses them: a payload behind the code that no hash covers."""
+    data = bytes(macho.parse(nested_app.made().read(nested_app.TOOL))[-1].data)
+    judge = signed_release.made().judge(strict=False)
+    assert _refused_by(verification.verify(data, judge=judge).checks) == set()
+    found = verification.verify(data + b"#!/bin/sh\n", judge=judge).checks
+    assert _refused_by(found) == {"bytes behind the signature"}
 
 
 @pytest.mark.parametrize("case", CODE, ids=lambda case: case.name)
@@ -327,11 +377,6 @@ def _padded(code: Code) -> bytes:
     return code.data[: offset + size - 1] + b"\x01" + code.data[offset + size :]
 
 
-def _in_gap(code: Code) -> bytes:
-    at = code.slice.offset - 1
-    return code.data[:at] + b"\x01" + code.data[at + 1 :]
-
-
 def _unknown_blob(code: Code) -> bytes:
     return code.with_blob(0x20000, superblob.wrap(superblob.MAGIC_WRAPPER, b"x"))
 
@@ -359,7 +404,6 @@ def _versions(code: Code) -> bytes:
 
 OPEN: tuple[tuple[str, Callable[[Code], bytes]], ...] = (
     ("padding", _padded),
-    ("gaps", _in_gap),
     ("unknown blobs", _unknown_blob),
     ("timestamp", _unstamped),
     ("surplus certificates", _surplus),

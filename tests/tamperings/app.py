@@ -51,6 +51,8 @@ class App:
     """An authentic ticket for something else."""
     impostor: Authority = field(repr=False)
     """Signs with certificates that bear Apple's markers and names, under a root of its own."""
+    owner: Authority | None = field(default=None, repr=False)
+    """Who signed it; None where that is not us."""
 
     def read(self, path: str) -> bytes:
         return self.tree.files[path]
@@ -90,6 +92,7 @@ def table() -> Iterator[AppTampering]:
     yield from _info()
     yield from _files()
     yield from _links()
+    yield from _hidden()
     yield from _seal()
     yield from _main()
     yield from _tool()
@@ -260,6 +263,53 @@ def _linked(app: App, path: str) -> MemoryTree:
 def _linked_inner(app: App) -> MemoryTree:
     gone = [path for path in app.tree.files if path.startswith(f"{app.inner}/")]
     return app.put(dict.fromkeys(gone), {app.inner: "/Applications/Inner.app"})
+
+
+# Names that readers, volumes and people take for others
+
+
+def _hidden() -> Iterator[AppTampering]:
+    def added(name: str, path: str, caught_by: str = "sealed file") -> AppTampering:
+        return AppTampering(f"hidden: {name}", lambda app: app.put({path: b"x"}), caught_by)
+
+    yield added("a name that begins with a dot", "Contents/MacOS/.extra")
+    yield added("an Info.plist for macOS alone", "Contents/Info-macos.plist")
+    yield added("the seal's place of long ago", "Contents/Resources/CodeResources")
+    yield added("the seal's folder in other case", "Contents/_codesignature/CodeResources")
+    yield added("the ticket's name in other case", "Contents/coderesources")
+    yield added("Info.plist in other case", "Contents/info.plist")
+    yield added("a decomposed name", "Contents/Resources/e\u0301.txt")
+    yield added("a name of bytes that are no text", "Contents/Resources/\udcff")
+    yield added("a name with a line break", "Contents/Resources/a\nb")
+    yield added("a name that clears the screen", "Contents/Resources/\x1b[2J")
+    yield added("contents in other case", "contents/Info.plist", "bundle root")
+    yield added("an icon for Finder", "Icon\r", "bundle root")
+    yield added("an unpacker's folder", "__MACOSX/Contents/._Info.plist", "bundle root")
+    yield AppTampering(
+        "hidden: the resource under a name that looks alike",
+        lambda app: app.put({app.resource: None, f"{app.resource}\u200b": app.read(app.resource)}),
+        "sealed file",
+    )
+    yield AppTampering(
+        "hidden: the main executable in other case beside it",
+        lambda app: app.put({app.main.swapcase().replace("cONTENTS", "Contents"): b"x"}),
+        "sealed file",
+    )
+    yield AppTampering(
+        "hidden: the file of the bundle's kind a link out",
+        lambda app: app.put({"Contents/PkgInfo": None}, {"Contents/PkgInfo": "/tmp/x"}),
+        "sealed link",
+    )
+    yield AppTampering(
+        "hidden: Finder's state a link out",
+        lambda app: app.put({}, {"Contents/Resources/.DS_Store": "../../../x"}),
+        "sealed link",
+    )
+    yield AppTampering(
+        "hidden: the nested app's ticket a link to the app's",
+        lambda app: app.put({}, {f"{app.inner}/{TICKET}": "../../../CodeResources"}),
+        "ticket",
+    )
 
 
 # The seal

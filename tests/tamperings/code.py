@@ -318,6 +318,9 @@ def _universal() -> Iterator[CodeTampering]:
     yield entry("no slice at all", lambda code: code.data[:4] + bytes(4) + code.data[8:])
     yield entry("more slices than fit", lambda code: code.data[:4] + b"\0\0\0\x1f" + code.data[8:])
     yield entry("a second slice for the processor", _third_slice)
+    yield entry("a byte in a gap", _in_gap, "gaps")
+    yield entry("bytes behind the last slice", lambda code: code.data + b"#!/bin/sh\n", "gaps")
+    yield entry("a slice that the header does not count", _uncounted, "gaps")
     yield entry("an unsigned slice in its place", _unsigned_slice, "signature")
     yield entry("an ad-hoc slice in its place", _adhoc_slice, "slices")
     yield entry("the slice unsigned by a copy of the other", _other_room, "page hashes")
@@ -340,6 +343,18 @@ def _entry(code: Code, field: int, value: int) -> bytes:
 def _entry_add(code: Code, field: int, by: int) -> bytes:
     (old,) = struct.unpack_from(">I", code.data, _entry_at(code) + field)
     return _entry(code, field, old + by)
+
+
+def _in_gap(code: Code) -> bytes:
+    at = code.slice.offset - 1
+    return code.data[:at] + b"\x01" + code.data[at + 1 :]
+
+
+def _uncounted(code: Code) -> bytes:
+    """Some readers take one entry more than the header counts, for an arm64 slice of old."""
+    at = 8 + len(macho.parse(code.data)) * 20
+    entry = struct.pack(">IIIII", 0x0100000C, 0, code.slice.offset, code.slice.size, 14)
+    return code.data[:at] + entry + code.data[at + len(entry) :]
 
 
 def _overlapping(code: Code) -> bytes:
