@@ -231,7 +231,7 @@ def leaves(path: str, links: Mapping[str, str], *, contents: str) -> bool:
             target = _target("/".join([*place, part]), links, base)
             if target is None:
                 place.append(part)
-            elif target.startswith("/"):
+            elif not target or target.startswith("/"):
                 return True
             else:
                 ahead += target.split("/")[::-1]
