@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 
 import lief
 import rfc3161_client
 from asn1crypto import cms as asn1
-from asn1crypto import tsp
+from asn1crypto import core, parser, tsp
 from asn1crypto import x509 as asn1_x509
 from cryptography import x509
 
@@ -65,6 +66,34 @@ def time_by_asn1crypto(token: bytes) -> object:
     info = asn1.ContentInfo.load(token)["content"]["encap_content_info"]["content"].parsed
     assert isinstance(info, tsp.TSTInfo)
     return info["gen_time"].native
+
+
+def entitlements_by_asn1crypto(data: bytes) -> object:
+    """Entitlements in DER by its parser alone: Apple's tags stand around, or in 2020 a SET does."""
+    ((kind, _, tag, _, content, _),) = _elements(data)
+    if (kind, tag) != (1, 16):
+        return _value(data)
+    version, document = _elements(content)
+    assert core.load(b"".join(version[3:5])).native == 1
+    return _value(b"".join(document[3:5]))
+
+
+def _value(data: bytes) -> object:
+    ((kind, _, tag, _, content, _),) = _elements(data)
+    if (kind, tag) in ((2, 16), (0, 17)):
+        pairs = [_value(b"".join(pair[3:5])) for pair in _elements(content)]
+        return {pair[0]: pair[1] for pair in pairs if isinstance(pair, list)}
+    if (kind, tag) == (0, 16):
+        return [_value(b"".join(item[3:5])) for item in _elements(content)]
+    return core.load(data, strict=True).native
+
+
+def _elements(data: bytes) -> Iterator[tuple[int, int, int, bytes, bytes, bytes]]:
+    """Class, method, tag, header, content, trailer of each."""
+    while data:
+        found = parser.parse(data)
+        yield found
+        data = data[sum(map(len, found[3:])) :]
 
 
 def response(token: bytes) -> bytes:

@@ -8,11 +8,16 @@ from pathlib import Path
 
 import lief
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from release_tool import errors
 from release_tool.apple import (
     certificates,
     cms,
+    der,
+    der_dictionary,
+    entitlements,
     inner_profile,
     macho,
     property_list,
@@ -82,6 +87,37 @@ def test_asn1crypto_reads_the_profiles(profiles: dict[str, bytes]) -> None:
     """Attributes in order, certificates, algorithms, times; of the forged one too."""
     for data in profiles.values():
         readers.asn1crypto_agrees(data)
+
+
+def test_asn1crypto_reads_what_inner_profiles_grant(profiles: dict[str, bytes]) -> None:
+    """Apple's own DER: the entitlements that stand in the outer property list, no more."""
+    count = 0
+    for data in profiles.values():
+        values = property_list.parse(cms.parse(data).content or b"")
+        inner = values.get("DER-Encoded-Profile")
+        if not isinstance(inner, bytes):
+            continue
+        count += 1
+        pairs = map(der.as_sequence, der.as_set(der.parse(cms.parse(inner).content or b"")))
+        granted = next(value.raw for key, value in pairs if der.as_text(key) == "Entitlements")
+        assert readers.entitlements_by_asn1crypto(granted) == values["Entitlements"]
+    assert count == 3
+
+
+_KEYS = st.text("abc.-\u00e9", min_size=1, max_size=9)
+_VALUES = st.recursive(
+    st.one_of(st.booleans(), st.integers(-(2**70), 2**70), st.text(max_size=9)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(_KEYS, inner, max_size=3)),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(_KEYS, _VALUES, max_size=5))
+def test_asn1crypto_reads_the_entitlements_that_we_write(claims: dict[str, object]) -> None:
+    """Any claims, in the form of today and in that of 2020."""
+    assert readers.entitlements_by_asn1crypto(entitlements.encode_der(claims)) == claims
+    old = der_dictionary.encode(der_dictionary.Document(claims, "2020"))
+    assert readers.entitlements_by_asn1crypto(old) == claims
 
 
 def test_openssl_verifies_the_tickets(real_data: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import plistlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,8 +29,16 @@ pytestmark = pytest.mark.online
 DIGESTS = frozenset(("sha256",))
 APP_CODE = (real_code.MAIN, real_code.TOOL, real_code.INNER_MAIN)
 ROOTS = list(certificates.apple_trust().roots)
-SLICES = 9
-"""Signed by Developer IDs: three universal files of one app, a universal tool, a thin one."""
+OLDER = {
+    "node of 2021": real_code.node_of_2021,
+    "node of 2024": real_code.node_of_2024,
+    "libjavajpeg": real_code.signed_in_a_sixtieth_second,
+}
+SLICES = 12
+"""Signed by Developer IDs: three universal files of one app, a universal tool, a thin one, and
+three older thin ones."""
+SIXTIETH = "second must be in 0..59"
+"""codesign wrote the signing time `231018080560Z` into one of them; no clock of Python's has it."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +59,7 @@ def files() -> dict[str, bytes]:
         **{path: app.read(path) for path in APP_CODE},
         "ruff": real_code.ruff(),
         "sentry-cli": real_code.sentry(),
+        **{name: read() for name, read in OLDER.items()},
         "node": fidelity.fetch(fidelity.NODE, dict(os.environ)).read_bytes(),
         "ticket": app.read("Contents/CodeResources"),
     }
@@ -58,7 +68,7 @@ def files() -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def signed(files: dict[str, bytes]) -> list[Signed]:
     found = []
-    for name in (*APP_CODE, "ruff", "sentry-cli"):
+    for name in (*APP_CODE, "ruff", "sentry-cli", *OLDER):
         for code in macho.parse(files[name]):
             assert code.signature_bytes is not None
             blob = superblob.parse(code.signature_bytes)
@@ -135,13 +145,37 @@ def test_rfc3161_client_verifies_the_timestamps_once_sorted(signed: list[Signed]
 
 
 def test_asn1crypto_reads_the_same(signed: list[Signed]) -> None:
-    """Signatures and tokens: attributes in order, certificates, algorithms, times."""
+    """Signatures and tokens: attributes in order, certificates, algorithms, times.
+
+    All but one signing time, in a sixtieth second: we read the next minute.
+    """
     trust = certificates.apple_trust()
     for item in signed:
-        readers.asn1crypto_agrees(item.signed_data)
+        if item.name.startswith("libjavajpeg"):
+            with pytest.raises(ValueError, match=SIXTIETH):
+                readers.asn1crypto_agrees(item.signed_data)
+        else:
+            readers.asn1crypto_agrees(item.signed_data)
         readers.asn1crypto_agrees(item.token)
         ours = timestamp_token.verify(item.token, signed_octets=item.octets, trust=trust)
         assert readers.time_by_asn1crypto(item.token) == ours.gen_time
+
+
+def test_asn1crypto_reads_the_entitlements(files: dict[str, bytes]) -> None:
+    """What stands in DER is what plistlib reads in the XML; both dialects."""
+    seen = []
+    for name in ("sentry-cli", "node of 2024"):
+        for code in macho.parse(files[name]):
+            assert code.signature_bytes is not None
+            blob = superblob.parse(code.signature_bytes)
+            encoded = blob.get(superblob.SLOT_ENTITLEMENTS_DER)
+            xml = blob.get(superblob.SLOT_ENTITLEMENTS)
+            assert encoded is not None
+            assert xml is not None
+            claims = readers.entitlements_by_asn1crypto(encoded[8:])
+            assert claims == plistlib.loads(xml[8:])
+            seen.append((encoded[8], bool(claims)))
+    assert seen == [(0x70, False), (0x70, False), (0x31, True)]
 
 
 def test_openssl_builds_the_chains(signed: list[Signed], tmp_path: Path) -> None:
