@@ -64,7 +64,10 @@ def prepare(
     folder = model_folder or _small_model(session, plan, reporter)
     state = state_folder(dist, plan.environment.name)
     living = environment.start(
-        state, team_id=plan.product.team_id, bundle_id=plan.product.bundle_id
+        state,
+        team_id=plan.product.team_id,
+        bundle_id=plan.product.bundle_id,
+        contract=plan.coordinator.contract,
     )
     binaries = state.parent / "binaries" / plan.version
     samples.materialize(binaries, plan.version, plan.source.commit)

@@ -20,7 +20,7 @@ from pathlib import Path
 import release_tool
 from release_tool import errors
 from release_tool.files import atomic
-from release_tool.rehearsal import counts, places
+from release_tool.rehearsal import counts, places, registration
 
 IDLE_SECONDS = 600.0
 # A rehearsal would otherwise wait out May's 60 s cache at promotion.
@@ -44,6 +44,7 @@ _FIELDS = (
     "notary_upload_url",
     "ticket_url",
     "control_url",
+    "contract",
 )
 # Kept so that a child that still serves is not reported as forgotten when its handle goes.
 _CHILDREN: list[subprocess.Popen[bytes]] = []
@@ -68,6 +69,8 @@ class Environment:
     ticket_url: str
     """Of the ticket lookup, with its path."""
     control_url: str
+    contract: str
+    """Of its coordinator."""
 
     @property
     def trust(self) -> Path:
@@ -173,6 +176,7 @@ def start(
     cache_seconds: float = CACHE_SECONDS,
     processing_seconds: float = PROCESSING_SECONDS,
     ticket_seconds: float = TICKET_SECONDS,
+    contract: registration.Contract = registration.MAY,
 ) -> Environment:
     """Attach to the environment of a state folder, or start it and wait until it is ready.
 
@@ -185,12 +189,15 @@ def start(
         cache_seconds: the coordinator's cache; 60 in the original.
         processing_seconds: how long the notary takes at least; minutes in the original.
         ticket_seconds: how long after a verdict its ticket comes; up to minutes in the original.
+        contract: what its coordinator speaks; one that speaks the other is started again.
 
     Raises:
         HostError: it cannot be started.
     """
     if (living := attach(state)) is not None:
-        return living
+        if living.contract == contract:
+            return living
+        living.stop()
     _retire(state)
     with atomic.naming(state, "make the folder"):
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -203,6 +210,7 @@ def start(
         *("--cache-seconds", str(cache_seconds)),
         *("--processing-seconds", str(processing_seconds)),
         *("--ticket-seconds", str(ticket_seconds)),
+        *("--contract", contract),
     ]
     return _await(state, _spawn(state.resolve(), command))
 

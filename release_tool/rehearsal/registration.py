@@ -1,8 +1,9 @@
-"""What the coordinator of May 2026 accepts as a registration: body, fields, address.
+"""What the coordinator accepts as a registration: body, fields, address.
 
-Written from section 1.1 of the contract alone. Go's decoder and Go's regular expressions are
-followed where Python's differ: `$` is the end of the text, NaN is no JSON, keys match whatever
-their case, and a null leaves a field empty.
+Written from section 1.1 of the contract alone: the fields of May, and the rules that the contract
+of October shares (its own fields are in `qualification`). Go's decoder and Go's regular
+expressions are followed where Python's differ: `$` is the end of the text, NaN is no JSON, keys
+match whatever their case, and a null leaves a field empty.
 """
 
 from __future__ import annotations
@@ -10,8 +11,13 @@ from __future__ import annotations
 import json
 import posixpath
 import re
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import IO, NoReturn
+from typing import IO, Final, Literal, NoReturn
+
+Contract = Literal["2026-05", "2026-10"]
+MAY: Final = "2026-05"
+AUTUMN: Final = "2026-10"
 
 BODY_BYTES = 64 * 1024
 DEFAULT_PLATFORM = "macos-arm64"
@@ -62,10 +68,19 @@ _FIELDS = tuple(field.name for field in fields(Registration))
 
 
 def decode(body: IO[bytes]) -> Registration:
-    """Decode a body as Go's decoder with unknown fields disallowed.
+    """Decode a body of May as Go's decoder with unknown fields disallowed.
 
     Raises:
         MetadataError: too long, no JSON, an unknown field, a wrong type, or a second value.
+    """
+    return Registration(**texts(read_object(body), _FIELDS))
+
+
+def read_object(body: IO[bytes]) -> Mapping[str, object]:
+    """The one JSON object of a body; null is an empty one.
+
+    Raises:
+        MetadataError: too long, no JSON, no object, or a second value.
     """
     raw = body.read(BODY_BYTES + 1)
     if len(raw) > BODY_BYTES:
@@ -79,7 +94,32 @@ def decode(body: IO[bytes]) -> Registration:
         raise MetadataError(f"invalid JSON: {problem}") from problem
     if text[end:].strip(" \t\r\n"):
         raise MetadataError("invalid JSON: multiple JSON values")
-    return Registration() if value is None else _from_object(value)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise MetadataError("invalid JSON: cannot unmarshal into a release")
+    return value
+
+
+def texts(given: Mapping[str, object], known: Collection[str]) -> dict[str, str]:
+    """The text fields of an object, by their wire names.
+
+    Raises:
+        MetadataError: an unknown field, or one that is no text.
+    """
+    found: dict[str, str] = {}
+    for key, content in given.items():
+        # Go matches keys whatever their case.
+        name = key if key in known else key.lower()
+        if name not in known:
+            raise MetadataError(f'invalid JSON: json: unknown field "{key}"')
+        if content is None:
+            continue
+        if not isinstance(content, str):
+            raise MetadataError(f"invalid JSON: cannot unmarshal field {name} into a string")
+        # A lone surrogate escape becomes U+FFFD in Go.
+        found[name] = content.encode("utf-8", errors="replace").decode()
+    return found
 
 
 def validate(given: Registration) -> Registration:
@@ -113,8 +153,8 @@ def validate(given: Registration) -> Registration:
     return kept
 
 
-def expected_url(base: str, version: str, platform: str) -> str:
-    """Where the archive of a release must lie, below the configured CDN base.
+def expected_urls(base: str, release: Registration, contract: Contract) -> tuple[str, ...]:
+    """Where the archive of a release may lie, below the configured CDN base.
 
     Raises:
         MetadataError: the base itself is not usable.
@@ -123,19 +163,25 @@ def expected_url(base: str, version: str, platform: str) -> str:
     local = parts and _LOOPBACK.fullmatch(parts["authority"])
     if parts is None or not (parts["scheme"] == "https" or (parts["scheme"] == "http" and local)):
         raise MetadataError("release CDN URL is not valid")
-    name = f"darkbloom-bundle-{platform}.tar.gz"
-    return f"{base.rstrip('/')}/releases/v{version}/{name}"
+    folder = f"{base.rstrip('/')}/releases/v{release.version}"
+    name = f"darkbloom-bundle-{release.platform}.tar.gz"
+    versioned = f"{folder}/{name}"
+    if contract == MAY:
+        return (versioned,)
+    return (versioned, f"{folder}/artifacts/{release.bundle_hash}/{name}")
 
 
-def check_url(url: str, expected: str) -> None:
-    """Compare a caller's address with the derived one.
+def check_url(url: str, expected: tuple[str, ...]) -> str:
+    """Compare a caller's address with the derived ones; returns the derived one that it is.
 
     Raises:
         MetadataError: it is another address, or one with userinfo, query or fragment.
     """
-    ours, theirs = _split(expected), _split(url)
-    if ours is None or theirs is None or ours != theirs:
-        raise MetadataError(f"url must be {expected}")
+    theirs = _split(url)
+    for derived in expected:
+        if theirs is not None and _split(derived) == theirs:
+            return derived
+    raise MetadataError(f"url must be {' or '.join(expected)}")
 
 
 def _split(url: str) -> dict[str, str] | None:
@@ -148,24 +194,6 @@ def _split(url: str) -> dict[str, str] | None:
         return None
     path = posixpath.normpath("/" + found["path"].lstrip("/")) if found["path"] else "/"
     return {"scheme": found["scheme"].lower(), "authority": authority, "path": path}
-
-
-def _from_object(value: object) -> Registration:
-    if not isinstance(value, dict):
-        raise MetadataError("invalid JSON: cannot unmarshal into a release")
-    found: dict[str, str] = {}
-    for key, content in value.items():
-        # Go matches keys whatever their case.
-        name = key if key in _FIELDS else key.lower()
-        if name not in _FIELDS:
-            raise MetadataError(f'invalid JSON: json: unknown field "{key}"')
-        if content is None:
-            continue
-        if not isinstance(content, str):
-            raise MetadataError(f"invalid JSON: cannot unmarshal field {name} into a string")
-        # A lone surrogate escape becomes U+FFFD in Go.
-        found[name] = content.encode("utf-8", errors="replace").decode()
-    return Registration(**found)
 
 
 def _hash(name: str, value: str, *, required: bool) -> str:

@@ -12,10 +12,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cmp_to_key
 from itertools import zip_longest
 from pathlib import Path
 
-from release_tool.rehearsal.registration import Registration
+from release_tool.rehearsal import version_order
+from release_tool.rehearsal.registration import MAY, Contract, Registration
 
 _BUSY_SECONDS = 10
 # As many as fit into the 64-bit integer that Go scans.
@@ -48,18 +50,24 @@ _UPSERT = (
 )
 
 
+class ImmutableError(Exception):
+    """What was published or approved once would change."""
+
+
 class ReleaseStore:
     """The rows of one coordinator.
 
     Args:
         path: the database file; made where it is absent.
+        contract: whose order of versions `latest` follows.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, contract: Contract = MAY) -> None:
+        self._order = compare_versions if contract == MAY else version_order.compare
         self._connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, check_same_thread=False)
         self._connection.row_factory = sqlite3.Row
         self._lock = threading.Lock()
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             connection.executescript(_SCHEMA)
 
     def close(self) -> None:
@@ -67,15 +75,24 @@ class ReleaseStore:
         with self._lock:
             self._connection.close()
 
-    def accept(self, release: Registration) -> dict[str, object]:
+    def accept(self, release: Registration, *, immutable: bool = False) -> dict[str, object]:
         """Insert or replace a release, activate it, and note the registration.
+
+        Args:
+            release: what is registered.
+            immutable: whether a version that stands may only be registered as it stands.
 
         Returns:
             The row as it now stands.
+
+        Raises:
+            ImmutableError: it stands with other facts.
         """
         values = tuple(release.as_dict().values())
         now = _now()
-        with self._transaction() as connection:
+        with self.transaction() as connection:
+            if immutable:
+                _refuse_change(connection, release)
             connection.execute(_UPSERT, (*values, now))
             connection.execute(_JOURNAL, (*values, now))
             row = connection.execute(
@@ -86,35 +103,57 @@ class ReleaseStore:
 
     def latest(self, platform: str) -> dict[str, object] | None:
         """The active release of the highest version, then the newest; None without any."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             rows = connection.execute(
                 "SELECT * FROM releases WHERE platform = ? AND active = 1", (platform,)
             ).fetchall()
         found = [_row(row) for row in rows]
-        return max(found, key=_Rank, default=None)
+        return max(found, key=cmp_to_key(self._later), default=None)
+
+    def _later(self, left: dict[str, object], right: dict[str, object]) -> int:
+        order = self._order(str(left["version"]), str(right["version"]))
+        one, other = str(left["created_at"]), str(right["created_at"])
+        return order or (one > other) - (one < other)
 
     def everything(self) -> list[dict[str, object]]:
         """Every row, active or not, in the order of insertion."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             return [_row(row) for row in connection.execute("SELECT * FROM releases")]
 
     def deactivate(self, version: str, platform: str) -> bool:
         """Make a release inactive; False where there is none."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             done = connection.execute(
                 "UPDATE releases SET active = 0 WHERE version = ? AND platform = ?",
                 (version, platform),
             )
             return done.rowcount == 1
 
+    def deactivate_others(self, version: str, platform: str) -> None:
+        """Leave one release of a platform active, as coordinators did before they kept all."""
+        with self.transaction() as connection:
+            connection.execute(
+                "UPDATE releases SET active = 0 WHERE version != ? AND platform = ?",
+                (version, platform),
+            )
+
+    def find(self, version: str, platform: str) -> dict[str, object] | None:
+        """One row, active or not."""
+        with self.transaction() as connection:
+            row = connection.execute(
+                "SELECT * FROM releases WHERE version = ? AND platform = ?", (version, platform)
+            ).fetchone()
+        return _row(row) if row else None
+
     def registrations(self) -> list[dict[str, object]]:
         """The journal: each accepted registration, oldest first."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             rows = connection.execute("SELECT * FROM registrations ORDER BY number")
             return [dict(row) for row in rows]
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """The database for one thread, committed at the end or rolled back."""
         with self._lock, self._connection:
             yield self._connection
 
@@ -133,24 +172,19 @@ def compare_versions(left: str, right: str) -> int:
     return 0
 
 
-class _Rank:
-    """The order of `latest`."""
-
-    def __init__(self, row: dict[str, object]) -> None:
-        self._version = str(row["version"])
-        self._created = str(row["created_at"])
-
-    def __lt__(self, other: _Rank) -> bool:
-        order = compare_versions(self._version, other._version)
-        return order < 0 or (order == 0 and self._created < other._created)
-
-    def __gt__(self, other: _Rank) -> bool:
-        return other < self
-
-
 def _numbers(version: str) -> list[int]:
     found = [_LEADING_DIGITS.match(part) for part in version.split(".")]
     return [int(match[0][:_MOST_DIGITS] or "0") for match in found if match]
+
+
+def _refuse_change(connection: sqlite3.Connection, release: Registration) -> None:
+    row = connection.execute(
+        "SELECT * FROM releases WHERE version = ? AND platform = ?",
+        (release.version, release.platform),
+    ).fetchone()
+    ours = release.as_dict()
+    if row and any(row[name] != value for name, value in ours.items() if name != "changelog"):
+        raise ImmutableError
 
 
 def _row(row: sqlite3.Row) -> dict[str, object]:

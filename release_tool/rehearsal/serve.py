@@ -40,6 +40,7 @@ from release_tool.rehearsal.authority import Authority
 from release_tool.rehearsal.notary_worker import Delays
 from release_tool.rehearsal.object_index import ObjectIndex
 from release_tool.rehearsal.object_store import ObjectStore
+from release_tool.rehearsal.registration import AUTUMN, MAY
 from release_tool.rehearsal.release_store import ReleaseStore
 from release_tool.rehearsal.servers import Server
 
@@ -130,7 +131,7 @@ def serving(
             "control", control.Control(token=token, instance=instance, broken=broken, ended=ended)
         )
         _write_json(places.ports(state), {name: server.port for name, server in started.items()})
-        _describe(state, options.bucket, instance, started, notarized)
+        _describe(state, options, instance, started, notarized)
         yield ended, clock, instance
 
 
@@ -145,7 +146,7 @@ def _start_look_alikes(
     _empty(places.scratch(state))
     index = ObjectIndex(places.objects(state))
     stack.callback(index.close)
-    releases = ReleaseStore(places.releases(state))
+    releases = ReleaseStore(places.releases(state), options.contract)
     stack.callback(releases.close)
     public = start("public", public_bucket.PublicBucket(index, broken=broken))
     start("store", _store(state, options.bucket, index, broken))
@@ -154,6 +155,7 @@ def _start_look_alikes(
         admin_key=materials.read_secret(state, places.ADMIN_KEY),
         cdn_url=public.url,
         cache_seconds=options.cache_seconds,
+        contract=options.contract,
     )
     scratch = places.scratch(state)
     start(
@@ -192,7 +194,7 @@ def _store(state: Path, bucket: str, index: ObjectIndex, broken: faults.Faults) 
 
 def _describe(
     state: Path,
-    bucket: str,
+    options: argparse.Namespace,
     instance: str,
     started: dict[str, Server],
     notarized: notary_servers.Addresses,
@@ -201,7 +203,8 @@ def _describe(
     described = {
         "instance": instance,
         "pid": os.getpid(),
-        "bucket": bucket,
+        "bucket": options.bucket,
+        "contract": options.contract,
         "coordinator_url": started["coordinator"].url,
         "r2_endpoint": started["store"].url,
         "r2_public_url": started["public"].url,
@@ -254,6 +257,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--bucket", default=BUCKET)
     parser.add_argument("--idle-seconds", type=float, default=IDLE_SECONDS)
     parser.add_argument("--cache-seconds", type=float, default=coordinator.CACHE_SECONDS)
+    parser.add_argument("--contract", choices=(MAY, AUTUMN), default=MAY)
     delays = Delays()
     parser.add_argument("--processing-seconds", type=float, default=delays.processing_seconds)
     parser.add_argument("--ticket-seconds", type=float, default=delays.ticket_seconds)

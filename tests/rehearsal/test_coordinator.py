@@ -91,9 +91,14 @@ class Place:
         self.open()
 
     def open(self) -> None:
-        self.store = ReleaseStore(self.folder / "coordinator.sqlite")
+        self.store = ReleaseStore(self.folder / "coordinator.sqlite", self.settings.contract)
+        self.fleet = coordinator.Fleet()
         application = Coordinator(
-            self.store, self.settings, scratch=self.folder, broken=self.faults
+            self.store,
+            self.settings,
+            scratch=self.folder,
+            broken=self.faults,
+            fleet=self.fleet,
         )
         self.server = Server(application)
         self.server.start()
@@ -542,7 +547,7 @@ def test_the_store_survives_a_restart(place: Place) -> None:
 def test_a_store_that_fails_is_a_500(place: Place) -> None:
     """When the database refuses the write, nothing is told to be registered."""
     wanted = place.publish(bundle())
-    with place.store._transaction() as connection:
+    with place.store.transaction() as connection:
         connection.execute("DROP TABLE registrations")
     refused(place.post(wanted), 500, "internal_error")
     assert place.store.everything() == []
@@ -551,7 +556,7 @@ def test_a_store_that_fails_is_a_500(place: Place) -> None:
 def test_the_journal_cannot_be_rewritten(place: Place) -> None:
     """The count of registrations is append-only, by the database itself."""
     place.post(place.publish(bundle()))
-    with pytest.raises(Exception, match="append-only"), place.store._transaction() as connection:
+    with pytest.raises(Exception, match="append-only"), place.store.transaction() as connection:
         connection.execute("DELETE FROM registrations")
     assert len(place.store.registrations()) == 1
 
