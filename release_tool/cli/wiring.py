@@ -433,13 +433,14 @@ class Wiring:
             model=self.inputs.model,
         )
 
-    def _publish(self, found: Mapping[str, Value], reporter: Reporter, _: Intents) -> Value:
+    def _publish(self, found: Mapping[str, Value], reporter: Reporter, intents: Intents) -> Value:
         return publish.run(
             self.plan,
             _value(found, "archive", values.ReleaseArchive),
             _value(found, "smoke", values.SmokeEvidence),
             workspace=self.workspace,
             reporter=reporter,
+            intents=intents,
             store=self.new_store(),
         )
 

@@ -1,18 +1,16 @@
 """Cloudflare R2 through its S3 interface.
 
-Objects are put with one streamed PutObject: R2 takes up to 4.995 GiB that way, the coordinator no
-more than 2 GiB, the condition and the whole SHA-256 stand in one request, and the ETag stays the
-MD5 that a server-side copy keeps. A multipart upload would lose each of these.
+A file is put with one streamed PutObject, where the condition and the whole SHA-256 stand in one
+request, or from a size on in parts (`multipart_upload`), where a kill costs no more than a part.
+An ETag is therefore a name of a state and never a digest.
 """
 
 from __future__ import annotations
 
 import base64
-import enum
 import hashlib
-import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +18,17 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 from release_tool import errors, progress
 from release_tool.progress import Reporter
-from release_tool.services import addresses, object_store_errors, retries, s3_client
+from release_tool.services import addresses, retries, s3_client
+from release_tool.services.multipart_upload import Forgetful, Journal, MultipartUpload, Parts
+from release_tool.services.object_store_calls import (
+    KEPT_CODES,
+    AbsentError,
+    Body,
+    KeptError,
+    Outcome,
+    converted,
+    hooked,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -31,8 +39,6 @@ MOVING = "public, max-age=60, must-revalidate"
 _CONTENT_TYPE = "application/gzip"
 _SINGLE_PUT_BYTES = int(4.995 * 1024**3)
 _CHUNK_BYTES = 1024 * 1024
-# Codes that say: something stands there, and the condition kept it.
-_KEPT = ("PreconditionFailed", "ObjectLockedByBucketPolicy")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,14 +55,6 @@ class StoredObject:
     """The release that its writer noted, or empty."""
 
 
-class Outcome(enum.Enum):
-    """What a conditional write did."""
-
-    WRITTEN = "written"
-    KEPT = "kept"
-    """The condition did not hold; nothing was changed."""
-
-
 class ObjectStore:
     """One bucket.
 
@@ -66,6 +64,7 @@ class ObjectStore:
         access_key_id: returns the key id, when the client is made and not before.
         secret_access_key: returns the secret, likewise.
         policy: how to retry what fails in passing.
+        parts: from which size on a file goes in parts.
 
     Raises:
         UsageError: the endpoint is not https, nor http on loopback.
@@ -79,12 +78,14 @@ class ObjectStore:
         access_key_id: Callable[[], str],
         secret_access_key: Callable[[], str],
         policy: retries.Policy = retries.DEFAULT,
+        parts: Parts = Parts(),  # noqa: B008 - frozen
     ) -> None:
         self.endpoint = addresses.base(endpoint, name="R2_ENDPOINT")
         self.bucket = bucket
         self._access_key_id = access_key_id
         self._secret_access_key = secret_access_key
         self._policy = policy
+        self._parts = parts
         self._made: S3Client | None = None
 
     def __repr__(self) -> str:
@@ -96,7 +97,7 @@ class ObjectStore:
         Raises:
             CredentialError, RemoteRefusedError, TransientError: it cannot be used.
         """
-        with _converted(self.bucket):
+        with converted(self.bucket):
             self._client.head_bucket(Bucket=self.bucket)
 
     def head(self, key: str) -> StoredObject | None:
@@ -108,7 +109,14 @@ class ObjectStore:
         return retries.call(lambda: self._head(key), self._policy)
 
     def create(
-        self, key: str, source: Path, *, sha256: str, version: str, reporter: Reporter
+        self,
+        key: str,
+        source: Path,
+        *,
+        sha256: str,
+        version: str,
+        reporter: Reporter,
+        journal: Journal | None = None,
     ) -> Outcome:
         """Put a file at a key if and only if nothing stands there.
 
@@ -121,6 +129,7 @@ class ObjectStore:
             sha256: its digest; the store refuses other bytes.
             version: noted beside the object.
             reporter: gets the bytes as the task `upload`.
+            journal: where an upload in parts is written down and found again.
 
         Raises:
             UsageError: the file is larger than one request may carry.
@@ -134,16 +143,46 @@ class ObjectStore:
                 expected=f"at most {_SINGLE_PUT_BYTES} bytes",
                 observed=f"{size} bytes",
             )
+        if size > self._parts.above_bytes:
+            return self._in_parts(key, source, sha256, version, reporter, journal or Forgetful())
 
         def once() -> Outcome:
             # Asked on each try: a refusal in the middle of a body often shows as a broken pipe.
             if self._head(key) is not None:
                 return Outcome.KEPT
             with progress.task(reporter, "upload", size), source.open("rb") as content:
-                body = _Body(content, lambda count: reporter.advance("upload", count))
+                body = Body(
+                    content, lambda count: reporter.advance("upload", count), start=0, size=size
+                )
                 return self._put(key, body, size, sha256, version)
 
         return retries.call(once, self._policy, reporter)
+
+    def _in_parts(
+        self,
+        key: str,
+        source: Path,
+        sha256: str,
+        version: str,
+        reporter: Reporter,
+        journal: Journal,
+    ) -> Outcome:
+        upload = MultipartUpload(
+            client=self._client,
+            bucket=self.bucket,
+            key=key,
+            source=source,
+            sha256=sha256,
+            part_bytes=self._parts.part_bytes,
+            content_type=_CONTENT_TYPE,
+            cache_control=IMMUTABLE,
+            notes={"sha256": sha256, "version": version},
+            journal=journal,
+            policy=self._policy,
+            reporter=reporter,
+            taken=lambda: self._head(key) is not None,
+        )
+        return upload.run()
 
     def copy(
         self,
@@ -189,9 +228,9 @@ class ObjectStore:
 
     def _head(self, key: str) -> StoredObject | None:
         try:
-            with _converted(key, absent=("404", "NoSuchKey", "NotFound")):
+            with converted(key, absent=("404", "NoSuchKey", "NotFound")):
                 answer = self._client.head_object(Bucket=self.bucket, Key=key)
-        except _AbsentError:
+        except AbsentError:
             return None
         notes = answer.get("Metadata", {})
         return StoredObject(
@@ -203,11 +242,11 @@ class ObjectStore:
             version=notes.get("version", ""),
         )
 
-    def _put(self, key: str, body: _Body, size: int, sha256: str, version: str) -> Outcome:
+    def _put(self, key: str, body: Body, size: int, sha256: str, version: str) -> Outcome:
         try:
             with (
-                _converted(key, kept=_KEPT),
-                self._hooked("before-send.s3.PutObject", body.begin),
+                converted(key, kept=KEPT_CODES),
+                hooked(self._client, "before-send.s3.PutObject", body.begin),
             ):
                 self._client.put_object(
                     Bucket=self.bucket,
@@ -220,7 +259,7 @@ class ObjectStore:
                     IfNoneMatch="*",
                     Metadata={"sha256": sha256, "version": version},
                 )
-        except _KeptError:
+        except KeptError:
             return Outcome.KEPT
         return Outcome.WRITTEN
 
@@ -238,8 +277,8 @@ class ObjectStore:
 
         try:
             with (
-                _converted(destination, kept=("PreconditionFailed",)),
-                self._hooked("before-sign.s3.CopyObject", add),
+                converted(destination, kept=("PreconditionFailed",)),
+                hooked(self._client, "before-sign.s3.CopyObject", add),
             ):
                 self._client.copy_object(
                     Bucket=self.bucket,
@@ -251,7 +290,7 @@ class ObjectStore:
                     CacheControl=MOVING,
                     Metadata={"sha256": sha256, "version": version},
                 )
-        except _KeptError:
+        except KeptError:
             return Outcome.KEPT
         return Outcome.WRITTEN
 
@@ -259,7 +298,7 @@ class ObjectStore:
         digest = hashlib.sha256()
         try:
             with (
-                _converted(stored.key, kept=("PreconditionFailed",)),
+                converted(stored.key, kept=("PreconditionFailed",)),
                 progress.task(reporter, "read back", stored.size),
             ):
                 answer = self._client.get_object(
@@ -269,20 +308,11 @@ class ObjectStore:
                     while chunk := body.read(_CHUNK_BYTES):
                         digest.update(chunk)
                         reporter.advance("read back", len(chunk))
-        except _KeptError as problem:
+        except KeptError as problem:
             raise errors.TransientError(
                 "the object changed while it was read", subject=stored.key, hint="run again"
             ) from problem
         return digest.hexdigest()
-
-    @contextmanager
-    def _hooked(self, event: str, hook: Callable[..., None]) -> Iterator[None]:
-        events = self._client.meta.events
-        events.register(event, hook)
-        try:
-            yield
-        finally:
-            events.unregister(event, hook)
 
     @property
     def _client(self) -> S3Client:
@@ -291,65 +321,10 @@ class ObjectStore:
         return self._made
 
     def _connect(self) -> S3Client:
-        with _converted(self.endpoint):
+        with converted(self.endpoint):
             return s3_client.connect(
                 endpoint=self.endpoint,
                 region="auto",
                 access_key_id=self._access_key_id(),
                 secret_access_key=self._secret_access_key(),
             )
-
-
-class _Body:
-    """A file that tells how much of it was sent.
-
-    botocore reads it once to sign and once to send; only the second counts.
-    """
-
-    def __init__(self, content: IO[bytes], tell: Callable[[int], None]) -> None:
-        self._content = content
-        self._tell = tell
-        self._sending = False
-
-    def begin(self, **_: object) -> None:
-        self._sending = True
-
-    def read(self, count: int = -1) -> bytes:
-        chunk = self._content.read(count)
-        if self._sending and chunk:
-            self._tell(len(chunk))
-        return chunk
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        return self._content.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._content.tell()
-
-
-class _AbsentError(Exception):
-    """The store has no such object."""
-
-
-class _KeptError(Exception):
-    """The condition of a write or a read did not hold."""
-
-
-@contextmanager
-def _converted(
-    subject: str, *, kept: tuple[str, ...] = (), absent: tuple[str, ...] = ()
-) -> Iterator[None]:
-    """Turn what botocore raises into errors of ours, and the awaited refusals into outcomes."""
-    import botocore.exceptions
-
-    try:
-        yield
-    except botocore.exceptions.ClientError as problem:
-        code, status = object_store_errors.code_and_status(problem.response)
-        if code in absent:
-            raise _AbsentError from problem
-        if code in kept or (kept and status == 412):
-            raise _KeptError from problem
-        raise object_store_errors.from_answer(problem.response, subject) from problem
-    except botocore.exceptions.BotoCoreError as problem:
-        raise object_store_errors.from_botocore(problem, subject) from problem

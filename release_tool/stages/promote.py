@@ -20,7 +20,8 @@ from release_tool.progress import Reporter
 from release_tool.services import retries
 from release_tool.services.coordinator import Coordinator
 from release_tool.services.coordinator_rules import HASHES, Release
-from release_tool.services.object_store import ObjectStore, Outcome, StoredObject
+from release_tool.services.object_store import ObjectStore, StoredObject
+from release_tool.services.object_store_calls import Outcome
 from release_tool.values import PromotedRelease, PublishedRelease, RegisteredRelease
 
 READS = (
@@ -184,7 +185,7 @@ class _Promotion:
             seen = self.store.head(alias)
             # After the alias was seen, so that a newer release cannot slip in between.
             self._await_latest()
-            if seen is not None and seen.etag == source.etag and seen.size == source.size:
+            if seen is not None and self._is_ours(source, seen):
                 break
             if seen is not None and is_newer(seen.version, self.plan.version):
                 self._await_newer(alias, seen.version)
@@ -196,6 +197,15 @@ class _Promotion:
                 "somebody else keeps moving this alias", subject=alias, hint="run again"
             )
         self._read_back(alias)
+
+    def _is_ours(self, source: StoredObject, seen: StoredObject) -> bool:
+        """Whether an alias needs no copy; a copy of what went in parts may get another ETag."""
+        if seen.size != source.size:
+            return False
+        if seen.etag == source.etag:
+            return True
+        ours = self.published.archive_sha256
+        return seen.sha256 == ours == self.store.digest(seen, reporter=self.reporter)
 
     def _copy(self, source: StoredObject, alias: str, seen: StoredObject | None) -> Outcome:
         return self.store.copy(

@@ -6,6 +6,9 @@ refused for ever, because a registered digest may point at them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import semver
 
 from release_tool import errors, progress
@@ -15,9 +18,10 @@ from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter
 from release_tool.services import addresses, public_url, retries
-from release_tool.services.object_store import ObjectStore, Outcome, StoredObject
+from release_tool.services.object_store import ObjectStore, StoredObject
+from release_tool.services.object_store_calls import Outcome
 from release_tool.stages import findings
-from release_tool.values import PublishedRelease, ReleaseArchive, SmokeEvidence
+from release_tool.values import Intents, PublishedRelease, ReleaseArchive, SmokeEvidence
 
 READS = (
     "version",
@@ -29,6 +33,7 @@ READS = (
     "endpoints.r2_bucket",
     "endpoints.r2_public_url",
 )
+ACTION = "upload"
 # A download of 2 GiB at 2 MB/s.
 _READ_BACK_SECONDS = 1000.0
 
@@ -40,6 +45,7 @@ def run(
     *,
     workspace: Workspace,
     reporter: Reporter,
+    intents: Intents,
     store: ObjectStore,
     policy: retries.Policy = retries.DEFAULT,
 ) -> PublishedRelease:
@@ -51,6 +57,7 @@ def run(
         evidence: what ran from exactly this archive.
         workspace: holds the archive.
         reporter: sees hashing, upload and read-back.
+        intents: where an upload in parts is written down, so that another run goes on with it.
         store: the bucket.
         policy: how to retry the public address.
 
@@ -70,6 +77,7 @@ def run(
         sha256=archive.sha256,
         version=plan.version,
         reporter=reporter,
+        journal=_Journal(intents),
     )
     if outcome is Outcome.KEPT:
         _judge_standing(plan, archive, key, store, reporter)
@@ -82,6 +90,22 @@ def run(
         url=url,
         created=outcome is Outcome.WRITTEN,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Journal:
+    """The upload under way, in the ledger."""
+
+    intents: Intents
+
+    def find(self) -> Mapping[str, object] | None:
+        return self.intents.find(ACTION)
+
+    def declare(self, facts: Mapping[str, str | int | list[str]]) -> None:
+        self.intents.declare(
+            ACTION,
+            {name: [*one] if isinstance(one, list) else one for name, one in facts.items()},
+        )
 
 
 def _judge_evidence(plan: ReleasePlan, archive: ReleaseArchive, evidence: SmokeEvidence) -> None:

@@ -14,7 +14,8 @@ import pytest
 from release_tool import errors
 from release_tool.progress import Silent
 from release_tool.services import object_store, object_store_errors, retries
-from release_tool.services.object_store import ObjectStore, Outcome, StoredObject
+from release_tool.services.object_store import ObjectStore, StoredObject
+from release_tool.services.object_store_calls import Outcome
 from tests import scripted_server
 from tests.scripted_server import Reply, Request, ScriptedServer
 

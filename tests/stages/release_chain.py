@@ -63,6 +63,7 @@ class Chain:
     archive: ReleaseArchive
     evidence: SmokeEvidence
     intents: MemoryIntents = field(default_factory=MemoryIntents)
+    uploads: MemoryIntents = field(default_factory=MemoryIntents)
     reporter: Reporter = field(default_factory=Silent)
     published: PublishedRelease | None = None
     registered: RegisteredRelease | None = None
@@ -75,6 +76,7 @@ class Chain:
             self.evidence,
             workspace=self.workspace,
             reporter=self.reporter,
+            intents=self.uploads,
             store=self.world.object_store(),
             policy=self.world.policy,
         )
