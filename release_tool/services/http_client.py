@@ -7,9 +7,10 @@ is never an error here, the callers know what it means.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import requests
 import urllib3
@@ -32,6 +33,44 @@ class Answer:
     headers: Mapping[str, str]
     """Names in lower case."""
     body: bytes
+
+
+class FileBody:
+    """A file as the body of one request: read as it is sent, so that memory stays flat.
+
+    Args:
+        source: the open file, at its beginning.
+        size: how many bytes it has; never 0, which HTTP libraries take for no body at all.
+        seconds: how long sending it may take.
+        told: is told of the bytes as they leave.
+    """
+
+    def __init__(
+        self, source: BinaryIO, *, size: int, seconds: float, told: Callable[[int], None]
+    ) -> None:
+        self._source = source
+        self._size = size
+        self._deadline = time.monotonic() + seconds
+        self._told = told
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[bytes]:
+        while chunk := self.read(_CHUNK_BYTES):
+            yield chunk
+
+    def read(self, count: int = _CHUNK_BYTES) -> bytes:
+        """The next bytes.
+
+        Raises:
+            TransientError: the time is up.
+        """
+        if time.monotonic() > self._deadline:
+            raise errors.TransientError("sending did not end in time", hint="run again")
+        chunk = self._source.read(count)
+        self._told(len(chunk))
+        return chunk
 
 
 class Stream:
@@ -81,7 +120,7 @@ def stream(
     *,
     seconds: float,
     headers: Mapping[str, str] | None = None,
-    body: bytes | None = None,
+    body: bytes | FileBody | None = None,
 ) -> Iterator[Stream]:
     """Send one request and hand out its answer; redirects are not followed.
 
@@ -98,7 +137,7 @@ def stream(
     """
     deadline = time.monotonic() + seconds
     sent = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"} | dict(headers or {})
-    with requests.Session() as session:
+    with _OneRequest() as session:
         # A proxy never stands before this machine itself.
         session.trust_env = not addresses.is_loopback(address)
         with _converted(address):
@@ -123,11 +162,23 @@ def exchange(
     seconds: float,
     limit_bytes: int,
     headers: Mapping[str, str] | None = None,
-    body: bytes | None = None,
+    body: bytes | FileBody | None = None,
 ) -> Answer:
     """Send one request and read its whole answer; arguments and errors as for `stream`."""
     with stream(method, address, seconds=seconds, headers=headers, body=body) as answer:
         return Answer(status=answer.status, headers=answer.headers, body=answer.body(limit_bytes))
+
+
+class _OneRequest(requests.Session):
+    """A session that does not look at redirects.
+
+    Even without following one, requests reads its whole body and parses its address, and both
+    are the other side's to choose.
+    """
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        del resp
+        return None
 
 
 def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import socket
 import threading
 import time
@@ -177,3 +178,39 @@ def test_a_wrong_address_is_a_usage_error() -> None:
     """What cannot be requested at all is not retried."""
     with pytest.raises(errors.UsageError):
         _get("gopher://127.0.0.1/")
+
+
+def test_a_file_is_sent_as_it_is_read(server: ScriptedServer, tmp_path: Path) -> None:
+    """The whole file with its length, in pieces that the reporter hears of."""
+    path = tmp_path / "file"
+    path.write_bytes(b"0123456789" * 50_000)
+    told: list[int] = []
+    server.says(Reply(201))
+    with path.open("rb") as source:
+        body = http_client.FileBody(source, size=500_000, seconds=5, told=told.append)
+        answer = http_client.exchange(
+            "POST", server.url + "/x", seconds=5, limit_bytes=10, body=body
+        )
+    assert answer.status == 201
+    assert server.requests[0].body == path.read_bytes()
+    assert server.requests[0].headers["content-length"] == "500000"
+    assert sum(told) == 500_000
+    assert len(told) > 1
+
+
+def test_sending_a_file_ends_in_time() -> None:
+    """Time that is up ends the request as a fault in passing, whatever is left to send."""
+    body = http_client.FileBody(io.BytesIO(b"x"), size=1, seconds=-1, told=lambda _: None)
+    with pytest.raises(errors.TransientError, match="in time"):
+        body.read()
+
+
+@pytest.mark.parametrize("location", ["https://[", "//[::1", "http://a:99999999/"])
+def test_the_address_of_a_redirect_is_not_looked_at(server: ScriptedServer, location: str) -> None:
+    """One that no library can parse is an answer like any other; its body is bounded too."""
+    server.says(Reply(302, b"x" * 100, {"Location": location}))
+    answer = http_client.exchange("GET", server.url + "/x", seconds=5, limit_bytes=200)
+    assert (answer.status, answer.headers["location"]) == (302, location)
+    server.says(Reply(302, b"x" * 100, {"Location": "https://other.example/"}))
+    with pytest.raises(errors.RemoteRefusedError, match="larger"):
+        http_client.exchange("GET", server.url + "/x", seconds=5, limit_bytes=50)
