@@ -25,7 +25,7 @@ _LABEL = 14
 # What happens to a file that is no code where code belongs, such as the Metal library.
 _DATA = {
     "portable": "sealed as data",
-    "codesign": "signed too, in its extended attributes",
+    "codesign": "named by its signature",
 }
 
 
@@ -88,12 +88,13 @@ def _lines(resolved: config.Resolved, found: Sequence[PreviewedCode]) -> Iterato
     plan = resolved.plan
     yield (
         f"{plan.product.name} {plan.version} · {plan.environment.name}: "
-        f"{len(found)} code objects would be signed, inside out"
+        f"{len(found)} files would be signed, inside out"
     )
     for one in found:
         yield f"  {one.path}"
         yield _row("identifier", one.identifier)
-        yield _row("code", f"{' and '.join(one.architectures)}, flags {', '.join(one.flags)}")
+        what = " and ".join(one.architectures) or "no Mach-O, signed in its extended attributes"
+        yield _row("code", f"{what}, flags {', '.join(one.flags)}")
         yield from _entitlements(one)
         if one.seal is not None:
             yield from _seal(one.seal, _DATA[plan.environment.signer])

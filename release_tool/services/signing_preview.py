@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from release_tool.apple import code_resources, entitlements, facts
+from release_tool.apple import code_directory, code_resources, entitlements, facts
 from release_tool.apple.code_resources import Census
 from release_tool.files.tree import DiskTree
 from release_tool.services.portable_signer import Planned
@@ -22,6 +22,7 @@ class PreviewedCode:
     """The bundle whose main executable it is, empty for the app; None for a bare file."""
     identifier: str
     architectures: tuple[str, ...]
+    """Empty for a file that is no Mach-O, which only codesign signs."""
     flags: tuple[str, ...]
     entitlements: Mapping[str, object] | None = field(repr=False)
     """None for code that gets none."""
@@ -60,6 +61,19 @@ def of(root: Path, planned: Sequence[Planned]) -> tuple[PreviewedCode, ...]:
         FormatError: entitlements are no property list.
     """
     return tuple(_previewed(root, one) for one in planned)
+
+
+def no_code(path: str, identifier: str) -> PreviewedCode:
+    """A file in a code place that is no Mach-O: codesign signs it in its extended attributes."""
+    return PreviewedCode(
+        path=path,
+        bundle=None,
+        identifier=identifier,
+        architectures=(),
+        flags=facts.flag_names(code_directory.RUNTIME),
+        entitlements=None,
+        seal=None,
+    )
 
 
 def _previewed(root: Path, planned: Planned) -> PreviewedCode:

@@ -147,11 +147,16 @@ def preview(
         FormatError: a Mach-O or a property list is malformed.
     """
     app = workspace.path(assembled.root) / assembled.app
-    wanted = {one.path: one for one in _executables(_code(plan, assembled))}
+    code = _code(plan, assembled)
+    wanted = {one.path: one for one in _executables(code)}
     planned = portable_signer.plan_bundle(
-        app, lambda code: wanted.get(code.path), data=_declared_data(plan)
+        app, lambda found: wanted.get(found.path), data=_declared_data(plan)
     )
-    return signing_preview.of(app, planned)
+    told = signing_preview.of(app, planned)
+    if plan.environment.signer != "codesign":
+        return told
+    data = _data_in_code_places(plan, assembled, code)
+    return (*(signing_preview.no_code(one.path, one.identifier) for one in data), *told)
 
 
 def _executables(code: list[_Code]) -> list[portable_signer.Executable]:

@@ -14,7 +14,7 @@ from release_tool.cli.session import Session
 from release_tool.rehearsal import samples, tiny_model
 
 TRANSCRIPT = """\
-Darkbloom 0.5.0 · rehearsal: 2 code objects would be signed, inside out
+Darkbloom 0.5.0 · rehearsal: 2 files would be signed, inside out
   Contents/MacOS/darkbloom-enclave
     identifier    io.darkbloom.enclave
     code          arm64, flags runtime

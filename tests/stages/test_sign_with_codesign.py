@@ -210,6 +210,20 @@ def test_the_whole_route(done: _Done) -> None:
     assert set(parts) == {"CodeDirectory", "CodeRequirements", "CodeSignature"}
 
 
+def test_the_preview_names_what_codesign_is_asked_to_sign(apples: ReleasePlan, done: _Done) -> None:
+    """In the same order, under the same identifiers, with the same entitlements."""
+    told = sign.preview(apples, done.assembled, workspace=done.workspace)
+    asked = [words for words in done.mac.commands("codesign") if "--sign" in words]
+    assert [one.identifier for one in told] == [
+        words[words.index("--identifier") + 1] for words in asked
+    ]
+    assert [one.path for one in told] == [METALLIB, HELPER, "Contents/MacOS/darkbloom"]
+    assert [one.architectures for one in told] == [(), ("arm64",), ("arm64",)]
+    assert {one.flags for one in told} == {("runtime",)}
+    signed = {code.identifier: code.entitlements for code in done.value.code}
+    assert {one.identifier: one.entitlements for one in told} == signed
+
+
 def test_a_changed_signature_beside_a_file_is_refused(done: _Done) -> None:
     """A byte in an attribute, or in the file: the check that caught it is named with its path."""
     app = done.workspace.path("signed/Darkbloom.app")
