@@ -11,10 +11,14 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
+    Task,
     TaskID,
     TextColumn,
     TransferSpeedColumn,
 )
+from rich.progress_bar import ProgressBar
+from rich.table import Column
+from rich.text import Text
 
 from release_tool import errors
 from release_tool.cli.session import Session
@@ -114,7 +118,7 @@ class Notes:
 
 
 class _Plain(Notes):
-    """Says beforehand only what may take minutes: a download of unknown length."""
+    """Says beforehand only what may take minutes: a download of unknown length, or a wait."""
 
     def __init__(self, out: TextIO, stage: str, said: list[str]) -> None:
         super().__init__(said)
@@ -156,12 +160,38 @@ class _Bars(Notes):
             self._progress = None
 
 
+class _Bar(BarColumn):
+    """A bar, its figures beside it, and neither for a task that has no bytes, such as a wait."""
+
+    def render(self, task: Task) -> ProgressBar:
+        bar = super().render(task)
+        bar.width = bar.width if _counts(task) else 0
+        return bar
+
+
+class _Amount(DownloadColumn):
+    def render(self, task: Task) -> Text:
+        return super().render(task) if _counts(task) else Text()
+
+
+class _Speed(TransferSpeedColumn):
+    def render(self, task: Task) -> Text:
+        return super().render(task) if _counts(task) else Text()
+
+
+def _counts(task: Task) -> bool:
+    return task.total is not None or task.completed > 0
+
+
 def _progress(out: TextIO, stage: str) -> Progress:
     return Progress(
-        TextColumn(f"  {stage:<{_NAME_WIDTH}} {{task.description}}", markup=False),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
+        # A column of its own wraps; the words of a wait are longer than a terminal is wide.
+        TextColumn(
+            f"  {stage:<{_NAME_WIDTH}} {{task.description}}", markup=False, table_column=Column()
+        ),
+        _Bar(),
+        _Amount(),
+        _Speed(),
         console=Console(file=out),
         transient=True,
     )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from release_tool import errors
+from release_tool import errors, progress
 from release_tool.apple import notary_log
 from release_tool.apple.notary_log import NotaryLog
 from release_tool.progress import Reporter
@@ -85,19 +86,24 @@ class _Waiting:
     def verdict(self, seconds: float) -> str:
         deadline = self.patience.monotonic() + seconds
         pauses = retries.pauses(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
-        while (status := self._status()) not in words.FINAL:
-            if not self.patience.wait:
-                raise self.pending(status)
-            self._once(
-                self.reporter.note,
-                f"submission {self.id} in progress, waiting"
-                " (Ctrl-C leaves it running; `release-tool run` resumes)",
-            )
-            left = deadline - self.patience.monotonic()
-            if left <= 0:
-                raise self.pending(status)
-            self.patience.sleep(min(next(pauses), left))
+        with ExitStack() as shown:
+            told = False
+            while (status := self._status()) not in words.FINAL:
+                left = deadline - self.patience.monotonic()
+                if left <= 0 or not self.patience.wait:
+                    raise self.pending(status)
+                if not told:
+                    shown.enter_context(progress.task(self.reporter, self._waiting()))
+                    told = True
+                self.patience.sleep(min(next(pauses), left))
         return status
+
+    def _waiting(self) -> str:
+        """Shown while the wait lasts: it may be an hour, and a job's log has no other word."""
+        return (
+            f"submission {self.id} in progress, waiting"
+            " (Ctrl-C leaves it running; `release-tool run` resumes)"
+        )
 
     def log(self) -> bytes | None:
         deadline = self.patience.monotonic() + _LOG_SECONDS

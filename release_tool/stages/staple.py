@@ -10,10 +10,11 @@ import hashlib
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from release_tool import errors
+from release_tool import errors, progress
 from release_tool.apple import certificates, checks, code_resources, ticket
 from release_tool.apple.checks import Check
 from release_tool.apple.ticket import Ticket
@@ -187,16 +188,18 @@ def _find(
 ) -> bytes:
     deadline = patience.monotonic() + plan.limits.ticket_wait_seconds
     pauses = retries.pauses(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
-    told = False
-    while (content := _round(search, cdhashes)) is None:
-        left = deadline - patience.monotonic()
-        if left <= 0 or not patience.wait:
-            raise search.problem or _pending(cdhashes[0])
-        if not told:
-            why = f": {search.problem}" if search.problem else ""
-            reporter.note(f"no ticket yet, as is usual for minutes behind the verdict{why}")
-            told = True
-        patience.sleep(min(next(pauses), left))
+    with ExitStack() as shown:
+        told = False
+        while (content := _round(search, cdhashes)) is None:
+            left = deadline - patience.monotonic()
+            if left <= 0 or not patience.wait:
+                raise search.problem or _pending(cdhashes[0])
+            if not told:
+                why = f": {search.problem}" if search.problem else ""
+                waiting = f"no ticket yet, as is usual for minutes behind the verdict{why}"
+                shown.enter_context(progress.task(reporter, waiting))
+                told = True
+            patience.sleep(min(next(pauses), left))
     return content
 
 

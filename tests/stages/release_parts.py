@@ -25,6 +25,11 @@ class Told(Silent):
     def __init__(self) -> None:
         self.notes: list[str] = []
         self.warnings: list[str] = []
+        self.tasks: list[str] = []
+
+    def start(self, task: str, total_bytes: int | None) -> None:
+        del total_bytes
+        self.tasks.append(task)
 
     def note(self, text: str) -> None:
         self.notes.append(text)

@@ -69,7 +69,8 @@ def test_an_accepted_app_is_bound_to_its_bytes(bench: Bench) -> None:
     assert value.outputs() == {value.log: value.log_sha256}
     assert value.route == "api"
     assert not bench.workspace.path(".notary").exists()
-    assert any("Ctrl-C leaves it running" in note for note in bench.told.notes)
+    (waiting,) = [task for task in bench.told.tasks if "Ctrl-C leaves it running" in task]
+    assert entry.id in waiting
 
 
 def test_the_submissions_id_is_on_record_before_the_wait(bench: Bench) -> None:
