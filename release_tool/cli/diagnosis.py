@@ -25,7 +25,7 @@ from release_tool.cli import notary_route, preflight
 from release_tool.origin import Origin
 from release_tool.plan import Environment
 from release_tool.release_file import EnvironmentSection, ReleaseFile
-from release_tool.services import keychain
+from release_tool.services import keychain, notary_token
 from release_tool.services.apple_tools import TOOLS, AppleTools
 from release_tool.stages import role_entitlements
 
@@ -115,6 +115,7 @@ class _Examination:
         found += self._section("host", errors.HostError, self._host())
         found += self._section("tools", errors.HostError, self._tools())
         found += self._section("settings", errors.CredentialError, self._settings())
+        found += self._section("settings", errors.CredentialError, self._api_key())
         found += self._section("entitlements", errors.VerificationError, self._entitlements())
         found += self._section("certificate", errors.CredentialError, self._certificate())
         profile, profile_checks = self._read_profile()
@@ -214,6 +215,34 @@ class _Examination:
                 yield _there(setting, origin, supplied)
         for problem in settled.problems:
             yield checks.failed("setting", expected="a usable value", observed=problem)
+
+    def _api_key(self) -> Iterator[Check]:
+        """Whether all three parts can be what they are named; what lacks is told with the rest."""
+        found = [self._secret(name) for name in credentials.API_KEY]
+        if None in found:
+            return
+        p8, key_id, issuer_id = (one for one in found if one is not None)
+        try:
+            content = credentials.p8(p8)
+        except errors.CredentialError:
+            return
+        key = notary_token.APIKey(
+            private_key=lambda: content,
+            key_id=key_id.reveal,
+            issuer_id=issuer_id.reveal,
+        )
+        try:
+            key.parts()
+        except errors.CredentialError as problem:
+            expected, observed = problem.expected or "a usable one", problem.observed
+            yield checks.failed(
+                "App Store Connect key",
+                expected=expected,
+                observed=f"{problem.message}: {observed}" if observed else problem.message,
+                hint=problem.hint,
+            )
+        else:
+            yield checks.passed("App Store Connect key", "tokens can be made with it")
 
     def _given(self) -> list[str]:
         """The settings that a file on the command line replaces."""

@@ -30,6 +30,15 @@ _ISSUER = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a token is made with."""
+
+    issuer_id: str = field(repr=False)
+    key_id: str = field(repr=False)
+    private_key: ec.EllipticCurvePrivateKey = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class APIKey:
     """An App Store Connect key of a team. Each part is asked for when a token is minted."""
 
@@ -45,17 +54,30 @@ class APIKey:
         Raises:
             CredentialError: a part of the key cannot be what it is named.
         """
+        parts = self.parts()
         now = int(self.clock())
         claims = {
-            "iss": _matching(_ISSUER, self.issuer_id(), "APPLE_API_ISSUER_ID", "a UUID"),
+            "iss": parts.issuer_id,
             "iat": now - _BACKDATED_SECONDS,
             "exp": now + LIFETIME_SECONDS,
             "aud": AUDIENCE,
             "scope": list(SCOPE),
         }
-        key_id = _matching(_KEY_ID, self.key_id(), "APPLE_API_KEY_ID", "letters and digits")
-        key = _load(self.private_key())
-        return jwt.encode(claims, key, algorithm="ES256", headers={"kid": key_id})
+        return jwt.encode(
+            claims, parts.private_key, algorithm="ES256", headers={"kid": parts.key_id}
+        )
+
+    def parts(self) -> Parts:
+        """Read the key; nothing is signed.
+
+        Raises:
+            CredentialError: a part cannot be what it is named.
+        """
+        return Parts(
+            issuer_id=_matching(_ISSUER, self.issuer_id(), "APPLE_API_ISSUER_ID", "a UUID"),
+            key_id=_matching(_KEY_ID, self.key_id(), "APPLE_API_KEY_ID", "letters and digits"),
+            private_key=_load(self.private_key()),
+        )
 
 
 def _matching(pattern: re.Pattern[str], value: str, name: str, expected: str) -> str:

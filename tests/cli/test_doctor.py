@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from release_tool import data
 from release_tool.apple.policy import rules
@@ -23,7 +24,10 @@ from tests import look_alike
 from tests.cli.test_plan_command import APPLE, HIDDEN, SEVEN
 from tests.fake_mac import mac as fake_mac
 from tests.look_alike import PASSWORD, TEAM
+from tests.services import test_notary_token as token_parts
 
+ONE_LINE = r"-----BEGIN PRIVATE KEY-----\nMIGT\n-----END PRIVATE KEY-----"
+OF_RSA = token_parts.pem(rsa.generate_private_key(65537, 2048)).decode()
 DEV = {f"DEV_{name}": value for name, value in SEVEN.items()}
 
 
@@ -70,6 +74,9 @@ def secrets(*, life_days: int = 6570) -> dict[str, str]:
     p12 = look_alike.authority().identity_p12(PASSWORD, with_chain=True)
     return {
         **APPLE,
+        "APPLE_API_KEY_P8": token_parts.pem(ec.generate_private_key(ec.SECP256R1())).decode(),
+        "APPLE_API_KEY_ID": "2X9R4HXF34",
+        "APPLE_API_ISSUER_ID": token_parts.ISSUER,
         "APPLE_CERTIFICATE_P12": base64.b64encode(p12).decode(),
         "APPLE_CERTIFICATE_PASSWORD": PASSWORD,
         "PROVISIONING_PROFILE_BASE64": base64.b64encode(profile).decode(),
@@ -89,6 +96,35 @@ def test_everything_that_is_there_and_good_holds(tmp_path: Path, trust: str) -> 
         *("signing certificate", "intermediate", "profile", "timestamp CA"),
     }
     assert all(row["todo"] for row in found["expiries"])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        (
+            "APPLE_API_KEY_P8",
+            r"-----BEGIN PRIVATE KEY-----\nMIGT\n-----END PRIVATE KEY-----",
+            "PEM",
+        ),
+        (
+            "APPLE_API_KEY_P8",
+            token_parts.pem(rsa.generate_private_key(65537, 2048)).decode(),
+            "kind",
+        ),
+        ("APPLE_API_KEY_ID", "2X9R 4HXF34", "APPLE_API_KEY_ID"),
+        ("APPLE_API_ISSUER_ID", "me@example.com", "a UUID"),
+    ],
+)
+def test_a_key_that_makes_no_token_is_told(
+    tmp_path: Path, trust: str, name: str, value: str, told: str
+) -> None:
+    """Each part by its own shape, without asking Apple and without showing it: exit 4."""
+    environ = {**DEV, **secrets(), name: value}
+    arguments = ("--env", "dev", "--config", portable(tmp_path), "--trust", trust)
+    code, text = doctor(*arguments, environ=environ)
+    assert code == 4
+    assert told in text
+    assert value not in text
 
 
 def test_no_secret_is_ever_shown(tmp_path: Path) -> None:
