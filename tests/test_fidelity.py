@@ -8,6 +8,7 @@ from pathlib import Path
 
 import fidelity
 import pytest
+import real_items
 
 from release_tool import errors
 from release_tool.apple.reproduction import Difference, Reproduction
@@ -101,7 +102,7 @@ def test_every_open_item_comes_out(tmp_path: Path, real_data: Path) -> None:
     expected = json.loads((real_data / "expected.json").read_text())["code"]
     told = {code["cdhash"] for item in expected.values() for code in item["slices"]}
     assert told <= {one.observed for one in tried if one.part in ("arm64", "x86_64")}
-    by_codesign = [one for one in tried if one.item.startswith(fidelity.APP)]
+    by_codesign = [one for one in tried if one.item.startswith(real_items.APP)]
     slices = [one for one in by_codesign if one.part in ("arm64", "x86_64")]
     assert len(slices) == 6
     for one in slices:

@@ -10,30 +10,17 @@ import hashlib
 import os
 import stat
 import zipfile
-import zlib
 from dataclasses import replace
 from pathlib import Path
 
 from release_tool import errors
-from release_tool.files import atomic, hashing, members
+from release_tool.files import atomic, hashing, members, zip_directory
 from release_tool.files.archive_reader import LIMITS, Limits, Unpacked
 from release_tool.files.members import Member, shown
 
 MAGIC = b"PK\x03\x04"
-BESIDE = "__MACOSX"
-"""Where ditto keeps extended attributes, in AppleDouble."""
 _SYSTEM_FOLDERS = ("/System/", "/Library/")
-_LINK_BYTES = 4096
-_UTF8 = 0x800
 _UNIX = 3
-_PROBLEMS = (
-    zipfile.BadZipFile,
-    zlib.error,
-    EOFError,
-    NotImplementedError,
-    RuntimeError,
-    ValueError,
-)
 
 
 def unpack(archive: Path, folder: Path, *, limits: Limits = LIMITS) -> Unpacked:
@@ -46,12 +33,9 @@ def unpack(archive: Path, folder: Path, *, limits: Limits = LIMITS) -> Unpacked:
         FormatError: the zip is damaged, hostile or over a limit.
         HostError: the system refuses.
     """
-    try:
-        with atomic.naming(archive, "read"), zipfile.ZipFile(archive) as opened:
-            listed = _listed(opened, limits)
-            found = [_unpack_one(opened, info, member, folder) for info, member in listed]
-    except _PROBLEMS as problem:
-        raise errors.FormatError("not a zip that can be read", subject=archive.name) from problem
+    with zip_directory.opening(archive) as opened:
+        listed = _listed(opened, limits)
+        found = [_unpack_one(opened, info, member, folder) for info, member in listed]
     for member in found:
         if member.kind == "symlink" and not is_beside(member):
             target = _target(member, limits)
@@ -74,13 +58,11 @@ def _target(member: Member, limits: Limits) -> str:
 
 def is_beside(member: Member) -> bool:
     """Whether a member holds what lies beside a file, and is none of the app's."""
-    return member.path.split("/", 1)[0] == BESIDE
+    return member.path.split("/", 1)[0] == zip_directory.BESIDE
 
 
 def _listed(opened: zipfile.ZipFile, limits: Limits) -> list[tuple[zipfile.ZipInfo, Member]]:
-    infos = opened.infolist()
-    if len(infos) > limits.members:
-        raise errors.FormatError(f"a zip of {len(infos)} members, more than {limits.members}")
+    infos = zip_directory.members_of(opened, most=limits.members)
     if sum(info.file_size for info in infos) > limits.expanded_bytes:
         raise errors.FormatError(f"a zip of more than {limits.expanded_bytes} bytes")
     names = members.Names()
@@ -92,7 +74,7 @@ def _listed(opened: zipfile.ZipFile, limits: Limits) -> list[tuple[zipfile.ZipIn
 
 def _member(info: zipfile.ZipInfo, limits: Limits) -> Member:
     path = members.checked_path(
-        _name(info).rstrip("/"),
+        zip_directory.name_of(info).rstrip("/"),
         path_bytes=limits.path_bytes,
         component_bytes=limits.component_bytes,
     )
@@ -102,24 +84,12 @@ def _member(info: zipfile.ZipInfo, limits: Limits) -> Member:
     if info.is_dir():
         return Member(path=path, kind="directory", mode=stat.S_IMODE(mode) or 0o755)
     if stat.S_ISLNK(mode):
-        if info.file_size > _LINK_BYTES:
+        if info.file_size > zip_directory.LINK_BYTES:
             raise errors.FormatError("a link with an endless target", subject=shown(path))
         return Member(path=path, kind="symlink", mode=stat.S_IMODE(mode))
     if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
         raise errors.FormatError("is neither a file, a folder nor a link", subject=shown(path))
     return Member(path=path, kind="file", mode=stat.S_IMODE(mode) or 0o644, size=info.file_size)
-
-
-def _name(info: zipfile.ZipInfo) -> str:
-    """The name as UTF-8: ditto writes it so and does not say so."""
-    if info.flag_bits & _UTF8:
-        return info.filename
-    try:
-        return info.filename.encode("cp437").decode()
-    except UnicodeError as problem:
-        raise errors.FormatError(
-            "a member's name is not UTF-8", subject=shown(info.filename)
-        ) from problem
 
 
 def _unpack_one(

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-import fidelity
 import pytest
+import real_items
 
 from release_tool.apple import (
     certificates,
@@ -44,19 +44,19 @@ NAMES = {
 
 
 def _fetch(wanted: wheels.WheelFile) -> bytes:
-    return fidelity.fetch(wanted, dict(os.environ)).read_bytes()
+    return real_items.fetch(wanted, dict(os.environ)).read_bytes()
 
 
 @pytest.fixture(scope="module")
 def app() -> zipfile.ZipFile:
     """A complete Developer ID app, signed by Apple's codesign."""
-    return zipfile.ZipFile(io.BytesIO(_fetch(fidelity.RECORD)))
+    return zipfile.ZipFile(io.BytesIO(_fetch(real_items.RECORD)))
 
 
 def _load(name: str, app: zipfile.ZipFile) -> bytes:
     if name == "ruff":
-        return _fetch(fidelity.RUFF)
-    return _fetch(fidelity.NODE) if name == "node" else app.read(name)
+        return _fetch(real_items.RUFF)
+    return _fetch(real_items.NODE) if name == "node" else app.read(name)
 
 
 def _signature(code: macho.Slice) -> superblob.SuperBlob:

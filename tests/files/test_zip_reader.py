@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 import unicodedata
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from release_tool import errors
-from release_tool.files import zip_reader, zip_writer
+from release_tool.files import zip_reader, zip_unpacker, zip_writer
 from release_tool.files.zip_writer import Zipped
 from tests.files import trees
 
@@ -75,6 +76,52 @@ def test_a_damaged_member_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "out.zip").write_bytes(content.replace(b"content", b"CONTENT"))
     with pytest.raises(errors.FormatError):
         zip_reader.read(tmp_path / "out.zip")
+
+
+def _changed(folder: Path, change: Callable[[bytearray], object]) -> Path:
+    with zipfile.ZipFile(folder / "out.zip", "w") as made:
+        made.writestr("n", b"content")
+    content = bytearray((folder / "out.zip").read_bytes())
+    change(content)
+    (folder / "out.zip").write_bytes(content)
+    return folder / "out.zip"
+
+
+def _directory(content: bytearray) -> int:
+    return content.index(b"PK\x01\x02")
+
+
+def _method(number: int) -> Callable[[bytearray], object]:
+    def change(content: bytearray) -> None:
+        for at in (8, _directory(content) + 10):
+            content[at : at + 2] = number.to_bytes(2, "little")
+
+    return change
+
+
+def _nameless(content: bytearray) -> None:
+    at = _directory(content)
+    content[at + 28 : at + 34] = b"\0\0\1\0\0\0"  # no name, one byte of further fields
+
+
+def _before_the_beginning(content: bytearray) -> None:
+    content[-4] = 0x5E  # a comment that is not there
+    content[content.index(b"PK\x05\x06") + 16] = 0xFF
+
+
+@pytest.mark.parametrize(
+    "change", [_method(12), _method(14), _method(97), _nameless, _before_the_beginning]
+)
+def test_odd_directories_end_in_the_formats_error(
+    tmp_path: Path, change: Callable[[bytearray], object]
+) -> None:
+    """Other packers than a Mac's, a member without a name, offsets that lead out of the file."""
+    path = _changed(tmp_path, change)
+    with pytest.raises(errors.FormatError):
+        zip_reader.read(path)
+    (tmp_path / "unpacked").mkdir()
+    with pytest.raises(errors.FormatError):
+        zip_unpacker.unpack(path, tmp_path / "unpacked")
 
 
 @given(st.integers(0, 10_000), st.integers(0, 255))

@@ -7,8 +7,8 @@ import plistlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import fidelity
 import pytest
+import real_items
 
 from release_tool import errors
 from release_tool.apple import (
@@ -60,7 +60,7 @@ def files() -> dict[str, bytes]:
         "ruff": real_code.ruff(),
         "sentry-cli": real_code.sentry(),
         **{name: read() for name, read in OLDER.items()},
-        "node": fidelity.fetch(fidelity.NODE, dict(os.environ)).read_bytes(),
+        "node": real_items.fetch(real_items.NODE, dict(os.environ)).read_bytes(),
         "ticket": app.read("Contents/CodeResources"),
     }
 
