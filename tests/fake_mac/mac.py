@@ -1,14 +1,15 @@
 """Programs that stand in for Apple's tools: each checks every argument and plays Apple's answers.
 
 They prove our wiring, never Apple's behaviour: what they accept is what Apple documents or was seen
-to take, and what they print was seen in public logs. State lies in one JSON file, so that tools see
-what others did, as on a Mac.
+to take, and what they print was seen in public logs. State lies in one file, so that tools see what
+others did, as on a Mac.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import json
+import marshal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ class FakeMac:
     @property
     def state(self) -> dict[str, object]:
         """What the tools know."""
-        found = json.loads((self.root / "state.json").read_text())
+        found = marshal.loads((self.root / "state").read_bytes())
         assert isinstance(found, dict)
         return found
 
@@ -61,8 +62,12 @@ class FakeMac:
     @property
     def calls(self) -> list[dict[str, object]]:
         """Each start of a tool: its name, arguments, environment, and the process table then."""
-        log = self.root / "calls.jsonl"
-        return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+        path, found = self.root / "calls", []
+        if path.exists():
+            with path.open("rb") as log, contextlib.suppress(EOFError):
+                while True:
+                    found.append(marshal.load(log))
+        return found
 
     def commands(self, tool: str) -> list[list[str]]:
         """What a tool was asked, `security -i`'s lines included."""
@@ -96,7 +101,7 @@ class FakeMac:
 
     def write(self, state: Mapping[str, object]) -> None:
         """Replace the state."""
-        (self.root / "state.json").write_text(json.dumps(state))
+        (self.root / "state").write_bytes(marshal.dumps(dict(state)))
 
 
 def install(root: Path) -> FakeMac:

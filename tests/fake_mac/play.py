@@ -1,30 +1,42 @@
-"""What all stand-in tools share: state, the record of each start, and faults to order."""
+"""What all stand-in tools share: state, the record of each start, and faults to order.
+
+Tests start them hundreds of times, so nothing is imported here that costs more than the tool: the
+state is marshalled, and paths are strings.
+"""
 
 from __future__ import annotations
 
 import fcntl
-import json
+import marshal
 import os
 import sys
 import time
-from pathlib import Path
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:  # the import takes as long as the whole tool
+if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
     from typing import Any, NoReturn
 
 
 class Stage:
     """One start of a tool."""
 
-    def __init__(self, tool: str, root: Path, packages: list[str]) -> None:
+    def __init__(self, tool: str, folder: str, packages: list[str]) -> None:
         self.tool = tool
-        self.root = root
+        self.folder = folder
         self._packages = packages
-        self._lock = (root / "lock").open("ab")
+        self._lock = open(f"{folder}/lock", "ab")  # noqa: SIM115 - until the tool ends
         fcntl.flock(self._lock, fcntl.LOCK_EX)
-        self.state: dict[str, Any] = json.loads((root / "state.json").read_text())
+        with open(f"{folder}/state", "rb") as state:
+            self.state: dict[str, Any] = marshal.load(state)
+
+    @property
+    def root(self) -> Path:
+        """The folder, for those who can wait."""
+        from pathlib import Path
+
+        return Path(self.folder)
 
     def with_packages(self) -> None:
         """Make installed packages importable."""
@@ -32,7 +44,8 @@ class Stage:
 
     def save(self) -> None:
         """Let the next tool see it."""
-        (self.root / "state.json").write_text(json.dumps(self.state))
+        with open(f"{self.folder}/state", "wb") as state:
+            marshal.dump(self.state, state)
 
     def record(self, asked: list[str]) -> None:
         """Write down what this tool was asked, and what the whole host can see meanwhile."""
@@ -41,10 +54,10 @@ class Stage:
             "asked": asked,
             "argv": sys.argv[1:],
             "environment": dict(os.environ),
-            "visible": process_table() if (self.root / "watch").exists() else [],
+            "visible": process_table() if os.path.exists(f"{self.folder}/watch") else [],
         }
-        with (self.root / "calls.jsonl").open("a") as log:
-            log.write(json.dumps(call) + "\n")
+        with open(f"{self.folder}/calls", "ab") as log:
+            marshal.dump(call, log)
 
     def fault(self, command: str) -> None:
         """Answer as ordered instead of working, if anything was ordered for this command."""
@@ -56,7 +69,8 @@ class Stage:
         if not ordered:
             return
         if "pause" in ordered:
-            (self.root / "paused").touch()
+            with open(f"{self.folder}/paused", "ab"):
+                pass
             fcntl.flock(self._lock, fcntl.LOCK_UN)
             time.sleep(60)
         sys.stdout.write(ordered.get("stdout", ""))
@@ -74,7 +88,8 @@ class Stage:
 
     def usage(self, asked: list[str]) -> NoReturn:
         """Arguments that Apple's tool would not take, or that ours should never give."""
-        (self.root / "misused").write_text(f"{self.tool} {asked}")
+        with open(f"{self.folder}/misused", "w") as note:
+            note.write(f"{self.tool} {asked}")
         self.leave(64, f"stand-in for {self.tool}: unexpected arguments {asked}")
 
 
@@ -82,13 +97,15 @@ def main(
     tool: str, root: str, answer: Callable[[Stage, list[str]], None], packages: list[str]
 ) -> None:
     """Start of a stand-in."""
-    stage = Stage(tool, Path(root), packages)
+    stage = Stage(tool, root, packages)
     answer(stage, sys.argv[1:])
     stage.leave(0)
 
 
 def process_table() -> list[str]:
     """The arguments and environments of every process that this one may look at."""
+    from pathlib import Path
+
     if not Path("/proc/self").exists():
         import subprocess
 

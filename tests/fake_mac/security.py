@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from pathlib import Path
 
 from tests.fake_mac.play import Stage
 
@@ -103,7 +103,8 @@ def _create(stage: Stage, words: list[str]) -> None:
     (password,) = options["p"]
     if len(password) < 32 or not path.startswith("/"):
         stage.usage(words)
-    Path(path).write_bytes(b"kych")
+    with open(path, "wb") as made:
+        made.write(b"kych")
     stage.state["keychains"][path] = {
         "password": password,
         "timeout": True,
@@ -132,19 +133,22 @@ def _unlock(stage: Stage, words: list[str]) -> None:
 
 
 def _import(stage: Stage, words: list[str]) -> None:
-    source = Path(words[0])
+    source = words[0]
     options, rest = _options(stage, words[1:], "x", "kfPT")
     if rest or options["f"] != ["pkcs12"] or not options.get("x"):
         stage.usage(words)
-    if source.stat().st_mode & 0o077:
+    if os.stat(source).st_mode & 0o077:
         stage.usage([*words, "others can read the file"])
     keychain = _keychain(stage, options["k"][0])
     if not keychain["unlocked"]:
         stage.leave(51, "security: SecKeychainItemImport: User interaction is not allowed.")
-    keychain["identities"].append(_identity(stage, source.read_bytes(), options["P"][0]))
+    with open(source, "rb") as p12:
+        data = p12.read()
+    keychain["identities"].append(_identity(stage, data, options["P"][0]))
     keychain["trusted"] = options["T"]
-    (stage.root / "imported.p12").write_bytes(source.read_bytes())
-    (stage.root / "imported.password").write_text(options["P"][0])
+    for name, content in (("p12", data), ("password", options["P"][0].encode())):
+        with open(f"{stage.folder}/imported.{name}", "wb") as kept:
+            kept.write(content)
     sys.stdout.write("1 identity imported.\n")
 
 
@@ -221,7 +225,7 @@ def _delete(stage: Stage, words: list[str]) -> None:
     _keychain(stage, path)
     del stage.state["keychains"][path]
     stage.state["search"] = [entry for entry in stage.state["search"] if entry != path]
-    Path(path).unlink()
+    os.unlink(path)
 
 
 _COMMANDS = {

@@ -293,6 +293,8 @@ def test_codesigns_verdict_and_reading_count(
     apples: ReleasePlan, assembled: AssembledBundle, workspace: Workspace, mac: FakeMac
 ) -> None:
     """Its strict verdict refuses; another cdhash in its own words refuses too."""
+    # What it would have written does not matter: its verdict comes before we look.
+    mac.fault("codesign --sign", *[{"status": 0}] * 3)
     mac.fault("codesign --verify", {"stderr": "x: a sealed resource is missing or invalid\n"})
     with pytest.raises(errors.VerificationError, match="not those that were sealed"):
         _run(apples, assembled, workspace, _route(mac))
