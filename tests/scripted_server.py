@@ -72,6 +72,9 @@ def _handler(owner: ScriptedServer) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             self._answer()
 
+        def do_DELETE(self) -> None:
+            self._answer()
+
         def do_PUT(self) -> None:
             self._answer()
 

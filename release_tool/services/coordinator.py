@@ -1,31 +1,40 @@
-"""Client of the coordinator's release interface (its contract of May 2026, section 1).
+"""Client of the coordinator's release interface: the contracts of May and October 2026, section 1.
 
-The release key goes to the configured host only, in one header, made at the moment of sending.
-Redirects are refused, so nothing can carry it elsewhere.
+The keys go to the configured host only, in one header, made at the moment of sending. Redirects
+are refused, so nothing can carry them elsewhere.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 import urllib.parse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from typing import Literal
 
 from release_tool import errors
-from release_tool.services import addresses, coordinator_rules, http_client, retries
-from release_tool.services.coordinator_rules import Release
+from release_tool.services import (
+    addresses,
+    coordinator_answers,
+    coordinator_refusals,
+    coordinator_rules,
+    http_client,
+    retries,
+)
+from release_tool.services.coordinator_rules import Build, Contract, Release
 
 # A row is at most the 64 KiB that were registered, escaped by the JSON encoder (`<` takes six).
 _ANSWER_BYTES = 512 * 1024
+# The dashboard's numbers list every connected provider with a KiB each, the inventory every row.
+_LISTING_BYTES = 32 * 1024 * 1024
 # What can stand in a header as one word. RFC 6750 is narrower, but the key is anybody's choice.
 _TOKEN = re.compile(r"[\x21-\x7e]+")
-_ARTIFACT_PREFIX = "release artifact verification failed:"
-# The coordinator's own download failed; its verdicts on the bytes have other texts.
-_DOWNLOAD_TROUBLE = ("download bundle", "read bundle")
-_PASSING_STATUSES = (408, 425, 429)
-_SERVER_FAULT = 500
-_REDIRECTS = range(300, 400)
+_ABSENT = (404, 405)
+# An identity has ten fields; more are no answer to show.
+_MOST_FIELDS = 20
+ApprovalStatus = Literal["approved", "pending", "revoked", "mismatched"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +54,33 @@ class Current:
     download_url: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approval:
+    """How the approval of a build stands."""
+
+    status: ApprovalStatus
+    mismatched: tuple[str, ...] = ()
+    """Fields in which the approved build differs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """What the coordinator tells anybody of its providers."""
+
+    providers: int
+    capacity: float | None
+    """Tokens a second that requests can be routed to; None where it does not tell."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One release of the inventory."""
+
+    release: Release
+    active: bool
+    """Whether providers with its hashes are accepted."""
+
+
 class Coordinator:
     """One coordinator.
 
@@ -53,6 +89,8 @@ class Coordinator:
         release_key: returns the key; called when a header is built and not before.
         seconds: budget of one request. The coordinator downloads for up to two minutes.
         policy: how to retry reading; a registration is never repeated here.
+        contract: what it is spoken to in; its answers may show that it is another.
+        admin_key: returns the key of an administrator, where there is one.
 
     Raises:
         UsageError: the address is not https, nor http on loopback.
@@ -65,26 +103,41 @@ class Coordinator:
         release_key: Callable[[], str],
         seconds: float = 150.0,
         policy: retries.Policy = retries.DEFAULT,
+        contract: Contract = "2026-05",
+        admin_key: Callable[[], str] | None = None,
     ) -> None:
         self.base_url = addresses.base(base_url, name="COORDINATOR_URL")
         self._release_key = release_key
         self._seconds = seconds
         self._policy = policy
+        self._contract: Contract = contract
+        self._admin_key = admin_key
 
     def __repr__(self) -> str:
         return f"Coordinator({self.base_url!r})"
 
-    def register(self, release: Release) -> Registration:
+    @property
+    def has_admin_key(self) -> bool:
+        """Whether it can be asked what only an administrator may know."""
+        return self._admin_key is not None
+
+    def register(self, release: Release, build: Build | None = None) -> Registration:
         """POST the release, once.
 
+        Args:
+            release: what is registered.
+            build: where it comes from, for a coordinator of October.
+
         Raises:
-            UsageError: the body would be over the coordinator's 64 KiB.
+            UsageError: the body would be over the coordinator's 64 KiB, or it speaks the other
+                contract.
+            UnapprovedError: it wants an approval of this build first.
             CredentialError: the key is refused or cannot be one.
             TransientError: no answer, 5xx, or the coordinator could not download the archive.
             RemoteRefusedError: any other refusal, in the coordinator's words.
             VerificationError: the answer is not what a registration answers.
         """
-        body = coordinator_rules.encode(release)
+        body = coordinator_rules.encode(release, build)
         if len(body) > coordinator_rules.BODY_BYTES:
             raise errors.UsageError(
                 "the registration is larger than the coordinator takes",
@@ -92,10 +145,83 @@ class Coordinator:
                 observed=f"{len(body)} bytes",
                 hint="shorten the changelog",
             )
-        answer = self._post(body)
+        answer = self._post("v1/releases", body)
         if answer.status != 200:
             raise self._refusal(answer, "the registration")
         return self._registration(answer.body)
+
+    def approval(self, release: Release, build: Build) -> Approval | None:
+        """Ask whether exactly this build is approved; None where that cannot be asked.
+
+        Raises:
+            CredentialError: the key is refused.
+            TransientError, RemoteRefusedError, VerificationError: as for `latest`.
+        """
+        body = coordinator_rules.encode(release, build)
+        answer = retries.call(
+            lambda: self._lasting(self._post("v1/releases/qualification", body)), self._policy
+        )
+        if answer.status in _ABSENT:
+            return None
+        if answer.status != 200:
+            raise self._refusal(answer, "the question for an approval")
+        return _approval(
+            coordinator_answers.read_object(answer.body, self.base_url),
+            self.base_url,
+        )
+
+    def fleet(self) -> Fleet | None:
+        """What the dashboard's numbers tell of the providers; None where they tell nothing.
+
+        Raises:
+            TransientError: no answer.
+        """
+        answer = self._get("v1/stats", limit_bytes=_LISTING_BYTES)
+        if answer.status != 200:
+            return None
+        try:
+            told = coordinator_answers.read_object(answer.body, self.base_url)
+        except errors.VerificationError:
+            return None
+        providers = told.get("active_providers")
+        if not isinstance(providers, int) or isinstance(providers, bool):
+            return None
+        return Fleet(providers=providers, capacity=_number(told.get("network_capacity_tps")))
+
+    def inventory(self) -> list[Row]:
+        """Every release that the coordinator holds, active or not.
+
+        Raises:
+            CredentialError: there is no administrator's key, or it is refused.
+            TransientError, RemoteRefusedError, VerificationError: as for `latest`.
+        """
+        key = self._administrator()
+        answer = self._get("v1/admin/releases", limit_bytes=_LISTING_BYTES, key=key)
+        if answer.status != 200:
+            raise self._refusal(answer, "the question for its releases", administrator=True)
+        rows = coordinator_answers.read_object(answer.body, self.base_url).get("releases")
+        if not isinstance(rows, list):
+            raise coordinator_answers.unexpected(self.base_url, "its releases are no list")
+        return [_row(row, self.base_url) for row in rows]
+
+    def deactivate(self, version: str, platform: str, *, force: bool) -> None:
+        """Withdraw a release: it is served to nobody, and no longer accepted.
+
+        Args:
+            version: of the release.
+            platform: of the release.
+            force: even while connected providers run it. A coordinator of May never asks.
+
+        Raises:
+            CredentialError: there is no administrator's key, or it is refused.
+            RemoteRefusedError: it is in use, or unknown.
+            TransientError: no answer.
+        """
+        key = self._administrator()
+        wanted = {"version": version, "platform": platform} | ({"force": True} if force else {})
+        answer = self._send("DELETE", "v1/admin/releases", json.dumps(wanted).encode(), key)
+        if answer.status != 200:
+            raise self._refusal(answer, f"to deactivate {version}", administrator=True)
 
     def check_key(self) -> None:
         """Ask whether the key is accepted, by a registration that can never succeed.
@@ -106,7 +232,7 @@ class Coordinator:
             CredentialError: the key is refused.
             TransientError, RemoteRefusedError: the coordinator did not judge the key.
         """
-        answer = self._post(b"{}")
+        answer = self._post("v1/releases", b"{}")
         if answer.status != 400:
             raise self._refusal(answer, "the release key's probe")
 
@@ -118,11 +244,11 @@ class Coordinator:
         """
         query = urllib.parse.urlencode({"platform": platform})
         answer = self._get(f"v1/releases/latest?{query}")
-        if answer.status == 404 and _error(answer.body).type == "not_found":
+        if answer.status == 404 and coordinator_answers.error(answer.body).type == "not_found":
             return None
         if answer.status != 200:
             raise self._refusal(answer, "the question for the latest release")
-        return _release(_object(answer.body, self.base_url), self.base_url)
+        return _release(coordinator_answers.read_object(answer.body, self.base_url), self.base_url)
 
     def current(self) -> Current | None:
         """What `/api/version` serves, or None where it does not tell a registered release.
@@ -134,127 +260,88 @@ class Coordinator:
         if answer.status != 200:
             return None
         try:
-            row = _object(answer.body, self.base_url)
+            row = coordinator_answers.read_object(answer.body, self.base_url)
             return Current(
-                version=_text(row, "version", self.base_url),
-                bundle_hash=_text(row, "bundle_hash", self.base_url),
-                download_url=_text(row, "download_url", self.base_url),
+                version=coordinator_answers.text(row, "version", self.base_url),
+                bundle_hash=coordinator_answers.text(row, "bundle_hash", self.base_url),
+                download_url=coordinator_answers.text(row, "download_url", self.base_url),
             )
         except errors.VerificationError:
             # The newest coordinators are known to answer otherwise; `latest` decides then.
             return None
 
-    def _get(self, path: str) -> http_client.Answer:
-        address = f"{self.base_url}/{path}"
+    def _get(
+        self, path: str, *, limit_bytes: int = _ANSWER_BYTES, key: str = ""
+    ) -> http_client.Answer:
+        return retries.call(
+            lambda: self._lasting(self._send("GET", path, None, key, limit_bytes)), self._policy
+        )
 
-        def once() -> http_client.Answer:
-            answer = http_client.exchange(
-                "GET", address, seconds=self._seconds, limit_bytes=_ANSWER_BYTES
+    def _lasting(self, answer: http_client.Answer) -> http_client.Answer:
+        """An answer that asking again would not change."""
+        if coordinator_refusals.is_passing(answer, self._contract):
+            raise self._refusal(answer, "the question")
+        return answer
+
+    def _post(self, path: str, body: bytes) -> http_client.Answer:
+        return self._send("POST", path, body, _checked(self._release_key(), "RELEASE_KEY"))
+
+    def _administrator(self) -> str:
+        if self._admin_key is None:
+            raise errors.CredentialError(
+                "only an administrator may do this", subject=self.base_url, hint="set ADMIN_KEY"
             )
-            if _is_passing(answer):
-                raise self._refusal(answer, "the question")
-            return answer
+        return _checked(self._admin_key(), "ADMIN_KEY")
 
-        return retries.call(once, self._policy)
-
-    def _post(self, body: bytes) -> http_client.Answer:
-        key = _checked(self._release_key())
+    def _send(
+        self, method: str, path: str, body: bytes | None, key: str, limit: int = _ANSWER_BYTES
+    ) -> http_client.Answer:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
         answer = http_client.exchange(
-            "POST",
-            f"{self.base_url}/v1/releases",
+            method,
+            f"{self.base_url}/{path}",
             seconds=self._seconds,
-            limit_bytes=_ANSWER_BYTES,
-            headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
+            limit_bytes=limit,
+            headers=headers,
             body=body,
         )
         # The body may be shown; what stands before a coordinator could echo the header.
-        return replace(answer, body=_without(answer.body, key))
+        return replace(answer, body=_without(answer.body, key)) if key else answer
+
+    def _refusal(
+        self, answer: http_client.Answer, what: str, *, administrator: bool = False
+    ) -> errors.ReleaseError:
+        return coordinator_refusals.refusal(
+            answer,
+            what,
+            address=self.base_url,
+            contract=self._contract,
+            administrator=administrator,
+        )
 
     def _registration(self, body: bytes) -> Registration:
-        whole = _object(body, self.base_url)
+        whole = coordinator_answers.read_object(body, self.base_url)
         row = whole.get("release")
         if not isinstance(row, dict):
-            raise _unexpected(self.base_url, "a registration's answer holds no release")
+            raise coordinator_answers.unexpected(
+                self.base_url, "a registration's answer holds no release"
+            )
         return Registration(
-            status=_text(whole, "status", self.base_url), release=_release(row, self.base_url)
-        )
-
-    def _refusal(self, answer: http_client.Answer, what: str) -> errors.ReleaseError:
-        said = _error(answer.body)
-        told = said.shown(answer.status)
-        if answer.status in _REDIRECTS:
-            location = answer.headers.get("location", "nowhere")[:200]
-            return errors.RemoteRefusedError(
-                f"the coordinator answered {what} with a redirect, which is never followed",
-                subject=self.base_url,
-                observed=f"{answer.status} to {location}",
-                hint="set COORDINATOR_URL to the address that answers itself",
-            )
-        if answer.status == 401:
-            return errors.CredentialError(
-                "the coordinator refused the release key",
-                subject=self.base_url,
-                observed=told,
-                hint="RELEASE_KEY must equal the coordinator's EIGENINFERENCE_RELEASE_KEY",
-            )
-        kind, hint = _remedy(answer.status, said)
-        return kind(
-            f"the coordinator refused {what}", subject=self.base_url, observed=told, hint=hint
+            status=coordinator_answers.text(whole, "status", self.base_url),
+            release=_release(row, self.base_url),
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Said:
-    """The coordinator's error body, as far as it could be read."""
-
-    type: str
-    message: str
-
-    def shown(self, status: int) -> str:
-        text = f"{status} {self.type}: {self.message}" if self.type else f"{status} {self.message}"
-        return "".join(mark if mark.isprintable() else " " for mark in text)[:600]
-
-
-def _remedy(status: int, said: _Said) -> tuple[type[errors.ReleaseError], str]:
-    if said.type == "not_configured":
-        return errors.RemoteRefusedError, "set EIGENINFERENCE_R2_CDN_URL on the coordinator"
-    if status == 400 and is_download_trouble(said.message):
-        return errors.TransientError, "the coordinator could not download the archive; run again"
-    if status in _PASSING_STATUSES or status >= _SERVER_FAULT:
-        return errors.TransientError, "run again"
-    return errors.RemoteRefusedError, _HINTS.get(status, "nothing was registered")
-
-
-_HINTS = {
-    403: "something before the coordinator refuses this host or its user agent",
-    404: "COORDINATOR_URL does not lead to a coordinator",
-    409: "the coordinator holds another approval or other bytes for this version",
-}
-
-
-def is_download_trouble(message: str) -> bool:
-    """Whether a 400 tells of the coordinator's own download, which may succeed later.
-
-    Verdicts on the downloaded bytes (digest, members, size) are final.
-    """
-    reason = message.removeprefix(_ARTIFACT_PREFIX).strip().lower()
-    return reason.startswith(_DOWNLOAD_TROUBLE)
-
-
-def _is_passing(answer: http_client.Answer) -> bool:
-    status = answer.status
-    configured = _error(answer.body).type != "not_configured"
-    return status in _PASSING_STATUSES or (status >= _SERVER_FAULT and configured)
-
-
-def _checked(key: str) -> str:
+def _checked(key: str, name: str) -> str:
     """A key that can stand in a header; an error of the library would show it."""
     if not _TOKEN.fullmatch(key):
         raise errors.CredentialError(
-            "RELEASE_KEY cannot be a bearer token",
+            f"{name} cannot be a bearer token",
             expected="visible ASCII characters without spaces",
             observed="empty" if not key else "other characters, perhaps a line end",
-            hint="set RELEASE_KEY to the bare key",
+            hint=f"set {name} to the bare key",
         )
     return key
 
@@ -265,43 +352,47 @@ def _without(body: bytes, key: str) -> bytes:
     return body
 
 
-def _error(body: bytes) -> _Said:
-    try:
-        whole = json.loads(body)
-        inner = whole["error"]
-        return _Said(type=str(inner["type"]), message=str(inner["message"]))
-    except (ValueError, RecursionError, TypeError, KeyError):
-        return _Said(type="", message=body[:300].decode(errors="replace").strip())
-
-
-def _object(body: bytes, subject: str) -> Mapping[str, object]:
-    try:
-        whole = json.loads(body)
-    except (ValueError, RecursionError):
-        whole = None
-    if not isinstance(whole, dict):
-        start = body[:80].decode(errors="replace")
-        raise _unexpected(subject, "the answer is no JSON object", repr(start))
-    return whole
-
-
 def _release(row: Mapping[str, object], subject: str) -> Release:
     """A served row; fields that are not of May's contract are left aside."""
-    return Release(**{field.name: _text(row, field.name, subject) for field in fields(Release)})
+    return Release(
+        **{
+            field.name: coordinator_answers.text(row, field.name, subject)
+            for field in fields(Release)
+        }
+    )
 
 
-def _text(row: Mapping[str, object], name: str, subject: str) -> str:
-    """A text field; one that is left out is empty, as Go's encoder leaves out empty ones."""
-    value = row.get(name, "")
-    if not isinstance(value, str):
-        raise _unexpected(subject, f"{name} is not text", type(value).__name__)
-    return value
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:
+        return None
 
 
-def _unexpected(subject: str, message: str, observed: str = "") -> errors.VerificationError:
-    return errors.VerificationError(
-        f"the coordinator's answer cannot be read: {message}",
-        subject=subject,
-        observed=observed,
-        hint="check COORDINATOR_URL; run again to ask what the coordinator holds",
+def _row(row: object, subject: str) -> Row:
+    if not isinstance(row, dict) or not isinstance(row.get("active"), bool):
+        raise coordinator_answers.unexpected(subject, "a release is no row")
+    return Row(release=_release(row, subject), active=row["active"])
+
+
+_STATUSES: Mapping[str, ApprovalStatus] = {
+    "approved": "approved",
+    "pending": "pending",
+    "revoked": "revoked",
+    "mismatched": "mismatched",
+}
+
+
+def _approval(told: Mapping[str, object], subject: str) -> Approval:
+    status = _STATUSES.get(coordinator_answers.text(told, "status", subject))
+    if status is None:
+        raise coordinator_answers.unexpected(
+            subject, "an approval has another status", str(told.get("status"))[:60]
+        )
+    listed = told.get("mismatched_fields")
+    named = listed if isinstance(listed, list) else []
+    return Approval(
+        status=status, mismatched=tuple(str(name)[:60] for name in named[:_MOST_FIELDS])
     )

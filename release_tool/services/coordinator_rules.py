@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 from release_tool import errors
 from release_tool.apple import checks
@@ -28,6 +28,14 @@ _VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+(?:[-+][0-9A-Za-z.-]+)?")
 _PLATFORM = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _BACKENDS_WITH_METALLIB = ("mlx-swift",)
+
+Contract = Literal["2026-05", "2026-10"]
+# What October binds an approval to; see `Build`.
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_RUN = re.compile(r"[0-9]{1,32}")
+_APPROVED_PLATFORM = "macos-arm64"
+_APPROVED_BACKEND = "mlx-swift"
+_APPROVED_CHARACTERS = {"url": 2048, "version": 128}
 
 BODY_BYTES = 64 * 1024
 ARCHIVE_BYTES = 2 * 1024**3
@@ -59,14 +67,39 @@ class Release:
 HASHES = ("binary_hash", "bundle_hash", "metallib_hash")
 
 
-def encode(release: Release) -> bytes:
-    """The JSON body of a registration.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Build:
+    """Where a release comes from: the further fields of October. The coordinator proves none."""
+
+    code_directory_hash: str
+    """The whole SHA-256 of the main executable's code directory, not the cut cdhash."""
+    source_commit: str
+    ci_run_id: str
+    qualified: bool
+    """Whether the release asks to be refused without an approval of exactly this build."""
+
+    def sent(self) -> dict[str, str | bool]:
+        """The fields as they are sent; what is not known is left out."""
+        known = {name: getattr(self, name) for name in BUILD if getattr(self, name)}
+        return known | ({"require_app_attest_qualification": True} if self.qualified else {})
+
+
+BUILD = ("code_directory_hash", "source_commit", "ci_run_id")
+
+
+def encode(release: Release, build: Build | None = None) -> bytes:
+    """The JSON body of a registration, and of the question for an approval.
+
+    Args:
+        release: the fields of May.
+        build: the further fields of October, for a coordinator that knows them.
 
     Raises:
         UsageError: the changelog holds what is not text.
     """
+    whole = asdict(release) | (build.sent() if build else {})
     try:
-        return json.dumps(asdict(release), ensure_ascii=False, separators=(",", ":")).encode()
+        return json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode()
     except UnicodeEncodeError as problem:
         raise errors.UsageError(
             "the changelog holds what is not text", observed=str(problem)[:200]
@@ -76,6 +109,13 @@ def encode(release: Release) -> bytes:
 def expected_url(public_base: str, version: str, platform: str) -> str:
     """The one address that the coordinator accepts and downloads from."""
     return addresses.join(public_base, f"releases/v{version}/darkbloom-bundle-{platform}.tar.gz")
+
+
+def content_url(public_base: str, release: Release) -> str:
+    """The further address that October accepts: it holds the archive's digest."""
+    name = f"darkbloom-bundle-{release.platform}.tar.gz"
+    key = f"releases/v{release.version}/artifacts/{release.bundle_hash}/{name}"
+    return addresses.join(public_base, key)
 
 
 def differences(ours: Release, theirs: Release) -> list[str]:
@@ -89,18 +129,66 @@ def differences(ours: Release, theirs: Release) -> list[str]:
     return found
 
 
-def field_checks(release: Release, *, public_base: str) -> list[checks.Check]:
-    """The rules for the fields of a registration, all of them."""
-    url = expected_url(public_base, release.version, release.platform)
+def field_checks(
+    release: Release, *, public_base: str, build: Build | None = None
+) -> list[checks.Check]:
+    """The rules for the fields of a registration, all of them.
+
+    Args:
+        release: what will be sent.
+        public_base: the base of the public bucket.
+        build: what October is sent, and thereby its rules.
+    """
+    urls = [expected_url(public_base, release.version, release.platform)]
+    if build:
+        urls.append(content_url(public_base, release))
+    known = any(addresses.same(url, release.url) for url in urls)
     return [
         _matches(
             "version", _VERSION, release.version, "digits.digits.digits, one -suffix or +suffix"
         ),
         _matches("platform", _PLATFORM, release.platform, "lower-case letters, digits, . _ -"),
         *(_digest_check(name, release) for name in HASHES),
-        _holds("url", addresses.same(url, release.url), expected=url, observed=release.url),
-        _size_check(release),
+        _holds("url", known, expected=" or ".join(urls), observed=release.url),
+        _size_check(release, build),
+        *(_build_checks(release, build) if build else ()),
     ]
+
+
+def _build_checks(release: Release, build: Build) -> Iterator[checks.Check]:
+    for name, pattern, expected in (
+        ("code_directory_hash", _DIGEST, "64 lower-case hex digits"),
+        ("source_commit", _COMMIT, "40 lower-case hex digits"),
+        ("ci_run_id", _RUN, "1 to 32 digits"),
+    ):
+        value = getattr(build, name)
+        if value or build.qualified:
+            yield _holds(
+                name,
+                pattern.fullmatch(value),
+                expected=expected,
+                observed=_cut(value),
+                hint=_BUILD_HINTS.get(name, ""),
+            )
+        else:
+            yield checks.not_checked(name, "it is not known and not sent")
+    if build.qualified:
+        yield from _approvable(release)
+
+
+_BUILD_HINTS = {
+    "source_commit": "build from a commit and name it in build.json",
+    "ci_run_id": "set RELEASE_CI_RUN_ID to the run that built the release",
+}
+
+
+def _approvable(release: Release) -> Iterator[checks.Check]:
+    """An approval is bound to fewer releases than a registration accepts."""
+    yield checks.compare("platform", expected=_APPROVED_PLATFORM, observed=release.platform)
+    yield checks.compare("backend", expected=_APPROVED_BACKEND, observed=release.backend)
+    for name, most in _APPROVED_CHARACTERS.items():
+        size = len(getattr(release, name))
+        yield _holds(name, size <= most, expected=f"at most {most} characters", observed=f"{size}")
 
 
 def archive_checks(archive: Path, *, bundle_hash: str, binary_hash: str) -> list[checks.Check]:
@@ -193,8 +281,8 @@ def _digest_check(name: str, release: Release) -> checks.Check:
     return _matches(name, _DIGEST, value, "64 lower-case hex digits")
 
 
-def _size_check(release: Release) -> checks.Check:
-    size = len(encode(release))
+def _size_check(release: Release, build: Build | None) -> checks.Check:
+    size = len(encode(release, build))
     return _holds(
         "body",
         size <= BODY_BYTES,

@@ -11,13 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from release_tool import errors
-from release_tool.services import coordinator, retries
-from release_tool.services.coordinator import Coordinator
-from release_tool.services.coordinator_rules import Release
+from release_tool.services import coordinator, coordinator_answers, retries
+from release_tool.services.coordinator import Approval, Coordinator, Fleet
+from release_tool.services.coordinator_refusals import UnapprovedError
+from release_tool.services.coordinator_rules import Build, Contract, Release
 from tests import scripted_server
 from tests.scripted_server import Reply, ScriptedServer
 
 KEY = "rk-0123456789.abc~DEF"
+ADMIN = "ak-9876543210"
+BUILD = Build(
+    code_directory_hash="d" * 64, source_commit="e" * 40, ci_run_id="17041704", qualified=True
+)
 RELEASE = Release(
     version="0.5.0",
     platform="macos-arm64",
@@ -37,11 +42,21 @@ def server() -> Iterator[ScriptedServer]:
         yield made
 
 
-def _client(server: ScriptedServer, key: str = KEY, prefix: str = "") -> Coordinator:
-    policy = retries.Policy(attempts=3, sleep=lambda _: None)
+def _client(
+    server: ScriptedServer, key: str = KEY, prefix: str = "", contract: Contract = "2026-05"
+) -> Coordinator:
     return Coordinator(
-        base_url=server.url + prefix, release_key=lambda: key, seconds=5, policy=policy
+        base_url=server.url + prefix,
+        release_key=lambda: key,
+        seconds=5,
+        policy=retries.Policy(attempts=3, sleep=lambda _: None),
+        contract=contract,
+        admin_key=lambda: ADMIN,
     )
+
+
+def _october(server: ScriptedServer) -> Coordinator:
+    return _client(server, contract="2026-10")
 
 
 def _reply(status: int, body: object, **headers: str) -> Reply:
@@ -137,11 +152,14 @@ def test_an_echoed_key_is_not_shown(server: ScriptedServer, key: str) -> None:
         (400, "invalid_request_error", "invalid JSON: unknown field", errors.RemoteRefusedError),
         (401, "unauthorized", "invalid release key", errors.CredentialError),
         (403, "forbidden", "error code: 1010", errors.RemoteRefusedError),
-        (409, "app_attest_qualification_required", "pending", errors.RemoteRefusedError),
+        (409, "app_attest_qualification_required", "no matching approval", UnapprovedError),
+        (409, "app_attest_qualification_required", "is immutable", errors.RemoteRefusedError),
+        (409, "conflict", "something else", errors.RemoteRefusedError),
         (429, "rate_limited", "slow down", errors.TransientError),
         (500, "internal_error", "store write failed", errors.TransientError),
         (503, "not_configured", "no CDN URL", errors.RemoteRefusedError),
         (503, "qualification_unavailable", "later", errors.TransientError),
+        (503, "release_not_ready", "later", errors.TransientError),
     ],
 )
 def test_each_refusal_has_its_remedy_and_its_text(
@@ -154,7 +172,7 @@ def test_each_refusal_has_its_remedy_and_its_text(
     """The status table of the contract, with the coordinator's own words, in one request."""
     server.says(_refusal(status, kind, message))
     with pytest.raises(expected) as caught:
-        _client(server).register(RELEASE)
+        _october(server).register(RELEASE)
     assert type(caught.value) is expected
     assert caught.value.observed == f"{status} {kind}: {message}"
     assert caught.value.hint
@@ -232,7 +250,7 @@ def test_an_answer_that_cannot_be_read_is_one_error(server: ScriptedServer, body
 )
 def test_any_error_body_is_shown_as_plain_text(body: bytes) -> None:
     """Whatever a refusal carries, its text is bounded and holds no control characters."""
-    shown = coordinator._error(body).shown(400)
+    shown = coordinator_answers.error(body).shown(400)
     assert shown.isprintable()
     assert len(shown) <= 600
 
@@ -244,7 +262,7 @@ def test_questions_are_asked_again_after_passing_faults(server: ScriptedServer) 
         _refusal(429, "rate_limited", ""),
         _reply(200, asdict(RELEASE) | {"active": True, "created_at": "2026-05-14T21:51:00Z"}),
     )
-    assert _client(server).latest("macos-arm64") == RELEASE
+    assert _october(server).latest("macos-arm64") == RELEASE
     assert len(server.requests) == 3
 
 
@@ -271,3 +289,143 @@ def test_the_key_can_be_checked_without_registering(server: ScriptedServer) -> N
     server.says(_refusal(401, "unauthorized", "invalid release key"))
     with pytest.raises(errors.CredentialError):
         _client(server).check_key()
+
+
+def test_the_fields_of_october_are_sent_as_they_are_known(server: ScriptedServer) -> None:
+    """Four fields more, and without an approval only those that have a value."""
+    server.says(_reply(200, {"status": "release_registered", "release": asdict(RELEASE)}))
+    _october(server).register(RELEASE, BUILD)
+    october = {
+        "code_directory_hash": "d" * 64,
+        "source_commit": "e" * 40,
+        "ci_run_id": "17041704",
+        "require_app_attest_qualification": True,
+    }
+    assert json.loads(server.requests[0].body) == asdict(RELEASE) | october
+    _october(server).register(RELEASE, replace(BUILD, ci_run_id="", qualified=False))
+    del october["ci_run_id"], october["require_app_attest_qualification"]
+    assert json.loads(server.requests[1].body) == asdict(RELEASE) | october
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "message"),
+    [
+        (409, "app_attest_qualification_required", "no matching approval"),
+        (503, "release_not_ready", "later"),
+        (503, "qualification_unavailable", "later"),
+    ],
+)
+def test_an_answer_of_october_to_may_names_the_contract(
+    server: ScriptedServer, status: int, kind: str, message: str
+) -> None:
+    """Exit 2 with the line to change, whether it was told or asked, and no second try."""
+    server.says(_refusal(status, kind, message))
+    for ask in (lambda: _client(server).register(RELEASE), lambda: _client(server).latest("x")):
+        with pytest.raises(errors.UsageError, match="speaks the contract 2026-10") as caught:
+            ask()
+        assert "contract: 2026-10" in caught.value.hint
+    assert len(server.requests) == 2
+
+
+def test_an_answer_of_may_to_october_names_the_contract(server: ScriptedServer) -> None:
+    """May refuses the first field that it does not know; other unknown fields are a refusal."""
+    text = 'invalid JSON: json: unknown field "{}"'
+    server.says(_refusal(400, "invalid_request_error", text.format("code_directory_hash")))
+    with pytest.raises(errors.UsageError, match="speaks the contract 2026-05"):
+        _october(server).register(RELEASE, BUILD)
+    server.says(_refusal(400, "invalid_request_error", text.format("backend")))
+    with pytest.raises(errors.RemoteRefusedError):
+        _october(server).register(RELEASE, BUILD)
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({"status": "approved"}, Approval(status="approved")),
+        ({"status": "pending"}, Approval(status="pending")),
+        ({"status": "revoked", "mismatched_fields": None}, Approval(status="revoked")),
+        (
+            {"status": "mismatched", "mismatched_fields": ["ci_run_id"]},
+            Approval(status="mismatched", mismatched=("ci_run_id",)),
+        ),
+    ],
+)
+def test_an_approval_is_asked_for_with_the_same_body(
+    server: ScriptedServer, told: dict[str, object], expected: Approval
+) -> None:
+    """The question carries what the registration would; a 503 is asked again."""
+    server.says(_refusal(503, "qualification_unavailable", "later"), _reply(200, told))
+    assert _october(server).approval(RELEASE, BUILD) == expected
+    server.says(_reply(200, {"status": "release_registered", "release": asdict(RELEASE)}))
+    _october(server).register(RELEASE, BUILD)
+    asked, again, sent = server.requests
+    assert (asked.method, asked.path) == ("POST", "/v1/releases/qualification")
+    assert asked.body == again.body == sent.body
+
+
+def test_an_approval_that_cannot_be_asked_for_is_none(server: ScriptedServer) -> None:
+    """Not every coordinator of October has the question; another status is an error."""
+    for status in (404, 405):
+        server.says(Reply(status, b"404 page not found"))
+        assert _october(server).approval(RELEASE, BUILD) is None
+    server.says(_reply(200, {"status": "perhaps"}))
+    with pytest.raises(errors.VerificationError, match="another status"):
+        _october(server).approval(RELEASE, BUILD)
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({"active_providers": 3}, Fleet(providers=3, capacity=None)),
+        (
+            {"active_providers": 3, "network_capacity_tps": 21100, "providers": []},
+            Fleet(providers=3, capacity=21100.0),
+        ),
+        (
+            {"active_providers": 3, "network_capacity_tps": 10**400},
+            Fleet(providers=3, capacity=None),
+        ),
+        ({"active_providers": True}, None),
+        ({"active_providers": "3"}, None),
+        ([], None),
+    ],
+)
+def test_the_fleet_is_told_as_far_as_it_is_told(
+    server: ScriptedServer, told: object, expected: Fleet | None
+) -> None:
+    """Providers, and their capacity where it is told; what is not understood is no answer."""
+    server.says(_reply(200, told))
+    assert _client(server).fleet() == expected
+    assert "authorization" not in server.requests[0].headers
+
+
+def test_the_inventory_needs_an_administrator(server: ScriptedServer) -> None:
+    """Rows with whether they are accepted; a refusal is of the key, which is never shown."""
+    row = asdict(RELEASE) | {"active": False}
+    server.says(_reply(200, {"releases": [row]}))
+    found = _client(server).inventory()
+    assert [(one.release, one.active) for one in found] == [(RELEASE, False)]
+    assert server.requests[0].headers["authorization"] == f"Bearer {ADMIN}"
+    server.says(_refusal(403, "forbidden", f"no {ADMIN}"))
+    with pytest.raises(errors.CredentialError) as caught:
+        _client(server).inventory()
+    assert ADMIN not in "\n".join(caught.value.lines())
+    with pytest.raises(errors.CredentialError, match="administrator"):
+        Coordinator(base_url=server.url, release_key=lambda: KEY).inventory()
+    for body in (b"[]", b'{"releases":1}', b'{"releases":[{}]}', b'{"releases":[1]}'):
+        server.says(Reply(200, body))
+        with pytest.raises(errors.VerificationError):
+            _client(server).inventory()
+
+
+def test_a_release_in_use_is_withdrawn_by_force(server: ScriptedServer) -> None:
+    """The refusal says what it would do, and force is sent when it is meant."""
+    server.says(_refusal(409, "release_in_use", "3 connected"))
+    with pytest.raises(errors.RemoteRefusedError, match="still run") as caught:
+        _client(server).deactivate("0.5.0", "macos-arm64", force=False)
+    assert "--force" in caught.value.hint
+    server.says(_reply(200, {"status": "release_deactivated"}))
+    _client(server).deactivate("0.5.0", "macos-arm64", force=True)
+    wanted = {"version": "0.5.0", "platform": "macos-arm64"}
+    assert [json.loads(one.body) for one in server.requests] == [wanted, wanted | {"force": True}]
+    assert {one.method for one in server.requests} == {"DELETE"}
