@@ -132,24 +132,15 @@ def flat_copies(plan: ReleasePlan, app: str) -> dict[str, str]:
     return {f"{release.FLAT}/{name}": f"{app}/Contents/MacOS/{name}" for name in names}
 
 
-def _judge_packed(signed: SignedBundle, packed: Packed | Unpacked) -> Iterator[Check]:
+def _judge_packed(signed: SignedBundle, packed: Packed | Unpacked) -> list[Check]:
     """What was packed is what was signed: the files may have changed since they were recorded."""
-    members = {member.path: member for member in packed.members}
-    for file in signed.files:
-        member = members.get(file.path)
-        yield checks.compare(
-            "packed file",
-            expected=f"{file.sha256} {file.mode & 0o777:04o}",
-            observed=f"{member.sha256} {member.mode:04o}" if member else "",
-            subject=file.path,
-        )
-    known = {file.path for file in signed.files}
-    for member in packed.members:
-        ours = member.path.startswith(f"{signed.app}/")
-        if ours and member.kind != "directory" and member.path not in known:
-            yield checks.failed(
-                "packed file", expected="one that was signed", observed="new", subject=member.path
-            )
+    wanted = {file.path: f"{file.sha256} {file.mode & 0o777:04o}" for file in signed.files}
+    found = {
+        member.path: f"{member.sha256} {member.mode:04o}"
+        for member in packed.members
+        if member.kind != "directory" and member.path.startswith(f"{signed.app}/")
+    }
+    return findings.same_files("packed file", wanted=wanted, found=found)
 
 
 def _unpack(

@@ -1,10 +1,11 @@
-"""All failed checks in one error, so that nobody repairs them one by one."""
+"""What was found, all at once: files compared, failed checks in one error."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from release_tool import errors
+from release_tool.apple import checks
 from release_tool.apple.checks import Check
 
 
@@ -25,6 +26,25 @@ def require(found: Iterable[Check], message: str, *, hint: str = "") -> None:
         raise errors.VerificationError(
             message, details=[_line(check) for check in failed], hint=named or hint
         )
+
+
+def same_files(name: str, *, wanted: Mapping[str, str], found: Mapping[str, str]) -> list[Check]:
+    """Compare two listings of files, each file's description by its path, both ways.
+
+    Args:
+        name: of the checks, such as `packed file`.
+        wanted: as they were recorded.
+        found: as they are.
+    """
+    return [
+        checks.compare(
+            name,
+            expected=wanted.get(path, "no such file"),
+            observed=found.get(path, "nothing"),
+            subject=path,
+        )
+        for path in sorted(wanted.keys() | found.keys())
+    ]
 
 
 def _line(check: Check) -> str:

@@ -16,7 +16,7 @@ from typing import Protocol
 from pydantic import JsonValue
 
 from release_tool import errors
-from release_tool.apple import certificates, checks, code_directory, notary_log, release
+from release_tool.apple import certificates, code_directory, notary_log, release
 from release_tool.apple.checks import Check
 from release_tool.apple.facts import BundleFacts
 from release_tool.apple.policy import notary as policy
@@ -296,15 +296,7 @@ def _judge_packed(files: Sequence[SealedFile], packed: Zipped) -> list[Check]:
         for member in packed.members
         if member.kind != "directory"
     }
-    return [
-        checks.compare(
-            "packed file",
-            expected=wanted.get(path, "no such file"),
-            observed=found.get(path, "nothing"),
-            subject=path,
-        )
-        for path in sorted(wanted.keys() | found.keys())
-    ]
+    return findings.same_files("packed file", wanted=wanted, found=found)
 
 
 def _kind(link: bool) -> str:  # noqa: FBT001 - a word for a flag

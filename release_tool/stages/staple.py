@@ -270,15 +270,7 @@ def _judge(signed: SignedBundle, files: Sequence[SealedFile], content: bytes) ->
     wanted = {file.path: _digest(file) for file in signed.files}
     wanted[place] = f"{hashlib.sha256(content).hexdigest()} {_MODE:04o}"
     found = {file.path: _digest(file) for file in files}
-    return [
-        checks.compare(
-            "stapled file",
-            expected=wanted.get(path, "no such file"),
-            observed=found.get(path, "nothing"),
-            subject=path,
-        )
-        for path in sorted(wanted.keys() | found.keys())
-    ]
+    return findings.same_files("stapled file", wanted=wanted, found=found)
 
 
 def _digest(file: SealedFile) -> str:

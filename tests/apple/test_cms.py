@@ -342,20 +342,25 @@ def _bare(pair: Pair, content: bytes, *, content_type: str = cms.DATA) -> cms.Si
     return cms.parse(cms.encode(made))
 
 
+def _signed_by_openssl(pair: Pair, folder: Path, options: list[str]) -> bytes:
+    certificate, key = pair.write(folder)
+    (folder / "content").write_bytes(CONTENT)
+    done = _openssl(
+        *("cms", "-sign", "-binary", "-in", folder / "content", "-signer", certificate),
+        *("-inkey", key, "-outform", "DER", "-md", "sha256", *options),
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout
+
+
 @pytest.mark.parametrize("options", [["-noattr"], ["-noattr", "-nodetach"], ["-noattr", "-stream"]])
 def test_a_signature_over_the_content_itself_is_read_and_verified(
     pair: Pair, tmp_path: Path, options: list[str]
 ) -> None:
     """OpenSSL's signatures without attributes hold where a format allows them, and only there."""
-    certificate, key = pair.write(tmp_path)
-    (tmp_path / "content").write_bytes(CONTENT)
-    done = _openssl(
-        *("cms", "-sign", "-binary", "-in", tmp_path / "content", "-signer", certificate),
-        *("-inkey", key, "-outform", "DER", "-md", "sha256", *options),
-    )
-    assert done.returncode == 0, done.stderr.decode()
-    signed = cms.parse(done.stdout)
-    assert cms.encode(signed) == done.stdout
+    data = _signed_by_openssl(pair, tmp_path, options)
+    signed = cms.parse(data)
+    assert cms.encode(signed) == data
     assert signed.signers[0].signs_content_itself
     content = None if signed.content is not None else CONTENT
     with pytest.raises(errors.VerificationError, match="no signed attributes"):
@@ -423,14 +428,8 @@ def test_openssls_signed_data_comes_out_as_it_was(
     pair: Pair, tmp_path: Path, options: list[str]
 ) -> None:
     """Content in pieces, key identifiers, no certificates: whatever form another writer has."""
-    certificate, key = pair.write(tmp_path)
-    (tmp_path / "content").write_bytes(CONTENT)
-    done = _openssl(
-        *("cms", "-sign", "-binary", "-in", tmp_path / "content", "-signer", certificate),
-        *("-inkey", key, "-outform", "DER", "-md", "sha256", *options),
-    )
-    assert done.returncode == 0, done.stderr.decode()
-    assert cms.encode(cms.parse(done.stdout)) == done.stdout
+    data = _signed_by_openssl(pair, tmp_path, options)
+    assert cms.encode(cms.parse(data)) == data
 
 
 def test_parts_can_be_replaced(pair: Pair) -> None:

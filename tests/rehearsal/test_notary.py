@@ -6,7 +6,6 @@ import hashlib
 import http.client
 import time
 import urllib.parse
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -32,23 +31,6 @@ def app_zip() -> bytes:
     release = signed_release.made()
     files = {path: data for path, data in release.files.items() if path.startswith(APP)}
     return notary_client.zipped(files, release.modes)
-
-
-@pytest.fixture(scope="module")
-def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("state")
-
-
-@pytest.fixture(scope="module")
-def running(state: Path) -> Iterator[Notarization]:
-    with notary_client.running(places.notary(state), signed_release.look_alike()) as found:
-        yield found
-
-
-@pytest.fixture
-def notary(running: Notarization) -> Iterator[Notarization]:
-    yield running
-    running.broken.set(dict.fromkeys(faults.NAMES, 0))
 
 
 def sha256(data: bytes) -> str:

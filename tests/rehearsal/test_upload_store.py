@@ -9,7 +9,6 @@ import io
 import os
 import socket
 import urllib.parse
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,32 +20,14 @@ from botocore.credentials import Credentials
 from botocore.exceptions import ClientError, HTTPClientError
 from werkzeug.test import Client
 
-from release_tool.rehearsal import counts, faults, places
+from release_tool.rehearsal import counts, faults
 from release_tool.rehearsal.notary_store import NotaryStore, Submission
 from release_tool.rehearsal.upload_store import UploadStore
-from tests import signed_release
 from tests.rehearsal import notary_client
 from tests.rehearsal.notary_client import Notarization
 
 MIB = 1024 * 1024
 PART = 5 * MIB
-
-
-@pytest.fixture(scope="module")
-def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("state")
-
-
-@pytest.fixture(scope="module")
-def running(state: Path) -> Iterator[Notarization]:
-    with notary_client.running(places.notary(state), signed_release.look_alike()) as found:
-        yield found
-
-
-@pytest.fixture
-def notary(running: Notarization) -> Iterator[Notarization]:
-    yield running
-    running.broken.set(dict.fromkeys(faults.NAMES, 0))
 
 
 def sha256(data: bytes) -> str:

@@ -9,21 +9,7 @@ import pytest
 
 from release_tool import errors
 from release_tool.services import ditto
-from tests.fake_mac import mac as fake_mac
 from tests.fake_mac.mac import FakeMac
-
-
-@pytest.fixture
-def mac(tmp_path: Path) -> FakeMac:
-    return fake_mac.install(tmp_path / "mac")
-
-
-@pytest.fixture
-def app(tmp_path: Path) -> Path:
-    app = tmp_path / "Example.app"
-    (app / "Contents").mkdir(parents=True)
-    (app / "Contents/Info.plist").write_bytes(b"<plist/>")
-    return app
 
 
 def test_the_zip_holds_the_app_with_its_folder(mac: FakeMac, app: Path, tmp_path: Path) -> None:

@@ -8,20 +8,7 @@ import pytest
 
 from release_tool import errors
 from release_tool.services import gatekeeper
-from tests.fake_mac import mac as fake_mac
 from tests.fake_mac.mac import FakeMac
-
-
-@pytest.fixture
-def mac(tmp_path: Path) -> FakeMac:
-    return fake_mac.install(tmp_path / "mac")
-
-
-@pytest.fixture
-def app(tmp_path: Path) -> Path:
-    app = tmp_path / "Example.app"
-    (app / "Contents").mkdir(parents=True)
-    return app
 
 
 def test_a_stapled_app_is_accepted(mac: FakeMac, app: Path) -> None:
