@@ -101,16 +101,8 @@ def test_everything_that_is_there_and_good_holds(tmp_path: Path, trust: str) -> 
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
-        (
-            "APPLE_API_KEY_P8",
-            r"-----BEGIN PRIVATE KEY-----\nMIGT\n-----END PRIVATE KEY-----",
-            "PEM",
-        ),
-        (
-            "APPLE_API_KEY_P8",
-            token_parts.pem(rsa.generate_private_key(65537, 2048)).decode(),
-            "kind",
-        ),
+        ("APPLE_API_KEY_P8", ONE_LINE, "PEM"),
+        ("APPLE_API_KEY_P8", OF_RSA, "another kind"),
         ("APPLE_API_KEY_ID", "2X9R 4HXF34", "APPLE_API_KEY_ID"),
         ("APPLE_API_ISSUER_ID", "me@example.com", "a UUID"),
     ],
