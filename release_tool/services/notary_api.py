@@ -88,6 +88,8 @@ class NotaryAPI:
         """See `Notary.status`."""
         what = "the status of a submission"
         data = _data(self._ask("GET", f"/{_checked(submission_id)}", what), what)
+        if str(data.get("id", submission_id)).lower() != submission_id.lower():
+            raise _unexpected(what, "it is another submission's")
         found = _text(_attributes(data, what), "status", what)
         if found in FINAL:
             self.uploads.forget_submission(submission_id)

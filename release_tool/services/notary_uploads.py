@@ -99,6 +99,7 @@ class Uploads:
         """Remove the state of an archive."""
         with suppress(OSError):
             self._path(sha256).unlink()
+        self._drop_unfinished()
         with suppress(OSError):
             self.folder.rmdir()
 
@@ -107,10 +108,17 @@ class Uploads:
 
         Their credentials serve nobody any more, and should not lie about.
         """
+        self._drop_unfinished()
         with suppress(OSError):
             for path in self.folder.glob("*.json"):
                 if path.stem != sha256:
                     path.unlink()
+
+    def _drop_unfinished(self) -> None:
+        """What a kill amid a write left behind holds credentials too."""
+        with suppress(OSError):
+            for path in self.folder.glob(".*.part"):
+                path.unlink()
 
     def forget_submission(self, submission_id: str) -> None:
         """Remove the state of a submission whose verdict has come."""

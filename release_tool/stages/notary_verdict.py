@@ -67,8 +67,9 @@ def wait_for(
     status = waiting.verdict(seconds if patience.seconds is None else patience.seconds)
     raw = waiting.log()
     if raw is None:
-        if status == words.ACCEPTED:
-            raise waiting.pending("accepted, but its log is not there yet")
+        # Who does not wait comes again, and may find what was refused.
+        if status == words.ACCEPTED or not patience.wait:
+            raise waiting.pending(f"{status}, but its log is not there yet")
         return Verdict(status=status, log=None, raw=b"")
     return Verdict(status=status, log=notary_log.parse(raw), raw=raw)
 
@@ -109,7 +110,7 @@ class _Waiting:
         deadline = self.patience.monotonic() + _LOG_SECONDS
         pauses = retries.pauses(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
         while (raw := self.notary.log(self.id)) is None:
-            if self.patience.monotonic() >= deadline:
+            if not self.patience.wait or self.patience.monotonic() >= deadline:
                 return None
             self.patience.sleep(next(pauses))
         return raw

@@ -33,9 +33,10 @@ def created(**changed: object) -> Reply:
     return reply(200, {"data": data, "meta": {}})
 
 
-def state(status: str) -> Reply:
+def state(status: str, submission_id: str = ID) -> Reply:
     given = {"createdDate": "2026-11-24T17:02:11.098Z", "name": "Darkbloom.zip", "status": status}
-    return reply(200, {"data": {"id": ID, "type": "submissions", "attributes": given}, "meta": {}})
+    data = {"id": submission_id, "type": "submissions", "attributes": given}
+    return reply(200, {"data": data, "meta": {}})
 
 
 def history(*rows: Mapping[str, str]) -> Reply:

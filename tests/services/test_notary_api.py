@@ -335,6 +335,7 @@ def test_a_body_that_echoes_the_token_shows_none(server: ScriptedServer, tmp_pat
         script.reply(200, {"data": {"attributes": {"status": "Accepted\nx"}}}),
         script.reply(200, {"data": {"attributes": {"status": 3}}}),
         script.reply(200, []),
+        script.state("Accepted", "0b5c6f1e-2d5b-4b0e-9d2e-8a4f3b2c1de2"),
     ],
 )
 def test_another_shape_is_no_answer(server: ScriptedServer, tmp_path: Path, answer: Reply) -> None:

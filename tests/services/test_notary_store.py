@@ -196,11 +196,16 @@ def test_what_has_arrived_is_not_submitted_again(
 def test_credentials_of_another_archive_do_not_lie_about(
     notary: ScriptedServer, store: Store, tmp_path: Path
 ) -> None:
-    """An upload that failed, then another signature: what the first one left goes."""
+    """An upload that failed, then another signature: what the first one left goes.
+
+    So does a state that a kill left half written.
+    """
     store.before = lambda *_: Reply(500)
     with pytest.raises(errors.TransientError):
         _submit(notary, store, tmp_path, 1000)
     assert "hunter2" in _state(tmp_path)
+    (kept,) = (tmp_path / ".notary").iterdir()
+    kept.with_name(f".{kept.name}.abc.part").write_bytes(kept.read_bytes())
     store.before = lambda *_: None
     _submit(notary, store, tmp_path, 1001)
     assert len(list((tmp_path / ".notary").iterdir())) == 1

@@ -209,7 +209,7 @@ class SmallNotary:
             return script.log_at(f"{self._server.url}/log/{entry.id}")
         self.asked.append("status")
         # What never arrived stays in progress for ever.
-        return script.state(entry.status() if entry.uploaded else "In Progress")
+        return script.state(entry.status() if entry.uploaded else "In Progress", entry.id)
 
     def _log(self, submission_id: str) -> dict[str, object]:
         entry = self._entry(submission_id)

@@ -283,6 +283,23 @@ def test_a_log_that_is_late_is_awaited(bench: Bench) -> None:
         bench.run()
 
 
+@pytest.mark.parametrize("status", ["Accepted", "Invalid"])
+def test_without_patience_a_late_log_is_not_awaited_either(bench: Bench, status: str) -> None:
+    """Pending at once, whatever the verdict; the next run learns the reasons."""
+    _prepare(bench, status, logs_late=1)
+    before = bench.notary.seconds
+    with pytest.raises(errors.PendingError) as caught:
+        bench.run(wait=False)
+    assert caught.value.observed == f"{status}, but its log is not there yet"
+    assert bench.notary.seconds == before
+    if status == "Accepted":
+        bench.run(wait=False)
+    else:
+        with pytest.raises(errors.VerificationError, match="refuses this app"):
+            bench.run(wait=False)
+    assert bench.notary.count("submit") == 1
+
+
 LIES: list[tuple[dict[str, object], str]] = [
     ({"sha256": "f" * 64}, "sha256 in the log"),
     ({"sha256": None}, "sha256 in the log"),
