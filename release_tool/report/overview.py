@@ -146,7 +146,7 @@ def _row(stage: str, kind: type[values.Value], ledger: Ledger) -> Row:
     try:
         text = summary(kind.model_validate(newest.value))
     except ValidationError:
-        text = f"recorded by {newest.tool}"
+        text = f"recorded by another version of this tool ({newest.tool})"
     return Row(
         stage=stage,
         outcome="done",
