@@ -12,6 +12,8 @@ import gzip
 import io
 import json
 import plistlib
+import tempfile
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -52,10 +54,18 @@ from release_tool.apple import (
 )
 from release_tool.apple.policy import inventory, library_validation, linter, verdict
 from release_tool.apple.tree import in_memory
-from release_tool.files import archive_writer, tar_header
+from release_tool.files import archive_writer, tar_header, zip_reader, zip_unpacker
 from release_tool.files.archive_reader import ArchiveReader
 from release_tool.rehearsal import profiles
-from release_tool.services import codesign, notary_api, notary_errors, stapler
+from release_tool.services import (
+    chat,
+    codesign,
+    coordinator,
+    notary_api,
+    notary_errors,
+    notarytool,
+    stapler,
+)
 from release_tool.services.http_client import Answer
 from tests import linked_macho, macho_samples, signed_release, signing_identity
 from tests.fuzzing.mutation import MAX_BYTES, Structure
@@ -535,6 +545,36 @@ def _archive(data: bytes) -> object:
     return [(member, sum(map(len, reader.content()))) for member in reader.members()]
 
 
+def _zips() -> list[bytes]:
+    """Stored and deflated, with a link, a folder, a name beyond ASCII, and what ditto adds."""
+    found = []
+    for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        stream = io.BytesIO()
+        with zipfile.ZipFile(stream, "w", method) as packed:
+            packed.mkdir("a.app/Contents")
+            packed.writestr("a.app/Contents/Info.plist", plistlib.dumps({"CFBundleName": "a"}))
+            packed.writestr("a.app/Contents/\u00e4", bytes(range(256)) * 4)
+            link = zipfile.ZipInfo("a.app/link")
+            link.create_system, link.external_attr = 3, 0o120777 << 16
+            packed.writestr(link, "Contents/Info.plist")
+            packed.writestr("__MACOSX/a.app/._Contents", b"\0\5\x16\7")
+        found.append(stream.getvalue())
+    return found
+
+
+def _zip(data: bytes) -> object:
+    """Listed as our own zip would be, and unpacked as a stranger's."""
+    with tempfile.TemporaryDirectory(prefix="fuzzing-") as scratch:
+        archive, folder = Path(scratch) / "a.zip", Path(scratch) / "folder"
+        archive.write_bytes(data)
+        folder.mkdir()
+        try:
+            found = zip_reader.read(archive).members
+        except errors.FormatError:
+            found = ()
+        return found, zip_unpacker.unpack(archive, folder)
+
+
 def _packed(tar: bytes) -> bytes:
     """A tar stream with right checksums, compressed."""
     found = bytearray(tar)
@@ -600,6 +640,31 @@ def _notary_answer(data: bytes) -> object:
     if not isinstance(whole, dict):
         return said
     return notary_api._submission(notary_api._data(whole, "x"), "x")
+
+
+def _coordinator_answers() -> list[bytes]:
+    """What is served, and an error."""
+    row = {"version": "0.5.0", "platform": "macos-arm64", "bundle_hash": "a" * 64, "url": "x"}
+    error = {"error": {"type": "invalid_request_error", "message": "no"}}
+    return [json.dumps(whole).encode() for whole in (row, error)]
+
+
+def _coordinator_answer(data: bytes) -> object:
+    said = coordinator._error(data)
+    return said, coordinator._release(coordinator._object(data, "x"), "x")
+
+
+def _provider_answers() -> list[bytes]:
+    choice = {"index": 0, "delta": {"content": "Paris"}, "finish_reason": None}
+    return [
+        json.dumps(whole).encode()
+        for whole in ({"choices": [choice]}, {"choices": [], "usage": {"total_tokens": 3}})
+    ]
+
+
+def _notarytool_answers() -> list[bytes]:
+    whole = json.dumps({"id": _UUID, "status": "Accepted", "message": "Processing complete"})
+    return [whole.encode(), f"Conducting pre-submission checks\n{whole}\n".encode()]
 
 
 def _lookups() -> list[bytes]:
@@ -819,6 +884,27 @@ READERS: tuple[Reader, ...] = (
         make_seeds=_lookups,
         structure="json",
         refusals=(errors.TransientError, errors.RemoteRefusedError),
+    ),
+    Reader(name="zip", read=_zip, make_seeds=_zips),
+    Reader(
+        name="coordinator's answer",
+        read=_coordinator_answer,
+        make_seeds=_coordinator_answers,
+        structure="json",
+        refusals=_REFUSED,
+    ),
+    Reader(
+        name="provider's answer",
+        read=lambda data: chat._delta(chat._json(data)),
+        make_seeds=_provider_answers,
+        structure="json",
+        refusals=(chat.AnswerError,),
+    ),
+    Reader(
+        name="notarytool's answer",
+        read=lambda data: notarytool._document(data.decode("utf-8", "replace")),
+        make_seeds=_notarytool_answers,
+        structure="json",
     ),
     Reader(
         name="codesign's description",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import ssl
+import zipfile
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -55,6 +57,25 @@ def _odd_name() -> bytes:
     return profiles.make(signed_release.look_alike(), wish)
 
 
+def _greedy_zip() -> bytes:
+    """A zip whose member asks for a dictionary of 4 GiB before the first byte is unpacked."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_LZMA) as packed:
+        packed.writestr("a.app/Contents/Info.plist", bytes(1000))
+    data = bytearray(stream.getvalue())
+    properties = data.index(b"Info.plist") + len("Info.plist") + 4
+    data[properties + 1 : properties + 5] = b"\xff\xff\xff\xff"
+    return bytes(data)
+
+
+def _early_member() -> bytes:
+    """A zip cut at its beginning, so that its first member lies before it."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as packed:
+        packed.writestr("a.app/x", bytes(100))
+    return stream.getvalue()[20:]
+
+
 class Regression(NamedTuple):
     """One such input."""
 
@@ -65,6 +86,14 @@ class Regression(NamedTuple):
 
 
 REGRESSIONS: Mapping[str, Regression] = {
+    "a zip that asks for memory": Regression(
+        "zip", "packed by LZMA, whose decoder takes what memory the data asks for", _greedy_zip
+    ),
+    "a zip cut at its beginning": Regression(
+        "zip",
+        "the system's refusal to seek before a file was called this host's fault",
+        _early_member,
+    ),
     "many beginnings of PEM": Regression(
         "armor",
         "each beginning without an end was searched to the end of the text: minutes for 8 MB",

@@ -13,9 +13,12 @@ import release_tool.files
 import release_tool.services
 from tests.fuzzing import readers
 
-_VERBS = ("parse", "read", "load", "decode", "unwrap", "lint")
+_VERBS = ("parse", "read", "load", "decode", "unwrap", "unpack", "lint")
 _RAW = ("bytes", "memoryview")
+_ARCHIVE = "archive: 'Path'"
+"""What readers of archives take: a file that somebody else packed."""
 UNDER: Mapping[str, str] = {
+    "archive_reader.unpack": "archive",
     "der_dictionary.decode": "entitlements der, launch constraint dictionary",
     "entitlements.decode_der": "entitlements der",
     "identity_files.read": "signing identity",
@@ -24,6 +27,7 @@ UNDER: Mapping[str, str] = {
     "requirement_parser.parse": "requirement text",
     "requirement_parser.parse_set": "requirement set text",
     "stapled.read": "ticket",
+    "system_tar.unpack": "none of ours: the system's own tar",
 }
 """Readers that others call, by the name of the fuzzed one."""
 
@@ -43,7 +47,8 @@ def _takes_bytes(name: str, member: object) -> bool:
     assert callable(member)
     parameters = list(inspect.signature(member).parameters.values())
     first = str(parameters[0].annotation) if parameters else ""
-    return any(raw in first for raw in _RAW) or (name.startswith("parse") and first == "str")
+    of_text = name.startswith("parse") and first == "str"
+    return any(raw in first for raw in _RAW) or of_text or [*map(str, parameters[:1])] == [_ARCHIVE]
 
 
 def test_every_reader_gets_mutated_inputs() -> None:
