@@ -61,6 +61,7 @@ from release_tool.services import (
     chat,
     codesign,
     coordinator,
+    coordinator_answers,
     notary_api,
     notary_errors,
     notarytool,
@@ -646,12 +647,16 @@ def _coordinator_answers() -> list[bytes]:
     """What is served, and an error."""
     row = {"version": "0.5.0", "platform": "macos-arm64", "bundle_hash": "a" * 64, "url": "x"}
     error = {"error": {"type": "invalid_request_error", "message": "no"}}
-    return [json.dumps(whole).encode() for whole in (row, error)]
+    listed = {"releases": [{**row, "active": True, "rollout": 1.0}, row]}
+    return [json.dumps(whole).encode() for whole in (row, error, listed)]
 
 
 def _coordinator_answer(data: bytes) -> object:
-    said = coordinator._error(data)
-    return said, coordinator._release(coordinator._object(data, "x"), "x")
+    said = coordinator_answers.error(data).shown(400)
+    whole = coordinator_answers.read_object(data, "x")
+    rows = whole.get("releases")
+    listed = [coordinator._row(row, "x") for row in rows] if isinstance(rows, list) else []
+    return said, listed, coordinator._release(whole, "x")
 
 
 def _provider_answers() -> list[bytes]:
