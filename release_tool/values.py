@@ -306,3 +306,5 @@ class PromotedRelease(Value):
     outcome: Literal["promoted", "superseded"]
     latest_version: str
     aliases: tuple[str, ...]
+    pointer: str = ""
+    """Key of the document that names the latest release; empty where it was not moved."""

@@ -30,6 +30,7 @@ from tests.scripted_server import Reply, Request, ScriptedServer
 KEY = "release-key-of-the-small-world"
 PLATFORM = "macos-arm64"
 BUCKET = "releases"
+POINTER = "releases/latest/release.json"
 _CACHE_SECONDS = 60.0
 
 Hook = Callable[[Request], Reply | None]
@@ -94,6 +95,7 @@ class SmallWorld:
         self.rows: dict[tuple[str, str], dict[str, str]] = {}
         self.posts = 0
         self.puts = 0
+        self.moves = 0
         self.now = 0.0
         self.by_semver = False
         self.before: Hook = lambda _: None
@@ -192,13 +194,20 @@ class SmallWorld:
         return Reply(200, there.body, {"ETag": there.etag} | modified | notes)
 
     def _put(self, key: str, request: Request) -> Reply:
-        if request.headers["if-none-match"] == "*" and key in self.objects:
+        there = self.objects.get(key)
+        if request.headers.get("if-none-match") == "*" and there:
+            return Reply(412)
+        wanted = request.headers.get("if-match")
+        if wanted is not None and (there is None or there.etag != wanted):
             return Reply(412)
         digest = hashlib.sha256(request.body)
         sent = base64.b64decode(request.headers["x-amz-checksum-sha256"])
         if sent != digest.digest():
             return Reply(400, b"<Error><Code>BadDigest</Code></Error>")
-        self.puts += 1
+        if key == POINTER:
+            self.moves += 1
+        else:
+            self.puts += 1
         self.objects[key] = Stored(request.body, _notes(request))
         return Reply(200, b"", {"ETag": self.objects[key].etag})
 

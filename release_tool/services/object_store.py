@@ -14,7 +14,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, TypedDict, cast
 
 from release_tool import errors, progress
 from release_tool.progress import Reporter
@@ -32,6 +32,7 @@ from release_tool.services.object_store_calls import (
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef, HeadObjectOutputTypeDef
 
 # Released bytes never change; aliases move, and installers must see that within a minute.
 IMMUTABLE = "public, max-age=31536000, immutable"
@@ -39,6 +40,7 @@ MOVING = "public, max-age=60, must-revalidate"
 _CONTENT_TYPE = "application/gzip"
 _SINGLE_PUT_BYTES = int(4.995 * 1024**3)
 _CHUNK_BYTES = 1024 * 1024
+_ABSENT = ("404", "NoSuchKey", "NotFound")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +55,11 @@ class StoredObject:
     """What its writer noted, or empty; not a proof, see `ObjectStore.digest`."""
     version: str
     """The release that its writer noted, or empty."""
+
+
+class _Condition(TypedDict, total=False):
+    IfMatch: str
+    IfNoneMatch: str
 
 
 class ObjectStore:
@@ -217,6 +224,42 @@ class ObjectStore:
             lambda: self._copy(source, destination, condition, sha256, version), self._policy
         )
 
+    def read(self, key: str, *, limit_bytes: int) -> tuple[StoredObject, bytes] | None:
+        """A small object with the state in which it was read; None where none stands.
+
+        Raises:
+            RemoteRefusedError: it is larger than `limit_bytes`, or the store refused.
+            CredentialError, TransientError: the store did not tell.
+        """
+        return retries.call(lambda: self._read(key, limit_bytes), self._policy)
+
+    def replace(
+        self,
+        key: str,
+        content: bytes,
+        *,
+        over: StoredObject | None,
+        content_type: str,
+        version: str,
+    ) -> Outcome:
+        """Write a small moving object if and only if the key is as it was read.
+
+        A retry whose first try did arrive answers `KEPT`: whoever gets that reads again.
+
+        Args:
+            key: the key to write.
+            content: what to write.
+            over: what was read there; None when nothing was.
+            content_type: of the object.
+            version: noted beside the object.
+
+        Raises:
+            CredentialError, RemoteRefusedError, TransientError: the store did not take it.
+        """
+        return retries.call(
+            lambda: self._replace(key, content, over, content_type, version), self._policy
+        )
+
     def digest(self, stored: StoredObject, *, reporter: Reporter) -> str:
         """SHA-256 of the bytes that the store holds, read through and not taken on trust.
 
@@ -224,23 +267,65 @@ class ObjectStore:
             TransientError: the object changed while it was read, or the connection broke.
             CredentialError, RemoteRefusedError: the store did not hand it out.
         """
-        return retries.call(lambda: self._digest(stored, reporter), self._policy, reporter)
+        try:
+            return retries.call(lambda: self._digest(stored, reporter), self._policy, reporter)
+        except KeptError as problem:
+            raise errors.TransientError(
+                "the object changed while it was read", subject=stored.key, hint="run again"
+            ) from problem
 
     def _head(self, key: str) -> StoredObject | None:
         try:
-            with converted(key, absent=("404", "NoSuchKey", "NotFound")):
+            with converted(key, absent=_ABSENT):
                 answer = self._client.head_object(Bucket=self.bucket, Key=key)
         except AbsentError:
             return None
-        notes = answer.get("Metadata", {})
-        return StoredObject(
-            key=key,
-            size=answer["ContentLength"],
-            etag=answer["ETag"],
-            modified=answer["LastModified"],
-            sha256=notes.get("sha256", ""),
-            version=notes.get("version", ""),
-        )
+        return _described(key, answer)
+
+    def _read(self, key: str, limit_bytes: int) -> tuple[StoredObject, bytes] | None:
+        try:
+            with converted(key, absent=_ABSENT):
+                answer = self._client.get_object(Bucket=self.bucket, Key=key)
+                with closing(answer["Body"]) as body:
+                    content = body.read(limit_bytes + 1)
+        except AbsentError:
+            return None
+        if len(content) > limit_bytes:
+            raise errors.RemoteRefusedError(
+                "is larger than this object ever is",
+                subject=key,
+                expected=f"at most {limit_bytes} bytes",
+                observed=f"{answer['ContentLength']} bytes",
+                hint="somebody else writes to this key; look at what stands there",
+            )
+        return _described(key, answer), content
+
+    def _replace(
+        self,
+        key: str,
+        content: bytes,
+        over: StoredObject | None,
+        content_type: str,
+        version: str,
+    ) -> Outcome:
+        digest = hashlib.sha256(content)
+        condition: _Condition = {"IfMatch": over.etag} if over else {"IfNoneMatch": "*"}
+        try:
+            # S3 answers 404 where R2 answers 412: what was read is gone.
+            with converted(key, kept=(*KEPT_CODES, *_ABSENT)):
+                self._client.put_object(
+                    Bucket=self.bucket,
+                    Key=key,
+                    Body=content,
+                    ContentType=content_type,
+                    CacheControl=MOVING,
+                    ChecksumSHA256=base64.b64encode(digest.digest()).decode(),
+                    Metadata={"sha256": digest.hexdigest(), "version": version},
+                    **condition,
+                )
+        except KeptError:
+            return Outcome.KEPT
+        return Outcome.WRITTEN
 
     def _put(self, key: str, body: Body, size: int, sha256: str, version: str) -> Outcome:
         try:
@@ -296,22 +381,17 @@ class ObjectStore:
 
     def _digest(self, stored: StoredObject, reporter: Reporter) -> str:
         digest = hashlib.sha256()
-        try:
-            with (
-                converted(stored.key, kept=("PreconditionFailed",)),
-                progress.task(reporter, "read back", stored.size),
-            ):
-                answer = self._client.get_object(
-                    Bucket=self.bucket, Key=stored.key, IfMatch=stored.etag
-                )
-                with closing(answer["Body"]) as body:
-                    while chunk := body.read(_CHUNK_BYTES):
-                        digest.update(chunk)
-                        reporter.advance("read back", len(chunk))
-        except KeptError as problem:
-            raise errors.TransientError(
-                "the object changed while it was read", subject=stored.key, hint="run again"
-            ) from problem
+        with (
+            converted(stored.key, kept=("PreconditionFailed",)),
+            progress.task(reporter, "read back", stored.size),
+        ):
+            answer = self._client.get_object(
+                Bucket=self.bucket, Key=stored.key, IfMatch=stored.etag
+            )
+            with closing(answer["Body"]) as body:
+                while chunk := body.read(_CHUNK_BYTES):
+                    digest.update(chunk)
+                    reporter.advance("read back", len(chunk))
         return digest.hexdigest()
 
     @property
@@ -328,3 +408,15 @@ class ObjectStore:
                 access_key_id=self._access_key_id(),
                 secret_access_key=self._secret_access_key(),
             )
+
+
+def _described(key: str, answer: HeadObjectOutputTypeDef | GetObjectOutputTypeDef) -> StoredObject:
+    notes = answer.get("Metadata", {})
+    return StoredObject(
+        key=key,
+        size=answer["ContentLength"],
+        etag=answer["ETag"],
+        modified=answer["LastModified"],
+        sha256=notes.get("sha256", ""),
+        version=notes.get("version", ""),
+    )

@@ -1,11 +1,14 @@
-"""Promote: move the aliases, once the coordinator serves this release as latest.
+"""Promote: move the pointer and the aliases, once the coordinator serves this release as latest.
 
-An alias is only ever replaced in the state in which it was seen, and the coordinator is asked
-after it was seen: whoever registers a newer release in between wins, in every order of events.
+The aliases are looked at first, then the pointer moves by compare-and-swap and never back, then
+each alias is copied over only in the state in which it was seen. Whoever moves the pointer later
+has seen the aliases later or finds them changed: a slow loser cannot overwrite the winner, in any
+order of events.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Callable
@@ -17,11 +20,12 @@ from release_tool import errors
 from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter
-from release_tool.services import retries
+from release_tool.services import release_pointer, retries
 from release_tool.services.coordinator import Coordinator
 from release_tool.services.coordinator_rules import HASHES, Release
 from release_tool.services.object_store import ObjectStore, StoredObject
 from release_tool.services.object_store_calls import Outcome
+from release_tool.services.release_pointer import Pointer
 from release_tool.values import PromotedRelease, PublishedRelease, RegisteredRelease
 
 READS = (
@@ -52,7 +56,7 @@ def run(
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> PromotedRelease:
-    """Point the aliases at this release, unless a newer one is served.
+    """Point to this release, unless a newer one is served.
 
     Args:
         plan: the release plan.
@@ -67,7 +71,7 @@ def run(
 
     Raises:
         RemoteRefusedError: the coordinator serves other bytes under this version or ranks an
-            older one above it; an alias holds a newer release than the coordinator serves.
+            older one above it; the pointer or an alias holds a newer release than that.
         PendingError: it still serves an older release after the time for its cache.
         VerificationError: an alias, read back, holds other bytes.
         CredentialError, TransientError: the store or the coordinator.
@@ -108,16 +112,17 @@ class _Promotion:
     told: bool = False
 
     def run(self) -> PromotedRelease:
-        moved: list[str] = []
         try:
             self._await_latest()
             source = self._source()
-            for alias in self._aliases():
-                self._move(source, alias)
-                moved.append(alias)
+            seen = {alias: self.store.head(alias) for alias in self._aliases()}
+            for alias, state in seen.items():
+                self._step_back(alias, state)
+            for alias, state in seen.items():
+                self._move(source, alias, state)
         except _SupersededError as newer:
             return self._outcome("superseded", newer.version, ())
-        return self._outcome("promoted", self.plan.version, tuple(moved))
+        return self._outcome("promoted", self.plan.version, tuple(seen))
 
     def _outcome(self, outcome: str, latest: str, aliases: tuple[str, ...]) -> PromotedRelease:
         return PromotedRelease.model_validate(
@@ -126,12 +131,17 @@ class _Promotion:
                 "outcome": outcome,
                 "latest_version": latest,
                 "aliases": aliases,
+                "pointer": self._pointer_key if aliases else "",
             }
         )
 
     def _aliases(self) -> list[str]:
         names = [self.plan.archive.name, *self.plan.publish.legacy_aliases]
         return [f"{self.plan.publish.prefix}/latest/{name}" for name in dict.fromkeys(names)]
+
+    @property
+    def _pointer_key(self) -> str:
+        return f"{self.plan.publish.prefix}/latest/{release_pointer.NAME}"
 
     def _source(self) -> StoredObject:
         source = self.store.head(self.published.key)
@@ -180,22 +190,72 @@ class _Promotion:
             )
         return False
 
-    def _move(self, source: StoredObject, alias: str) -> None:
+    def _point(self) -> None:
+        """Move the pointer to this release, or find it there.
+
+        Raises:
+            _SupersededError: it names a newer release, and the coordinator serves that.
+            RemoteRefusedError: it names one that the coordinator does not serve, or other bytes
+                under this version, or is no pointer.
+        """
+        ours = Pointer(
+            version=self.plan.version,
+            platform=self.registered.platform,
+            key=self.published.key,
+            url=self.published.url,
+            sha256=self.published.archive_sha256,
+            size=self.published.size,
+        )
         for _ in range(_RACES):
-            seen = self.store.head(alias)
+            found = self.store.read(self._pointer_key, limit_bytes=release_pointer.LIMIT_BYTES)
+            there = _parsed(*found) if found else None
+            if there == ours:
+                return
+            if there is not None:
+                self._may_replace(there, ours)
+            outcome = self.store.replace(
+                self._pointer_key,
+                release_pointer.encode(ours),
+                over=found[0] if found else None,
+                content_type="application/json",
+                version=ours.version,
+            )
+            if outcome is Outcome.KEPT:
+                self.reporter.note("the pointer was moved by somebody else, looking again")
+        raise _quarrel(self._pointer_key)
+
+    def _step_back(self, alias: str, seen: StoredObject | None) -> None:
+        """Leave an alias that holds a newer release as it is."""
+        if seen is not None and is_newer(seen.version, self.plan.version):
+            self._await_newer(alias, seen.version)
+
+    def _may_replace(self, there: Pointer, ours: Pointer) -> None:
+        """Let the pointer go forward only."""
+        if is_newer(there.version, ours.version):
+            self._await_newer(self._pointer_key, there.version)
+        if there.version == ours.version and there.sha256 != ours.sha256:
+            raise errors.RemoteRefusedError(
+                f"the pointer names {ours.version} with other bytes; nothing was moved",
+                subject=self._pointer_key,
+                expected=ours.sha256,
+                observed=there.sha256,
+                hint="a released version never changes: release the next one",
+            )
+
+    def _move(self, source: StoredObject, alias: str, seen: StoredObject | None) -> None:
+        for _ in range(_RACES):
             # After the alias was seen, so that a newer release cannot slip in between.
             self._await_latest()
+            self._point()
             if seen is not None and self._is_ours(source, seen):
                 break
-            if seen is not None and is_newer(seen.version, self.plan.version):
-                self._await_newer(alias, seen.version)
+            self._step_back(alias, seen)
             if self._copy(source, alias, seen) is Outcome.WRITTEN:
                 break
             self.reporter.note(f"{alias} was moved by somebody else, looking again")
+            seen = self.store.head(alias)
         else:
-            raise errors.TransientError(
-                "somebody else keeps moving this alias", subject=alias, hint="run again"
-            )
+            raise _quarrel(alias)
         self._read_back(alias)
 
     def _is_ours(self, source: StoredObject, seen: StoredObject) -> bool:
@@ -205,7 +265,10 @@ class _Promotion:
         if seen.etag == source.etag:
             return True
         ours = self.published.archive_sha256
-        return seen.sha256 == ours == self.store.digest(seen, reporter=self.reporter)
+        # One that moves while it is read is not copied over either: the condition sees to that.
+        with contextlib.suppress(errors.TransientError):
+            return seen.sha256 == ours == self.store.digest(seen, reporter=self.reporter)
+        return False
 
     def _copy(self, source: StoredObject, alias: str, seen: StoredObject | None) -> Outcome:
         return self.store.copy(
@@ -217,7 +280,7 @@ class _Promotion:
         )
 
     def _await_newer(self, alias: str, version: str) -> None:
-        """Wait until the coordinator serves the newer release that an alias already holds.
+        """Wait until the coordinator serves the newer release that already stands at a key.
 
         Raises:
             _SupersededError: it does.
@@ -228,22 +291,20 @@ class _Promotion:
             self.sleep(min(next(pauses), max(self._left(), 0.0)))
             self._await_latest()
         raise errors.RemoteRefusedError(
-            f"an alias already holds {version}, which is newer, yet {self.plan.version} is latest",
+            f"{version} stands there, which is newer, yet {self.plan.version} is latest",
             subject=alias,
             expected=f"the coordinator to serve {version}",
             observed=f"it serves {self.plan.version}",
-            hint=f"if {version} was withdrawn, move the alias by hand; this never rolls back",
+            hint=f"if {version} was withdrawn, this stage never goes back to an older one",
         )
 
     def _read_back(self, alias: str) -> None:
-        stands = self.store.head(alias)
-        digest = self.store.digest(stands, reporter=self.reporter) if stands else ""
+        stands, digest = self._stands(alias)
         if digest == self.published.archive_sha256:
             return
         # Not ours: either a newer release came in after the copy, or something is wrong.
         self._await_latest()
-        if stands and is_newer(stands.version, self.plan.version):
-            self._await_newer(alias, stands.version)
+        self._step_back(alias, stands)
         raise errors.VerificationError(
             "the alias, read back, holds other bytes",
             subject=alias,
@@ -251,6 +312,38 @@ class _Promotion:
             observed=digest or "nothing",
             hint="run again; if it stays, somebody else writes to this key",
         )
+
+    def _stands(self, alias: str) -> tuple[StoredObject | None, str]:
+        """What an alias holds, with the digest of its bytes; it may move while it is read."""
+        stands = self.store.head(alias)
+        for _ in range(_RACES):
+            if stands is None:
+                return None, ""
+            try:
+                return stands, self.store.digest(stands, reporter=self.reporter)
+            except errors.TransientError:
+                before, stands = stands, self.store.head(alias)
+                if stands is not None and stands.etag == before.etag:
+                    raise
+        raise _quarrel(alias)
+
+
+def _quarrel(key: str) -> errors.TransientError:
+    return errors.TransientError(
+        "somebody else keeps moving this alias", subject=key, hint="run again"
+    )
+
+
+def _parsed(stored: StoredObject, content: bytes) -> Pointer:
+    try:
+        return release_pointer.parse(content)
+    except errors.FormatError as problem:
+        raise errors.RemoteRefusedError(
+            f"the pointer {problem.message}; nothing was moved",
+            subject=stored.key,
+            observed=problem.observed,
+            hint="somebody else writes to this key: look at it, take it away, and run again",
+        ) from problem
 
 
 def _compare_row(registered: RegisteredRelease, latest: Release) -> None:

@@ -27,6 +27,7 @@ READS = (
     "version",
     "archive",
     "publish.prefix",
+    "coordinator.contract",
     "limits.archive_bytes",
     "environment.provider",
     "endpoints.r2_endpoint",
@@ -70,7 +71,7 @@ def run(
     public_base = addresses.base(plan.endpoints.r2_public_url, name="R2_PUBLIC_URL")
     _judge_evidence(plan, archive, evidence)
     _judge_archive(archive, workspace, reporter)
-    key = f"{plan.publish.prefix}/v{plan.version}/{plan.archive.name}"
+    key = key_of(plan, archive)
     outcome = store.create(
         key,
         workspace.path(archive.path),
@@ -90,6 +91,18 @@ def run(
         url=url,
         created=outcome is Outcome.WRITTEN,
     )
+
+
+def key_of(plan: ReleasePlan, archive: ReleaseArchive) -> str:
+    """The archive's key, by what the coordinator accepts.
+
+    A key that holds the digest cannot hold other bytes of the version; coordinators of May know
+    only the versioned one.
+    """
+    folder = f"{plan.publish.prefix}/v{plan.version}"
+    if plan.coordinator.contract == "2026-10":
+        folder = f"{folder}/artifacts/{archive.sha256}"
+    return f"{folder}/{plan.archive.name}"
 
 
 @dataclass(frozen=True, slots=True)

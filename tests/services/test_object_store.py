@@ -273,6 +273,54 @@ def test_a_copy_over_a_moved_alias_is_an_outcome(
     assert outcome is Outcome.KEPT
 
 
+@pytest.mark.parametrize("over", [True, False])
+def test_a_small_object_moves_by_compare_and_swap(
+    server: ScriptedServer, store: ObjectStore, over: bool
+) -> None:
+    """If-Match on the state that was read, If-None-Match where nothing was; a minute of caching."""
+    server.says(Reply(200, b"", {"ETag": '"e"'}))
+    seen = _stored('"seen"') if over else None
+    outcome = store.replace(
+        "p.json", b"{}", over=seen, content_type="application/json", version="0.5.0"
+    )
+    assert outcome is Outcome.WRITTEN
+    sent = server.requests[0]
+    assert sent.headers.get("if-match") == ('"seen"' if over else None)
+    assert sent.headers.get("if-none-match") == (None if over else "*")
+    assert sent.headers["cache-control"] == "public, max-age=60, must-revalidate"
+    assert sent.headers["content-type"] == "application/json"
+    digest = base64.b64decode(sent.headers["x-amz-checksum-sha256"])
+    assert digest == hashlib.sha256(b"{}").digest()
+    assert "x-amz-trailer" not in sent.headers
+
+
+@pytest.mark.parametrize("reply", [_refusal(412, "PreconditionFailed"), _refusal(404, "NoSuchKey")])
+def test_a_small_object_that_moved_is_an_outcome(
+    server: ScriptedServer, store: ObjectStore, reply: Reply
+) -> None:
+    """R2 says 412, S3 says 404 where what was read is gone."""
+    server.says(reply)
+    outcome = store.replace(
+        "p.json", b"{}", over=_stored(), content_type="application/json", version="1"
+    )
+    assert outcome is Outcome.KEPT
+    assert len(server.requests) == 1
+
+
+def test_a_small_object_is_read_with_its_state_and_within_bounds(
+    server: ScriptedServer, store: ObjectStore
+) -> None:
+    """Content and ETag come from one answer."""
+    server.says(Reply(200, b"{}", STORED))
+    found = store.read("p.json", limit_bytes=2)
+    assert found
+    assert (found[0].etag, found[1]) == (STORED["ETag"], b"{}")
+    with pytest.raises(errors.RemoteRefusedError, match="larger"):
+        store.read("p.json", limit_bytes=1)
+    server.says(_refusal(404, "NoSuchKey"))
+    assert store.read("p.json", limit_bytes=2) is None
+
+
 def test_an_object_is_described_and_hashed(server: ScriptedServer, store: ObjectStore) -> None:
     """Size, ETag, time and notes from HEAD; the digest from the bytes of exactly that state."""
     server.says(Reply(200, CONTENT, STORED))

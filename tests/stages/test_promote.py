@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from release_tool import errors
 from release_tool.plan import ReleasePlan
+from release_tool.services import release_pointer
+from release_tool.services.object_store import ObjectStore
 from release_tool.stages import promote
 from release_tool.values import PromotedRelease
 from tests import small_world
 from tests.scripted_server import Reply, Request
-from tests.small_world import PLATFORM, SmallWorld, Stored
+from tests.small_world import PLATFORM, POINTER, SmallWorld, Stored
 from tests.stages import release_chain
 from tests.stages.release_chain import NAME, Chain
 
@@ -47,7 +54,11 @@ def chain(world: SmallWorld, plan: ReleasePlan, tmp_path: Path) -> Chain:
 
 def _promoted(version: str = "0.5.0") -> PromotedRelease:
     return PromotedRelease(
-        version=version, outcome="promoted", latest_version=version, aliases=ALIASES
+        version=version,
+        outcome="promoted",
+        latest_version=version,
+        aliases=ALIASES,
+        pointer=POINTER,
     )
 
 
@@ -207,9 +218,222 @@ def test_a_withdrawn_newer_release_is_not_rolled_back_silently(
 ) -> None:
     """The alias holds 0.5.1, the coordinator serves 0.5.0 for good: a person decides."""
     world.objects[ALIASES[0]] = Stored(b"newer", {"version": "0.5.1"})
-    with pytest.raises(errors.RemoteRefusedError, match=r"already holds 0\.5\.1"):
+    with pytest.raises(errors.RemoteRefusedError, match=r"0\.5\.1 stands there"):
         chain.promote()
     assert world.objects[ALIASES[0]].body == b"newer"
+    assert POINTER not in world.objects
+
+
+def test_the_pointer_says_where_the_release_stands(world: SmallWorld, chain: Chain) -> None:
+    """Key, address, digest and size: enough to fetch the archive at an address that never moves."""
+    chain.promote()
+    there = release_pointer.parse(world.objects[POINTER].body)
+    assert chain.published
+    assert (there.version, there.platform) == ("0.5.0", PLATFORM)
+    assert (there.key, there.url) == (chain.published.key, chain.published.url)
+    assert (there.sha256, there.size) == (chain.archive.sha256, chain.archive.size)
+    chain.promote()
+    assert world.moves == 1
+
+
+def _point_at(world: SmallWorld, chain: Chain, **changes: object) -> bytes:
+    assert chain.published
+    facts: dict[str, object] = {
+        "version": "0.4.9",
+        "platform": PLATFORM,
+        "key": chain.published.key,
+        "url": chain.published.url,
+        "sha256": "9" * 64,
+        "size": 1,
+    }
+    content = json.dumps(facts | changes).encode()
+    world.objects[POINTER] = Stored(content)
+    return content
+
+
+def test_an_older_pointer_goes_forward(world: SmallWorld, chain: Chain) -> None:
+    """Whatever a later writer added to it is no obstacle."""
+    _point_at(world, chain, later="field")
+    assert chain.promote() == _promoted()
+    assert release_pointer.parse(world.objects[POINTER].body).version == "0.5.0"
+
+
+@pytest.mark.parametrize("changes", [{"version": "0.5.1"}, {"version": "0.5.0"}])
+def test_a_pointer_never_goes_back_nor_to_other_bytes(
+    world: SmallWorld, chain: Chain, changes: dict[str, object]
+) -> None:
+    """A newer version that the coordinator does not serve, or this version with other bytes."""
+    content = _point_at(world, chain, **changes)
+    with pytest.raises(errors.RemoteRefusedError):
+        chain.promote()
+    assert world.objects[POINTER].body == content
+    assert not set(ALIASES) & set(world.objects)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"x" * 20_000, b"[" * 9000])
+def test_what_is_no_pointer_is_left_alone(world: SmallWorld, chain: Chain, content: bytes) -> None:
+    """Somebody else's object at this key is named and not written over."""
+    world.objects[POINTER] = Stored(content)
+    with pytest.raises(errors.RemoteRefusedError) as caught:
+        chain.promote()
+    assert caught.value.subject == POINTER
+    assert caught.value.hint
+    assert world.objects[POINTER].body == content
+
+
+def test_a_pointer_that_moves_while_we_write_is_looked_at_again(
+    world: SmallWorld, chain: Chain
+) -> None:
+    """Compare-and-swap: the write over a state that is gone is refused, and then it is ours."""
+
+    def overtake(request: Request) -> Reply | None:
+        if request.method == "PUT" and request.path.endswith("release.json"):
+            world.before = lambda _: None
+            _point_at(world, chain)
+        return None
+
+    world.before = overtake
+    assert chain.promote() == _promoted()
+    assert release_pointer.parse(world.objects[POINTER].body).version == "0.5.0"
+
+
+class _Turns:
+    """Lets two threads go one request at a time, in an order that is given."""
+
+    def __init__(self, order: list[int]) -> None:
+        self._order = iter(order)
+        self._turn = threading.Condition()
+        self._alive = {0, 1}
+        self._waiting: set[int] = set()
+        self._granted: int | None = None
+
+    def take(self, who: int) -> None:
+        with self._turn:
+            self._waiting.add(who)
+            self._grant()
+            assert self._turn.wait_for(lambda: self._granted == who, timeout=30)
+            self._granted = None
+            self._waiting.discard(who)
+
+    def leave(self, who: int) -> None:
+        with self._turn:
+            self._alive.discard(who)
+            self._grant()
+
+    def _grant(self) -> None:
+        if self._granted is None and self._alive and self._waiting >= self._alive:
+            wish = next(self._order, 0)
+            self._granted = wish if wish in self._alive else min(self._alive)
+            self._turn.notify_all()
+
+
+@dataclass
+class _InTurns:
+    """The small world for one of two promoters: each call waits for its turn."""
+
+    inner: SmallWorld
+    turns: _Turns
+    who: int
+    store: ObjectStore
+    """The same for both: making a client takes long, and only one is ever at work."""
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.inner, name)
+
+    def object_store(self) -> object:
+        return _Waiting(self.store, self.turns, self.who)
+
+    def coordinator(self) -> object:
+        return _Waiting(self.inner.coordinator(), self.turns, self.who)
+
+
+class _Waiting:
+    """A client whose every call waits for its turn."""
+
+    def __init__(self, inner: object, turns: _Turns, who: int) -> None:
+        self._inner, self._turns, self._who = inner, turns, who
+
+    def __getattr__(self, name: str) -> Callable[..., object]:
+        method: Callable[..., object] = getattr(self._inner, name)
+
+        def call(*given: object, **named: object) -> object:
+            self._turns.take(self._who)
+            return method(*given, **named)
+
+        return call
+
+
+@pytest.mark.parametrize("alone", range(21))
+def test_a_slow_loser_never_overwrites_the_winner(
+    servers: SmallWorld, plan: ReleasePlan, alone: int
+) -> None:
+    """0.5.0 stops after so many requests, 0.5.1 promotes from start to end, 0.5.0 goes on."""
+    _race(servers, plan, [0] * alone + [1] * 60)
+
+
+@settings(
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+@given(order=st.lists(st.integers(0, 1), min_size=20, max_size=50))
+def test_of_two_versions_racing_to_latest_the_newer_wins_in_every_order(
+    servers: SmallWorld, plan: ReleasePlan, order: list[int]
+) -> None:
+    """Request by request, the two are interleaved."""
+    _race(servers, plan, order)
+
+
+def _race(world: SmallWorld, plan: ReleasePlan, order: list[int]) -> None:
+    """Let 0.5.0, which believes a stale coordinator, and 0.5.1 promote in turns.
+
+    At the end pointer and aliases are 0.5.1's, and the pointer never went back.
+    """
+    world.reset()
+    with tempfile.TemporaryDirectory() as folder:
+        chains = [
+            release_chain.start(world, plan, Path(folder) / version, binary=version.encode(),
+                                version=version)
+            for version in ("0.5.0", "0.5.1")
+        ]  # fmt: skip
+        for chain in chains:
+            chain.publish()
+            chain.register()
+            if chain is chains[0]:
+                # From here on 0.5.0 is what the cache of May serves for a minute.
+                world.now += 61
+                world.coordinator().latest(PLATFORM)
+        turns, store = _Turns(order), world.object_store()
+        outcomes: dict[int, PromotedRelease | BaseException] = {}
+        pointed: list[str] = []
+
+        def watch(request: Request) -> Reply | None:
+            if request.method == "PUT" and request.path.endswith("release.json"):
+                pointed.append(release_pointer.parse(world.objects[POINTER].body).version)
+            return None
+
+        def promote_one(who: int) -> None:
+            try:
+                seen = _InTurns(world, turns, who, store)
+                chains[who].world = cast("release_chain.World", seen)
+                outcomes[who] = chains[who].promote()
+            except BaseException as problem:
+                outcomes[who] = problem
+            finally:
+                turns.leave(who)
+
+        world.after = watch
+        threads = [threading.Thread(target=promote_one, args=(who,)) for who in (0, 1)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        loser, winner = outcomes[0], outcomes[1]
+        assert winner == _promoted("0.5.1")
+        assert loser in (_promoted("0.5.0"), _superseded("0.5.1"))
+        assert release_pointer.parse(world.objects[POINTER].body).version == "0.5.1"
+        assert {world.objects[alias].body for alias in ALIASES} == {chains[1].content}
+        assert pointed == sorted(pointed)
 
 
 def test_a_busy_alias_is_tried_again(world: SmallWorld, chain: Chain) -> None:

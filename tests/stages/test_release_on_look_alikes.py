@@ -16,7 +16,7 @@ from release_tool.rehearsal import coordinator as look_alike_coordinator
 from release_tool.rehearsal import faults, object_store, public_bucket, servers, signature_v4
 from release_tool.rehearsal.object_index import ObjectIndex
 from release_tool.rehearsal.release_store import ReleaseStore
-from release_tool.services import retries
+from release_tool.services import release_pointer, retries
 from release_tool.services.coordinator import Coordinator
 from release_tool.services.object_store import ObjectStore
 from tests.stages import release_chain
@@ -28,6 +28,7 @@ CREDENTIALS = signature_v4.Credentials(
 )
 # May's minute would make each test as long; the rule is the same.
 _CACHE_SECONDS = 0.8
+POINTER = "releases/latest/release.json"
 ALIASES = {f"releases/latest/{NAME}", "releases/latest/eigeninference-bundle-macos-arm64.tar.gz"}
 
 
@@ -125,7 +126,11 @@ def test_a_release_is_carried_through_and_repeated(
     assert again.registered.status == "already_registered"
     assert len(world.rows.registrations()) == 1
     assert sorted(world.written()) == sorted(
-        [f"PutObject releases/v0.5.0/{NAME}", *(f"CopyObject {alias}" for alias in ALIASES)]
+        [
+            f"PutObject releases/v0.5.0/{NAME}",
+            f"PutObject {POINTER}",
+            *(f"CopyObject {alias}" for alias in ALIASES),
+        ]
     )
     assert {world.index.get(alias).sha256 for alias in ALIASES} == {again.archive.sha256}  # type: ignore[union-attr]
 
@@ -222,6 +227,55 @@ def test_of_two_publishers_exactly_one_wins(
         "PublishedRelease", "RemoteRefusedError",
     ]  # fmt: skip
     assert len(world.written()) == 1
+
+
+def test_two_versions_racing_to_latest_end_with_the_newer(
+    world: LookAlikes, plan: ReleasePlan, tmp_path: Path
+) -> None:
+    """Both promote at the same time, each sure of itself: the store ends with 0.5.1 everywhere."""
+    chains = [
+        _start(world, plan, tmp_path / version, version=version, binary=version.encode())
+        for version in ("0.5.0", "0.5.1")
+    ]
+    for chain in chains:
+        chain.publish()
+        chain.register()
+        # The cache of May still serves this one when the next is registered.
+        world.coordinator().latest("macos-arm64")
+    threads = [threading.Thread(target=chain.promote) for chain in chains]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    older, newer = (chain.promoted for chain in chains)
+    assert older
+    assert newer
+    assert newer.outcome == "promoted"
+    assert {world.index.get(alias).sha256 for alias in ALIASES} == {chains[1].archive.sha256}  # type: ignore[union-attr]
+    pointer = world.object_store().read(POINTER, limit_bytes=10_000)
+    assert pointer
+    assert release_pointer.parse(pointer[1]).version == "0.5.1"
+    assert pointer[0].version == "0.5.1"
+    served = world.index.get(POINTER)
+    assert served
+    assert served.headers["cache-control"] == "public, max-age=60, must-revalidate"
+    assert served.headers["content-type"] == "application/json"
+
+
+def test_the_autumn_address_holds_the_archives_digest(
+    world: LookAlikes, plan: ReleasePlan, tmp_path: Path
+) -> None:
+    """Other bytes of a version go to another key, and each key is written once."""
+    chains = [_start(world, plan, tmp_path / name, binary=name.encode()) for name in ("a", "b")]
+    for chain in chains:
+        rules = chain.plan.coordinator.model_copy(update={"contract": "2026-10"})
+        chain.plan = chain.plan.model_copy(update={"coordinator": rules})
+        published = chain.publish()
+        assert published.key == f"releases/v0.5.0/artifacts/{chain.archive.sha256}/{NAME}"
+        assert published.url == f"{world.public_url}/{published.key}"
+        assert published.created
+        assert not chain.publish().created
+    assert len(world.written()) == 2
 
 
 def test_wrong_credentials_are_exit_4(world: LookAlikes) -> None:

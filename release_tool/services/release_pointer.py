@@ -1,0 +1,73 @@
+"""The small JSON document that says which release is the latest, and where its archive stands.
+
+It is written only over the state in which it was read (`ObjectStore.replace`), so of two releases
+that race to it the later one sees what the earlier one wrote.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass
+
+from release_tool import errors
+
+NAME = "release.json"
+# Ours has some 400 bytes; what is far larger is something else.
+LIMIT_BYTES = 16 * 1024
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_TEXTS = ("version", "platform", "key", "url", "sha256")
+_TEXT_CHARACTERS = 2048
+# The largest object that R2 holds is 4.995 TiB.
+_LARGEST = 5 * 1024**4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pointer:
+    """Where the latest release stands."""
+
+    version: str
+    platform: str
+    key: str
+    """The archive's key, which never moves."""
+    url: str
+    """Its public address."""
+    sha256: str
+    size: int
+    """Bytes of the archive."""
+
+
+def encode(pointer: Pointer) -> bytes:
+    """The document: one line of JSON, keys sorted."""
+    return json.dumps(asdict(pointer), sort_keys=True, separators=(",", ":")).encode() + b"\n"
+
+
+def parse(content: bytes) -> Pointer:
+    """Read a document; further keys of later writers are left aside.
+
+    Raises:
+        FormatError: it is no such document.
+    """
+    if len(content) > LIMIT_BYTES:
+        raise errors.FormatError("is longer than a pointer", observed=f"{len(content)} bytes")
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError) as problem:
+        raise errors.FormatError("is not JSON") from problem
+    if not isinstance(found, dict):
+        raise errors.FormatError("is not a JSON object")
+    texts = {name: _text(name, found.get(name)) for name in _TEXTS}
+    if not _SHA256.fullmatch(texts["sha256"]):
+        raise errors.FormatError("names no digest", observed=texts["sha256"][:80])
+    size = found.get("size")
+    if isinstance(size, bool) or not isinstance(size, int) or not 0 < size <= _LARGEST:
+        raise errors.FormatError("names no size", observed=repr(size)[:80])
+    return Pointer(**texts, size=size)
+
+
+def _text(name: str, value: object) -> str:
+    if not isinstance(value, str) or not value or len(value) > _TEXT_CHARACTERS:
+        raise errors.FormatError(f"names no {name}", observed=repr(value)[:80])
+    if not value.isprintable():
+        raise errors.FormatError(f"has a {name} that cannot be printed", observed=repr(value)[:80])
+    return value
