@@ -142,7 +142,7 @@ def _row(stage: str, kind: type[values.Value], ledger: Ledger) -> Row:
         outcome = "pending" if _is_pending(newest) else "failed"
         return Row(stage=stage, outcome=outcome, text=_failure(newest), at=newest.at)
     if newest.kind == "intent":
-        return Row(stage=stage, outcome="sent", text="sent, no answer recorded", at=newest.at)
+        return Row(stage=stage, outcome="sent", text=_sent(newest), at=newest.at)
     try:
         text = summary(kind.model_validate(newest.value))
     except ValidationError:
@@ -160,6 +160,13 @@ def _row(stage: str, kind: type[values.Value], ledger: Ledger) -> Row:
 def _is_pending(record: Record) -> bool:
     found = record.value
     return isinstance(found, dict) and found.get("error") == errors.PendingError.__name__
+
+
+def _sent(record: Record) -> str:
+    """An intent that nothing followed; a submission has its id, and only its verdict lacks."""
+    facts = record.value.get("facts") if isinstance(record.value, dict) else None
+    found = facts.get("submission_id") if isinstance(facts, dict) else None
+    return f"submission {found}, no verdict recorded" if found else "sent, no answer recorded"
 
 
 def _failure(record: Record) -> str:
