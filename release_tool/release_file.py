@@ -119,6 +119,7 @@ def disagreements(release: ReleaseFile) -> Iterator[tuple[Location, str]]:
     """What is well-formed but does not fit together."""
     yield from _in_product(release)
     yield from _in_bundle(release.bundle)
+    yield from _without_exception(release.bundle)
     yield from _in_paths(release)
     prefixes: dict[str, str] = {}
     for name, section in release.environments.items():
@@ -178,6 +179,18 @@ def _in_bundle(bundle: Bundle) -> Iterator[tuple[Location, str]]:
                 ("bundle", "when_granted", at, "executable"),
                 f"{grant.executable} is not an executable of the bundle",
             )
+
+
+def _without_exception(bundle: Bundle) -> Iterator[tuple[Location, str]]:
+    """Code that compiles at run time has to carry its exception, so it has a file of them."""
+    listed = {"executables": bundle.executables, "helpers": bundle.helpers}
+    for kind, executables in listed.items():
+        for at, one in enumerate(executables):
+            if one.jit and one.entitlements is None:
+                yield (
+                    ("bundle", kind, at),
+                    f"{one.name} is `jit` and names no entitlements: they must hold its exception",
+                )
 
 
 def _in_paths(release: ReleaseFile) -> Iterator[tuple[Location, str]]:

@@ -198,6 +198,16 @@ CLASHES = [
         "when_granted: [{executable: x, key: k, value: true}]",
         "x is not an executable",
     ),
+    (
+        "      entitlements: enclave.plist",
+        "      jit: true",
+        "darkbloom-enclave is `jit` and names no entitlements",
+    ),
+    (
+        "helpers: []",
+        "helpers: [{name: h, role: helper, identifier: a.b, jit: true}]",
+        "h is `jit` and names no entitlements",
+    ),
     ("prefix: PROD_", "prefix: DEV_", "DEV_ is already the prefix of dev"),
     ("    prefix: DEV_\n", "", "dev has no prefix"),
     ("trust: apple", "trust: look-alike", "only an embedded environment may trust"),

@@ -105,7 +105,6 @@ class _Examination:
         self._document = release_yaml.read(chosen)
         self._release = _release(self._document)
         self._environment = _environment(self._release, question.environment)
-        self._settled: settings.Settled | None = None
         self._leaf: certificates.Certificate | None = None
         self._chain: Sequence[certificates.Certificate] = ()
         self._warnings: list[str] = []

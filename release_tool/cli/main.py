@@ -28,7 +28,7 @@ _COMMANDS = {
     "doctor": "Say what host, settings and certificates lack, and what ends when.",
     "rehearse": "Carry a whole release through look-alikes on this machine.",
     "verify-profile": "Verify a provisioning profile.",
-    "verify": "Verify a Mach-O, an app, a profile or a release archive.",
+    "verify": "Verify a Mach-O, a bundle, a ticket, a profile or an archive.",
     "inspect": "Show everything that is in a signature.",
     "diff": "Compare two releases, or prove that signing changed nothing else.",
 }

@@ -143,14 +143,6 @@ class DiskTree:
         }
         return {path: names for path, names in found.items() if names}
 
-    def apple_double(self) -> Sequence[str]:
-        """Paths of `._*` files: attributes that a copy or an archive left as files."""
-        return [
-            entry.path
-            for entry in self.entries()
-            if entry.path.rpartition("/")[2].startswith(APPLE_DOUBLE_PREFIX)
-        ]
-
 
 def _walk(root: Path) -> list[TreeEntry]:
     found: list[TreeEntry] = []

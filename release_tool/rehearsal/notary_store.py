@@ -283,14 +283,6 @@ class NotaryStore:
             ).fetchone()
         return row is not None
 
-    def uploads_of(self, submission: str) -> list[str]:
-        """Ids of the multipart uploads under way."""
-        with self._transaction() as connection:
-            rows = connection.execute(
-                "SELECT id FROM multipart_uploads WHERE submission = ? ORDER BY id", (submission,)
-            ).fetchall()
-        return [row["id"] for row in rows]
-
     def keep_part(self, upload: str, part: Part, content: Path, submission: str) -> None:
         """Keep a part; a later one of the same number replaces it."""
         content.replace(self.part_place(upload, part.number))
