@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,9 @@ from release_tool.settings import Settled, settle
 # Variables by which a job hands on what its first job resolved.
 ENVIRONMENT_VARIABLE = "RELEASE_ENVIRONMENT"
 VERSION_VARIABLE = "RELEASE_VERSION"
+# The run that built the release; a later run that goes on with it names the first one.
+RUN_VARIABLES = ("RELEASE_CI_RUN_ID", "GITHUB_RUN_ID")
+_RUN = re.compile(r"[0-9]{1,32}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -295,7 +299,26 @@ class _Resolution:
         self.problems += faults
         known = Origin(kind="git") if found.known else Origin(kind="default")
         self.origins |= {f"source.{name}": known for name in Source.model_fields}
-        return found.as_plan()
+        return found.as_plan().model_copy(update={"ci_run_id": self._run_id(release, environment)})
+
+    def _run_id(self, release: ReleaseFile, environment: Environment) -> str:
+        """The run of the CI, which an approval of October binds."""
+        for variable in RUN_VARIABLES:
+            value = self.request.environ.get(variable, "").strip()
+            if not value:
+                continue
+            self.origins["source.ci_run_id"] = Origin(kind="environment variable", where=variable)
+            if _RUN.fullmatch(value):
+                return value
+            self.problems.append(f"{variable} is {value[:40]!r}, expected 1 to 32 digits")
+            return ""
+        wanted = release.coordinator.contract != "2026-05" and environment.require_qualification
+        if wanted and "register" in (self.request.stages or ()):
+            self.problems.append(
+                f"{environment.name} registers approved builds, which name the run that built"
+                f" them: set {RUN_VARIABLES[0]}"
+            )
+        return ""
 
     def _settings(self, environment: Environment) -> Settled:
         settled = settle(

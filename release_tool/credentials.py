@@ -42,6 +42,8 @@ _MAKE_A_KEY = (
     " serves on a Mac only"
 )
 _STORE = ("publish", "promote")
+ADMIN_KEY = "ADMIN_KEY"
+"""An administrator's key for the coordinator: it reads what is accepted, and withdraws releases."""
 SETTINGS = (
     Setting(name="R2_ACCESS_KEY_ID", kind="key", secret=True, stages=_STORE),
     Setting(name="R2_SECRET_ACCESS_KEY", kind="key", secret=True, stages=_STORE),
@@ -55,6 +57,7 @@ SETTINGS = (
     Setting(name="R2_BUCKET", kind="bucket", secret=False, stages=_STORE),
     Setting(name="COORDINATOR_URL", kind="address", secret=False, stages=("register", "promote")),
     Setting(name="RELEASE_KEY", kind="key", secret=True, stages=("register",)),
+    Setting(name=ADMIN_KEY, kind="key", secret=True, stages=("register",), optional=True),
     Setting(
         name="APPLE_CERTIFICATE_P12",
         kind="base64",
@@ -122,7 +125,9 @@ API_KEY = ("APPLE_API_KEY_P8", "APPLE_API_KEY_ID", "APPLE_API_ISSUER_ID")
 NOTARYTOOL = ("APPLE_ID", "APPLE_APP_PASSWORD")
 """What Apple's `notarytool` is driven with, on a Mac, where no key is set."""
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
-SEVEN = tuple(setting.name for setting in SETTINGS if setting.per_environment)
+SEVEN = tuple(
+    setting.name for setting in SETTINGS if setting.per_environment and not setting.optional
+)
 
 _KEY = re.compile(r"[\x21-\x7e]{1,4096}")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")

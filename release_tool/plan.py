@@ -226,6 +226,10 @@ class EnvironmentPolicy(Part):
     require_default_branch: bool = False
     require_known_source: bool = False
     """Whether an `unknown` source commit, digest or test outcome is refused."""
+    require_qualification: bool = False
+    """Whether a registration waits for an approval of the signed build (contract 2026-10)."""
+    fleet_watch_seconds: float = Field(default=0, ge=0, le=3600, allow_inf_nan=False)
+    """How long the fleet's capacity is watched after a registration; 0 asks once."""
 
 
 class Environment(EnvironmentPolicy):
@@ -257,6 +261,8 @@ class Source(Part):
     """Unix time of the commit: the time of every archive member."""
     tag: str = ""
     changelog: str = ""
+    ci_run_id: Annotated[str, StringConstraints(pattern=r"^([0-9]{1,32})?$")] = ""
+    """The run of the CI that built the release; empty elsewhere."""
 
 
 class ReleasePlan(Part):

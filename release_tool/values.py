@@ -297,6 +297,8 @@ class RegisteredRelease(Value):
     metallib_hash: str
     url: str
     status: str
+    checks: tuple[CheckOutcome, ...] = ()
+    """What was looked at after the registration, and what could not be."""
 
 
 class PromotedRelease(Value):

@@ -98,6 +98,9 @@ class SmallWorld:
         self.moves = 0
         self.now = 0.0
         self.by_semver = False
+        self.stats: dict[str, object] = {}
+        self.evicted: set[str] = set()
+        self.admin = False
         self.before: Hook = lambda _: None
         self.after: Hook = lambda _: None
         self.when_sleeping: Callable[[], None] = lambda: None
@@ -150,6 +153,7 @@ class SmallWorld:
             release_key=lambda: KEY,
             seconds=5,
             policy=self.policy,
+            admin_key=(lambda: "admin-key") if self.admin else None,
         )
 
     def add_row(self, version: str, **other: str) -> None:
@@ -229,6 +233,13 @@ class SmallWorld:
     def _coordinate(self, request: Request) -> Reply:
         if request.method == "POST":
             return self._register(request)
+        if request.path == "/v1/stats":
+            return _json(200, self.stats) if self.stats else Reply(404)
+        if request.path == "/v1/admin/releases":
+            rows = [
+                row | {"active": row["version"] not in self.evicted} for row in self.rows.values()
+            ]
+            return _json(200, {"releases": rows})
         if request.path.startswith("/api/version"):
             row = self._newest()
             if row is None:

@@ -131,7 +131,7 @@ def test_every_leaf_of_the_plan_has_an_origin(tree: Path) -> None:
     leaves = {dotted(place) for place, _ in config.leaves(found.plan.model_dump(mode="json"))}
     named = {name for name in found.origins if not name.startswith("credentials.")}
     assert named == leaves
-    assert sum(name.startswith("credentials.") for name in found.origins) == 15
+    assert sum(name.startswith("credentials.") for name in found.origins) == 16
 
 
 def test_the_source_is_what_git_says(tree: Path) -> None:

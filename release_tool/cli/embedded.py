@@ -99,6 +99,7 @@ def _settings(living: Environment) -> Settings:
             "TIMESTAMP_URL": living.timestamp_url,
             "R2_ACCESS_KEY_ID": living.secret(places.ACCESS_KEY_ID),
             "R2_SECRET_ACCESS_KEY": living.secret(places.SECRET_ACCESS_KEY),
+            "ADMIN_KEY": living.secret(places.ADMIN_KEY),
             "RELEASE_KEY": living.secret(places.RELEASE_KEY),
             "APPLE_CERTIFICATE_P12": encoded(living.identity),
             "APPLE_CERTIFICATE_PASSWORD": living.secret(places.IDENTITY_PASSWORD),

@@ -250,7 +250,15 @@ class Wiring:
             base_url=self.plan.endpoints.coordinator_url,
             release_key=lambda: self._secret("RELEASE_KEY"),
             seconds=self.plan.limits.request_seconds,
+            contract=self.plan.coordinator.contract,
+            admin_key=self._admin_key,
         )
+
+    @property
+    def _admin_key(self) -> Callable[[], str] | None:
+        if credentials.ADMIN_KEY not in self.resolved.credentials.secrets:
+            return None
+        return lambda: self._secret(credentials.ADMIN_KEY)
 
     @contextmanager
     def notary(self, reporter: Reporter) -> Iterator[Notary]:

@@ -8,29 +8,46 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from pydantic import JsonValue
 
 from release_tool import errors
+from release_tool.apple.checks import Check
 from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter
 from release_tool.services import addresses, coordinator_rules, retries
 from release_tool.services.coordinator import Coordinator, Registration
-from release_tool.services.coordinator_rules import Release
-from release_tool.stages import findings
-from release_tool.values import Intents, PublishedRelease, RegisteredRelease, ReleaseArchive
+from release_tool.services.coordinator_refusals import UnapprovedError
+from release_tool.services.coordinator_rules import BUILD, Build, Release
+from release_tool.stages import approval, findings, fleet_gate
+from release_tool.stages.fleet_gate import Watch
+from release_tool.values import (
+    UNKNOWN,
+    CheckOutcome,
+    Intents,
+    PublishedRelease,
+    RegisteredRelease,
+    ReleaseArchive,
+)
 
 READS = (
     "version",
     "product.platform",
     "product.backend",
     "source.changelog",
+    "source.ci_run_id",
+    "coordinator",
+    "environment.require_qualification",
+    "environment.fleet_watch_seconds",
     "endpoints.r2_public_url",
     "endpoints.coordinator_url",
 )
 ACTION = "register"
 ALREADY = "already_registered"
+# What was served before stands in the intent: afterwards it cannot be asked for.
+_BEFORE = "before"
 # The coordinator's own download may take two minutes, so few tries are many minutes.
 PATIENCE = retries.Policy(attempts=4, first_seconds=2.0, largest_seconds=30.0)
 
@@ -45,8 +62,9 @@ def run(
     intents: Intents,
     coordinator: Coordinator,
     policy: retries.Policy = PATIENCE,
+    watch: Watch | None = None,
 ) -> RegisteredRelease:
-    """Register the published archive, or find that exactly it is registered.
+    """Register the archive, or find that exactly it is registered; then look at the fleet.
 
     Args:
         plan: the release plan.
@@ -57,17 +75,36 @@ def run(
         intents: where the request is written down before it is sent.
         coordinator: the coordinator.
         policy: how to retry what failed in passing, its download trouble included.
+        watch: how to watch the fleet; as long as the plan says without one.
 
     Raises:
         VerificationError: the coordinator's own checks fail here, or its answer differs from
-            what was sent.
+            what was sent, or the fleet suffers from the registration.
+        PendingError: nobody has approved this build yet.
         RemoteRefusedError: other bytes are registered under this version, or it refused.
+        UsageError: it speaks another contract than the plan says.
         CredentialError, TransientError: the coordinator.
     """
     release = _release(plan, published, archive)
-    _check(plan, release, published, archive, workspace)
+    build = _build(plan, archive)
+    _check(plan, release, build, published, archive, workspace)
     _refuse_other_intent(release, intents)
-    return retries.call(lambda: _once(release, intents, coordinator), policy, reporter)
+    if build and build.qualified:
+        approval.write_request(workspace, release, build)
+    sending = _Sending(release=release, build=build, intents=intents, coordinator=coordinator)
+    status = retries.call(sending.once, policy, reporter)
+    found = fleet_gate.judge(
+        sending.seen_before(),
+        release,
+        coordinator,
+        watch or Watch(seconds=plan.environment.fleet_watch_seconds),
+        reporter,
+    )
+    for check in found:
+        if check.outcome == "not_checked":
+            reporter.note(f"not checked: {check.name}: {check.hint}")
+    findings.require(found, f"{release.version} is registered, and what it left behind is wrong")
+    return _registered(release, status, found)
 
 
 def _release(plan: ReleasePlan, published: PublishedRelease, archive: ReleaseArchive) -> Release:
@@ -83,9 +120,23 @@ def _release(plan: ReleasePlan, published: PublishedRelease, archive: ReleaseArc
     )
 
 
+def _build(plan: ReleasePlan, archive: ReleaseArchive) -> Build | None:
+    """What October is told of the build; May refuses it."""
+    if plan.coordinator.contract == "2026-05":
+        return None
+    commit = archive.source_commit
+    return Build(
+        code_directory_hash=archive.code_directory_sha256,
+        source_commit="" if commit == UNKNOWN else commit,
+        ci_run_id=plan.source.ci_run_id,
+        qualified=plan.environment.require_qualification,
+    )
+
+
 def _check(
     plan: ReleasePlan,
     release: Release,
+    build: Build | None,
     published: PublishedRelease,
     archive: ReleaseArchive,
     workspace: Workspace,
@@ -102,7 +153,7 @@ def _check(
     path = workspace.path(archive.path)
     if not path.is_file():
         raise errors.VerificationError("the archive is not here", subject=archive.path)
-    found = coordinator_rules.field_checks(release, public_base=public_base)
+    found = coordinator_rules.field_checks(release, public_base=public_base, build=build)
     found += coordinator_rules.archive_checks(
         path, bundle_hash=release.bundle_hash, binary_hash=release.binary_hash
     )
@@ -125,15 +176,49 @@ def _refuse_other_intent(release: Release, intents: Intents) -> None:
         )
 
 
-def _once(release: Release, intents: Intents, coordinator: Coordinator) -> RegisteredRelease:
-    if _stands(release, coordinator):
-        return _registered(release, ALREADY)
-    facts = _facts(release)
-    if intents.find(ACTION) != facts:
-        intents.declare(ACTION, facts)
-    answer = coordinator.register(release)
-    _compare_echo(release, answer)
-    return _registered(release, answer.status)
+@dataclass(kw_only=True)
+class _Sending:
+    """One registration, however often it is tried."""
+
+    release: Release
+    build: Build | None
+    intents: Intents
+    coordinator: Coordinator
+
+    def once(self) -> str:
+        """Find it or send it; returns the status."""
+        if _stands(self.release, self.coordinator):
+            return ALREADY
+        if self.build and self.build.qualified:
+            approval.require(self.coordinator, self.release, self.build)
+        self._declare()
+        answer = self._send()
+        _compare_echo(self.release, answer)
+        return answer.status
+
+    def seen_before(self) -> Mapping[str, JsonValue]:
+        """What the coordinator told before this was sent, on whatever machine that was."""
+        facts = self.intents.find(ACTION) or {}
+        before = facts.get(_BEFORE)
+        return before if isinstance(before, dict) else {}
+
+    def _declare(self) -> None:
+        facts = _facts(self.release, self.build)
+        declared = self.intents.find(ACTION) or {}
+        if {name: declared.get(name) for name in facts} != facts:
+            latest = self.coordinator.latest(self.release.platform)
+            before = fleet_gate.look(latest, self.coordinator)
+            self.intents.declare(ACTION, facts | {_BEFORE: before})
+
+    def _send(self) -> Registration:
+        try:
+            return self.coordinator.register(self.release, self.build)
+        except UnapprovedError as problem:
+            if self.build is None:
+                raise
+            raise approval.after_refusal(
+                self.coordinator, self.release, self.build, problem
+            ) from problem
 
 
 def _stands(release: Release, coordinator: Coordinator) -> bool:
@@ -186,9 +271,10 @@ def _compare_echo(release: Release, answer: Registration) -> None:
         )
 
 
-def _facts(release: Release) -> dict[str, JsonValue]:
+def _facts(release: Release, build: Build | None = None) -> dict[str, JsonValue]:
     """What the intent keeps: all that identifies the request, the changelog by its digest."""
     return {
+        **({name: getattr(build, name) for name in BUILD} if build else {}),
         "version": release.version,
         "platform": release.platform,
         "backend": release.backend,
@@ -200,7 +286,7 @@ def _facts(release: Release) -> dict[str, JsonValue]:
     }
 
 
-def _registered(release: Release, status: str) -> RegisteredRelease:
+def _registered(release: Release, status: str, found: list[Check]) -> RegisteredRelease:
     return RegisteredRelease(
         version=release.version,
         platform=release.platform,
@@ -210,4 +296,5 @@ def _registered(release: Release, status: str) -> RegisteredRelease:
         metallib_hash=release.metallib_hash,
         url=release.url,
         status=status,
+        checks=tuple(CheckOutcome.model_validate(check.as_json()) for check in found),
     )

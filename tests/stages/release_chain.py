@@ -14,6 +14,7 @@ from release_tool.services import retries
 from release_tool.services.coordinator import Coordinator
 from release_tool.services.object_store import ObjectStore
 from release_tool.stages import promote, publish, register
+from release_tool.stages.fleet_gate import Watch
 from release_tool.values import (
     Host,
     PromotedRelease,
@@ -65,6 +66,7 @@ class Chain:
     intents: MemoryIntents = field(default_factory=MemoryIntents)
     uploads: MemoryIntents = field(default_factory=MemoryIntents)
     reporter: Reporter = field(default_factory=Silent)
+    watch_seconds: float = 30.0
     published: PublishedRelease | None = None
     registered: RegisteredRelease | None = None
     promoted: PromotedRelease | None = None
@@ -93,6 +95,7 @@ class Chain:
             intents=self.intents,
             coordinator=self.world.coordinator(),
             policy=self.world.policy,
+            watch=Watch(seconds=self.watch_seconds, sleep=self.world.sleep, clock=self.world.clock),
         )
         return self.registered
 

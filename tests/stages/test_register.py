@@ -55,6 +55,11 @@ def _expected(chain: Chain, status: str = "release_registered") -> RegisteredRel
     )
 
 
+def _facts(registered: RegisteredRelease) -> RegisteredRelease:
+    """What was registered, without what was looked at afterwards."""
+    return registered.model_copy(update={"checks": ()})
+
+
 def test_the_release_is_registered_once(world: SmallWorld, chain: Chain) -> None:
     """One POST, an intent before it, the echo as the value."""
     seen: list[int] = []
@@ -65,7 +70,7 @@ def test_the_release_is_registered_once(world: SmallWorld, chain: Chain) -> None
         return None
 
     world.before = watch
-    assert chain.register() == _expected(chain)
+    assert _facts(chain.register()) == _expected(chain)
     assert (world.posts, seen) == (1, [1])
     facts = chain.intents.find("register")
     assert facts is not None
@@ -77,7 +82,7 @@ def test_what_stands_is_not_sent_again(world: SmallWorld, chain: Chain) -> None:
     chain.register()
     world.now += 61
     chain.intents = small_world.MemoryIntents()
-    assert chain.register() == _expected(chain, register.ALREADY)
+    assert _facts(chain.register()) == _expected(chain, register.ALREADY)
     assert world.posts == 1
     assert chain.intents.declared == []
 
@@ -89,7 +94,7 @@ def test_a_resume_behind_the_cache_of_may_does_not_send_again(
     world.add_row("0.4.9")
     world.coordinator().latest(PLATFORM)
     chain.register()
-    assert chain.register() == _expected(chain, register.ALREADY)
+    assert _facts(chain.register()) == _expected(chain, register.ALREADY)
     assert world.posts == 1
 
 
@@ -100,7 +105,7 @@ def test_an_intent_whose_request_never_arrived_is_sent(world: SmallWorld, chain:
         chain.register()
     assert world.posts == 0
     world.before = lambda _: None
-    assert chain.register() == _expected(chain)
+    assert _facts(chain.register()) == _expected(chain)
     assert len(chain.intents.declared) == 1
 
 
@@ -138,7 +143,7 @@ def test_an_older_release_at_latest_is_no_obstacle(world: SmallWorld, chain: Cha
     """Only the same version is compared."""
     world.add_row("0.4.9")
     world.add_row("0.6.0")
-    assert chain.register() == _expected(chain)
+    assert _facts(chain.register()) == _expected(chain)
 
 
 def test_download_trouble_is_tried_again(world: SmallWorld, chain: Chain) -> None:
@@ -147,7 +152,7 @@ def test_download_trouble_is_tried_again(world: SmallWorld, chain: Chain) -> Non
     body = json.dumps({"error": {"type": "invalid_request_error", "message": message}}).encode()
     answers = [Reply(400, body), Reply(400, body), None]
     world.before = lambda request: answers.pop(0) if request.method == "POST" else None
-    assert chain.register() == _expected(chain)
+    assert _facts(chain.register()) == _expected(chain)
     assert world.now >= 2.0
 
 
@@ -172,7 +177,7 @@ def test_an_answer_that_was_lost_is_asked_for(world: SmallWorld, chain: Chain) -
     """The row is written, the answer is a 502: the next try finds it and sends nothing."""
     answers = [Reply(502)]
     world.after = lambda request: answers.pop() if request.method == "POST" and answers else None
-    assert chain.register() == _expected(chain, register.ALREADY)
+    assert _facts(chain.register()) == _expected(chain, register.ALREADY)
     assert world.posts == 1
 
 

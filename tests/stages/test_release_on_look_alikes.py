@@ -18,11 +18,13 @@ from release_tool.rehearsal.object_index import ObjectIndex
 from release_tool.rehearsal.release_store import ReleaseStore
 from release_tool.services import release_pointer, retries
 from release_tool.services.coordinator import Coordinator
+from release_tool.services.coordinator_rules import Contract
 from release_tool.services.object_store import ObjectStore
 from tests.stages import release_chain
 from tests.stages.release_chain import NAME, Chain
 
 KEY = "look-alike-release-key"
+ADMIN = "look-alike-admin-key"
 CREDENTIALS = signature_v4.Credentials(
     access_key_id="LOOKALIKE0001", secret_access_key="look-alike/secret+key"
 )
@@ -35,10 +37,22 @@ ALIASES = {f"releases/latest/{NAME}", "releases/latest/eigeninference-bundle-mac
 class LookAlikes:
     """The look-alikes' servers, and clients of ours for them."""
 
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        stack: ExitStack,
+        contract: Contract = "2026-05",
+        *,
+        approval_always: bool = False,
+        approval_question: bool = True,
+    ) -> None:
+        self.contract: Contract = contract
+        self.spoken: Contract | None = None
+        """What the client speaks, where it is mistaken."""
+        self.fleet = look_alike_coordinator.Fleet()
         self.broken = faults.Faults()
         self.index = ObjectIndex(folder / "objects")
-        self.rows = ReleaseStore(folder / "releases.sqlite")
+        self.rows = ReleaseStore(folder / "releases.sqlite", contract)
         stack.callback(self.index.close)
         stack.callback(self.rows.close)
         bucket = object_store.ObjectStore(
@@ -49,12 +63,15 @@ class LookAlikes:
         self._public = stack.enter_context(servers.Server(public))
         settings = look_alike_coordinator.Settings(
             release_key=KEY,
-            admin_key="admin",
+            admin_key=ADMIN,
             cdn_url=self._public.url,
             cache_seconds=_CACHE_SECONDS,
+            contract=contract,
+            approval_always=approval_always,
+            approval_question=approval_question,
         )
         application = look_alike_coordinator.Coordinator(
-            self.rows, settings, scratch=folder, broken=self.broken
+            self.rows, settings, scratch=folder, broken=self.broken, fleet=self.fleet
         )
         self._coordinator = stack.enter_context(servers.Server(application))
 
@@ -86,7 +103,12 @@ class LookAlikes:
 
     def coordinator(self, key: str = KEY) -> Coordinator:
         return Coordinator(
-            base_url=self.coordinator_url, release_key=lambda: key, seconds=20, policy=self.policy
+            base_url=self.coordinator_url,
+            release_key=lambda: key,
+            seconds=20,
+            policy=self.policy,
+            contract=self.spoken or self.contract,
+            admin_key=lambda: ADMIN,
         )
 
     def sleep(self, seconds: float) -> None:

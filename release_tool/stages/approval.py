@@ -1,0 +1,102 @@
+"""The approval of a signed build, which only somebody else can give (contract of October, 1.5).
+
+The request for it is written for the operator. Its evidence stays empty on purpose: a release
+pipeline that vouched for itself would make the approval worthless.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+from release_tool import errors
+from release_tool.files import atomic
+from release_tool.files.workspace import Workspace
+from release_tool.services.coordinator import Approval, Coordinator
+from release_tool.services.coordinator_refusals import UnapprovedError
+from release_tool.services.coordinator_rules import BUILD, Build, Release
+
+REQUEST = "qualification-request.json"
+# What the coordinator takes; a longer file is not ours.
+_REQUEST_BYTES = 64 * 1024
+
+
+def write_request(workspace: Workspace, release: Release, build: Build) -> None:
+    """Write the body that an administrator sends, unless it stands there, evidence and all."""
+    row = {name: value for name, value in asdict(release).items() if name != "changelog"}
+    wanted = {"release": row} | {name: getattr(build, name) for name in BUILD}
+    path = workspace.path(REQUEST)
+    if _identity(workspace) != wanted:
+        text = json.dumps(wanted | {"evidence": ""}, indent=2, ensure_ascii=False)
+        atomic.write_atomically(path, f"{text}\n".encode())
+
+
+def require(coordinator: Coordinator, release: Release, build: Build) -> None:
+    """Pass where exactly this build is approved, or where that cannot be asked.
+
+    Raises:
+        PendingError: nobody has approved it yet.
+        RemoteRefusedError: the approval was revoked, or is of another build.
+    """
+    found = coordinator.approval(release, build)
+    if found is not None and found.status != "approved":
+        raise refusal(found)
+
+
+def after_refusal(
+    coordinator: Coordinator, release: Release, build: Build, problem: UnapprovedError
+) -> errors.ReleaseError:
+    """The error for a registration that was refused for want of an approval.
+
+    October has one answer for several reasons; the question tells them apart, where it exists.
+    """
+    found = coordinator.approval(release, build)
+    if found is None:
+        return _pending(problem.observed)
+    if found.status != "approved":
+        return refusal(found)
+    return errors.RemoteRefusedError(
+        "this build is approved, and the coordinator still refuses it",
+        observed=problem.observed,
+        hint="it holds other bytes for this version, or reads its approvals late: look there",
+    )
+
+
+def refusal(found: Approval) -> errors.ReleaseError:
+    """The error for an approval that does not stand."""
+    if found.status == "pending":
+        return _pending("pending")
+    if found.status == "revoked":
+        return errors.RemoteRefusedError(
+            "the approval of this build was revoked, which is for good",
+            hint="release the next version",
+        )
+    return errors.RemoteRefusedError(
+        "another build is approved than this one",
+        observed=f"differs in {', '.join(found.mismatched) or 'fields that it does not name'}",
+        hint="an approval never changes: run again what was approved, or release the next version",
+    )
+
+
+def _pending(observed: str) -> errors.PendingError:
+    return errors.PendingError(
+        "nobody has approved this build yet",
+        subject=REQUEST,
+        observed=observed,
+        hint=(
+            "let an administrator fill in its evidence and send it to"
+            " /v1/admin/app-attest/builds, then run again; nothing is signed again"
+        ),
+    )
+
+
+def _identity(workspace: Workspace) -> object:
+    """What a request that stands there asks for, without its evidence."""
+    try:
+        with workspace.path(REQUEST).open("rb") as file:
+            found = json.loads(file.read(_REQUEST_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict):
+        return None
+    return {name: value for name, value in found.items() if name != "evidence"}

@@ -1,0 +1,171 @@
+"""The fleet after a registration: is the release before it still accepted, does capacity hold.
+
+A registration once left only the newest hashes accepted, and another once sent every provider
+through checks that took their capacity away while all of them stayed connected.
+
+What the coordinator tells is little. Which hashes it accepts stands in its inventory alone, which
+only an administrator may read. Capacity is a number of its dashboard, computed on a timer, and
+coordinators of May do not have it. Whether a provider of the new release is routed to is told
+nowhere: the first of them shows it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from pydantic import JsonValue
+
+from release_tool import errors
+from release_tool.apple import checks
+from release_tool.apple.checks import Check
+from release_tool.progress import Reporter
+from release_tool.services import addresses
+from release_tool.services.coordinator import Coordinator, Fleet
+from release_tool.services.coordinator_rules import HASHES, Release
+
+# Load varies over a day; less than half within minutes of a registration is no variation.
+_LEAST_SHARE = 0.5
+_PAUSE_SECONDS = 5.0
+_VERSION = "/api/version"
+_ACCEPTED = "the release before is accepted"
+_CAPACITY = "routable capacity"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """How long the fleet is watched.
+
+    Args:
+        seconds: how long capacity is watched; 0 asks once.
+        sleep: how to wait between questions.
+        clock: what measures the waiting.
+    """
+
+    seconds: float
+    sleep: Callable[[float], None] = field(default=time.sleep)
+    clock: Callable[[], float] = field(default=time.monotonic)
+
+
+def look(latest: Release | None, coordinator: Coordinator) -> dict[str, JsonValue]:
+    """What is served and how much of it can be routed to, for a later comparison."""
+    fleet = _fleet(coordinator)
+    row = {name: getattr(latest, name) for name in ("version", *HASHES)} if latest else {}
+    return {**row, "capacity": fleet.capacity if fleet else None}
+
+
+def judge(
+    before: Mapping[str, JsonValue],
+    release: Release,
+    coordinator: Coordinator,
+    watch: Watch,
+    reporter: Reporter,
+) -> list[Check]:
+    """Compare the fleet with what `look` saw before the registration.
+
+    Raises:
+        CredentialError, TransientError, RemoteRefusedError: the inventory cannot be read.
+    """
+    return [
+        _told_version(release, coordinator),
+        _accepted(before, release, coordinator),
+        _capacity(before, coordinator, watch, reporter),
+    ]
+
+
+def _told_version(release: Release, coordinator: Coordinator) -> Check:
+    """What `/api/version` tells; both contracts clear it with a registration.
+
+    Another version is no failure: a newer one may be served, and `promote` waits for `latest`.
+    """
+    try:
+        told = coordinator.current()
+    except errors.TransientError:
+        return checks.not_checked(_VERSION, "it did not answer")
+    if told is None:
+        return checks.not_checked(_VERSION, "it tells nothing that is understood")
+    if told.version != release.version or not addresses.same(told.download_url, release.url):
+        return checks.not_checked(_VERSION, f"it tells {told.version[:80]}, not this release")
+    return checks.compare(
+        _VERSION,
+        expected=release.bundle_hash,
+        observed=told.bundle_hash,
+        subject=release.version,
+        hint="somebody registered this version with other bytes: look at the coordinator",
+    )
+
+
+def _accepted(before: Mapping[str, JsonValue], release: Release, coordinator: Coordinator) -> Check:
+    version = str(before.get("version", ""))
+    if not version:
+        return checks.not_checked(_ACCEPTED, "no release was seen before this one")
+    if version == release.version:
+        return checks.not_checked(_ACCEPTED, "what was served before it was not seen")
+    if not coordinator.has_admin_key:
+        return checks.not_checked(
+            _ACCEPTED, f"only the inventory tells whether {version} is: set ADMIN_KEY"
+        )
+    rows = [
+        row
+        for row in coordinator.inventory()
+        if (row.release.version, row.release.platform) == (version, release.platform)
+    ]
+    observed = "it is gone"
+    if rows:
+        same = all(getattr(rows[0].release, name) == before.get(name) for name in HASHES)
+        observed = "active" if rows[0].active else "inactive"
+        observed += "" if same else ", with other hashes"
+    return checks.compare(
+        _ACCEPTED, expected="active", observed=observed, subject=version, hint=_ADVICE
+    )
+
+
+_ADVICE = (
+    "it is registered and stays so: roll forward with the next version, or withdraw it on the"
+    " coordinator; running again looks again, and the aliases were not moved"
+)
+
+
+def _capacity(
+    before: Mapping[str, JsonValue], coordinator: Coordinator, watch: Watch, reporter: Reporter
+) -> Check:
+    had = before.get("capacity")
+    if not isinstance(had, int | float) or had <= 0:
+        return checks.not_checked(
+            _CAPACITY, "the coordinator did not tell it before; connected providers prove nothing"
+        )
+    least = had * _LEAST_SHARE
+    fleet = _watched(coordinator, least, watch, reporter)
+    if fleet is None or fleet.capacity is None:
+        return checks.not_checked(_CAPACITY, "the coordinator does not tell it any more")
+    expected = f"at least {least:.0f} of {had:.0f} tokens a second"
+    observed = f"{fleet.capacity:.0f}, {fleet.providers} providers connected"
+    if fleet.capacity < least:
+        return checks.failed(_CAPACITY, expected=expected, observed=observed, hint=_ADVICE)
+    return checks.passed(_CAPACITY, observed, expected=expected)
+
+
+def _watched(
+    coordinator: Coordinator, least: float, watch: Watch, reporter: Reporter
+) -> Fleet | None:
+    """The last answer of the watch: a dip that heals within it is none."""
+    deadline = watch.clock() + watch.seconds
+    told = False
+    while True:
+        fleet = _fleet(coordinator)
+        left = deadline - watch.clock()
+        if left <= 0:
+            return fleet
+        if not told and fleet and fleet.capacity is not None and fleet.capacity < least:
+            told = True
+            reporter.note(f"capacity fell to {fleet.capacity:.0f} tokens a second, watching on")
+        watch.sleep(min(_PAUSE_SECONDS, left))
+
+
+def _fleet(coordinator: Coordinator) -> Fleet | None:
+    """No number of a dashboard is worth a failed release."""
+    try:
+        return coordinator.fleet()
+    except errors.ReleaseError:
+        return None
