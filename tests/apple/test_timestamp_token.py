@@ -143,7 +143,7 @@ def test_asn1crypto_reads_our_request() -> None:
 def test_a_token_of_openssl_proves_its_time(stamping: Stamping, token: bytes) -> None:
     """OpenSSL answers our request, and we verify its token up to the given root."""
     proof = timestamp_token.verify(token, signed_octets=OCTETS, trust=stamping.trust, nonce=NONCE)
-    assert abs(proof.gen_time - NOW) < timedelta(minutes=5)
+    assert abs(proof.gen_time - datetime.now(UTC)) < timedelta(minutes=5)
     assert (proof.policy, proof.imprint_algorithm) == ("1.2.3.4.5.6", "sha256")
     assert proof.chain[0].der == stamping.leaf_der
 
