@@ -16,7 +16,12 @@ _DIGEST = re.compile(r"\b[0-9a-f]{40,}\b")
 _SHOWN_DIGITS = 12
 _SLICE = re.compile(r" \((?:arm64e?|x86_64)\)$")
 _ANNOTATED = 3
-_FEW_OBJECTS, _FEW_NAMES = 2, 3
+_FEW = 2
+_NUMBER = re.compile(r"\d+")
+_TELLING = ("certificate chain", "timestamp", "expired certificate", "ticket", "ticket cdhashes")
+"""Passed checks whose finding is told: who signed, when, and what Apple notarized."""
+_OF_FILES, _NAMED = ("outside the seal", "extended attribute"), 5
+"""Findings that are about the files themselves, and how many of those are named."""
 
 
 def headline(left: str, right: str) -> str:
@@ -58,18 +63,23 @@ def _failed(check: Check) -> Iterator[str]:
 
 
 def _passed(checks: Sequence[Check]) -> Iterator[str]:
-    """One entry for each object: the names of what held while they are few, else their count."""
-    objects = list(dict.fromkeys(_object(check) for check in checks))
-    for subject in objects:
-        own = [check for check in checks if _object(check) == subject]
-        if not subject:
-            for check in own:
-                yield from _wrapped("passed", f"{check.name}  {check.observed}")
+    """Who signed and when; then the names of what held, with the objects or how many they are."""
+    for name in _TELLING:
+        told = list(dict.fromkeys(check.observed for check in checks if check.name == name))
+        more = f", and {len(told) - 1} more" if len(told) > 1 else ""
+        yield from _wrapped("passed", f"{name}  {told[0]}{more}") if told else ()
+    names: dict[str, list[str]] = {}
+    for check in checks:
+        if check.name in _TELLING:
             continue
-        names = list(dict.fromkeys(check.name for check in own))
-        brief = len(objects) > _FEW_OBJECTS and len(names) > _FEW_NAMES
-        told = f"{len(own)} checks" if brief else ", ".join(names)
-        yield from _wrapped("passed", f"{subject}  {told}")
+        if not check.subject:
+            yield from _wrapped("passed", f"{check.name}  {check.observed}")
+        elif _object(check) not in names.setdefault(check.name, []):
+            names[check.name].append(_object(check))
+    for objects in dict.fromkeys(map(tuple, names.values())):
+        alike = ", ".join(name for name, own in names.items() if tuple(own) == objects)
+        where = ", ".join(objects) if len(objects) <= _FEW else f"{len(objects)} objects"
+        yield from _wrapped("passed", f"{where}  {alike}")
 
 
 def _object(check: Check) -> str:
@@ -78,15 +88,27 @@ def _object(check: Check) -> str:
 
 
 def _alike(checks: Sequence[Check]) -> Iterator[str]:
-    """Checks of one name and finding share a line that counts the objects."""
-    for name, told in dict.fromkeys((check.name, check.observed or check.hint) for check in checks):
-        own = [c for c in checks if (c.name, c.observed or c.hint) == (name, told)]
-        subjects = [check.subject for check in own if check.subject]
-        where = f"{subjects[0]}: " if len(subjects) == 1 else ""
-        if len(subjects) > 1:
-            where = f"{len(subjects)} objects: "
+    """Checks of one name and finding, but for its numbers, share a line."""
+    groups: dict[tuple[str, str], list[Check]] = {}
+    for check in checks:
+        finding = _NUMBER.sub("0", check.observed or check.hint)
+        groups.setdefault((check.name, finding), []).append(check)
+    for (name, _), own in groups.items():
+        told = list(dict.fromkeys(check.observed or check.hint for check in own))
+        others = ", others alike" if len(told) > 1 else ""
         outcome = own[0].outcome.replace("_", " ")
-        yield from _wrapped(outcome, f"{name}  {where}{told}")
+        yield from _wrapped(outcome, f"{name}  {_where(name, own)}{told[0]}{others}")
+
+
+def _where(name: str, checks: Sequence[Check]) -> str:
+    """The objects of a finding: how many, or which where the object is the finding."""
+    objects = list(dict.fromkeys(_object(check) for check in checks if check.subject))
+    if not objects:
+        return ""
+    if name not in _OF_FILES or len(objects) == 1:
+        return f"{objects[0]}: " if len(objects) == 1 else f"{len(objects)} objects: "
+    more = f" and {len(objects) - _NAMED} more" if len(objects) > _NAMED else ""
+    return f"{', '.join(objects[:_NAMED])}{more}: "
 
 
 def _wrapped(outcome: str, text: str) -> Iterable[str]:

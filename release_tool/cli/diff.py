@@ -240,7 +240,8 @@ def _others(items: Sequence[Difference]) -> Iterator[str]:
             continue
         yield f"  {certificates.printable(subject, 4000)}"
         for item in own:
-            yield from _difference(f"  {item.kind}", item, f"{item.name}  " if item.name else "")
+            name = f"{_printable(item.name)}  " if item.name else ""
+            yield from _difference(f"  {item.kind}", item, name)
 
 
 def _difference(label: str, item: Difference, about: str) -> Iterator[str]:
@@ -268,7 +269,7 @@ def _wrapped(label: str, text: str) -> list[str]:
     return textwrap.wrap(
         certificates.printable(text, 4000),
         width=_WIDTH,
-        initial_indent=f"  {label:<{_LABEL}}",
+        initial_indent=f"  {label:<{_LABEL - 1}} ",
         subsequent_indent=" " * (_LABEL + 2),
         break_long_words=False,
         break_on_hyphens=False,

@@ -186,7 +186,7 @@ def test_a_build_is_linked_to_what_ships(world: Path) -> None:
     code, text = run("--ignore-signature", app, archive)
     assert code == 0
     assert text.splitlines()[0].startswith(f"{APP} → old.tar.gz/{APP}: only signing lies between")
-    assert f"  passed       {MAIN}  outside the signature\n" in text
+    assert f"  passed       {MAIN}, {MAIN}-enclave  outside the signature\n" in text
     assert "Contents/_CodeSignature/CodeResources  added by signing" in text
     code, text = run("--ignore-signature", app / MAIN, world / "old/bin/darkbloom", "--json")
     document = json.loads(text)

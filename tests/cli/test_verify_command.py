@@ -201,6 +201,32 @@ def test_lines_fit_and_put_failures_first() -> None:
     ]
 
 
+def test_what_held_is_told_by_name_and_who_signed_when() -> None:
+    """Of many objects: signer and time as found, other checks by the objects that they share."""
+    found = [
+        check
+        for name in ("a", "b", "c")
+        for check in (
+            checks.passed("page hashes", f"{name} pages", subject=f"{name} (arm64)"),
+            checks.passed("signature", "holds", subject=name),
+            checks.passed("timestamp", f"today by {name}", subject=name),
+            checks.unprotected("padding", f"{len(name)} zero bytes", subject=name),
+            checks.unprotected("outside the seal", "no rule seals it", subject=f"{name}/PkgInfo"),
+        )
+    ]
+    found += [
+        checks.passed("resource seal", "2 entries", subject="a"),
+        checks.unprotected("padding", "12 zero bytes", subject="d"),
+    ]
+    assert list(check_lines.lines(found)) == [
+        "  passed       timestamp  today by a, and 2 more",
+        "  passed       3 objects  page hashes, signature",
+        "  passed       a  resource seal",
+        "  unprotected  padding  4 objects: 1 zero bytes, others alike",
+        "  unprotected  outside the seal  a/PkgInfo, b/PkgInfo, c/PkgInfo: no rule seals it",
+    ]
+
+
 def test_neither_command_loads_pydantic() -> None:
     """Verifying needs none of the heavy libraries of a run."""
     program = (
