@@ -86,11 +86,19 @@ class Ledger:
         )
         content = _encode(chained)
         _make(self.folder)
-        final = self.folder / f"{chained.number:04d}-{chained.stage}.json"
+        final = self.folder / file_name(chained)
         _write_new(final, content)
         self._records.append(chained)
         self._head = hashlib.sha256(content).hexdigest()
         return chained
+
+    def reload(self) -> None:
+        """Read the chain again: somebody wrote records into the folder.
+
+        Raises:
+            VerificationError: a record is damaged, missing or out of its place.
+        """
+        self._records, self._head = _read_chain(self.folder)
 
     def newest(self, stage: str, kind: str = "record") -> Record | None:
         """The newest entry of a stage and kind, or None."""
@@ -109,8 +117,19 @@ class Ledger:
         """
         with hold(self.folder):
             # What another process appended before we held the lock must be seen.
-            self._records, self._head = _read_chain(self.folder)
+            self.reload()
             yield
+
+
+def file_name(record: Record) -> str:
+    """What the file of a record is called."""
+    return f"{record.number:04d}-{record.stage}.json"
+
+
+def number_of(name: str) -> int | None:
+    """The number in the name of a record's file; None for any other name."""
+    found = _NAME.fullmatch(name)
+    return int(found[1]) if found else None
 
 
 def _make(folder: Path) -> None:
@@ -204,11 +223,11 @@ def _read_chain(folder: Path) -> tuple[list[Record], str]:
                 observed=f"record {record.number} after {record.previous[:12]}",
                 hint="restore the folder from the job or machine that wrote it last",
             )
-        if path.name != f"{record.number:04d}-{record.stage}.json":
+        if path.name != file_name(record):
             raise errors.VerificationError(
                 "this record stands under another record's name",
                 subject=str(path),
-                expected=f"{record.number:04d}-{record.stage}.json",
+                expected=file_name(record),
             )
         records.append(record)
         head = hashlib.sha256(content).hexdigest()
@@ -219,10 +238,10 @@ def _entries(folder: Path) -> list[Path]:
     try:
         if not folder.is_dir():
             return []
-        found = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)]
+        found = [path for path in folder.iterdir() if number_of(path.name) is not None]
     except OSError as problem:
         raise _refused("cannot read the ledger", folder, problem) from problem
-    return sorted(found, key=lambda path: int(path.name.split("-")[0]))
+    return sorted(found, key=lambda path: number_of(path.name) or 0)
 
 
 def _read_bounded(path: Path) -> bytes:

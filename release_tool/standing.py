@@ -12,7 +12,7 @@ from pydantic import JsonValue, ValidationError
 from release_tool.ledger import Ledger, Record
 from release_tool.plan import ReleasePlan
 from release_tool.steps import Stage, Step, stages_of
-from release_tool.values import Value
+from release_tool.values import Value, digest_of
 
 _CHUNK_BYTES = 1024 * 1024
 _FIRST = "before it, "
@@ -61,6 +61,23 @@ def _judge(
         return Standing(record, stage.value_type.model_validate(record.value))
     except ValidationError:
         return Standing(record, None, "its record is of another version of this tool")
+
+
+def chained(records: Sequence[Record]) -> dict[str, Record]:
+    """The records that stand by themselves, by stage: without a plan and without outputs.
+
+    A stage's newest record stands while those before it, by the digests that it names as its
+    inputs, stand as well and are the newest.
+    """
+    newest = {record.stage: record for record in records if record.kind == "record"}
+    found: dict[str, Record] = {}
+    for record in sorted(newest.values(), key=lambda one: one.number):
+        needs = [name for name in record.inputs if name in newest and name != record.stage]
+        if all(
+            name in found and digest_of(found[name].value) == record.inputs[name] for name in needs
+        ):
+            found[record.stage] = record
+    return found
 
 
 def because(need: str, reason: str) -> str:

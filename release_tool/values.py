@@ -17,6 +17,12 @@ UNKNOWN: Literal["unknown"] = "unknown"
 VersionProof = Literal["ran", "found", "unknown"]
 
 
+def digest_of(value: JsonValue) -> str:
+    """SHA-256 of the canonical JSON of what a record holds as its value."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 class Value(BaseModel):
     """A frozen value that a record can hold."""
 
@@ -24,8 +30,7 @@ class Value(BaseModel):
 
     def digest(self) -> str:
         """SHA-256 of the canonical JSON: how later records name this value as their input."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return digest_of(self.model_dump(mode="json"))
 
     def outputs(self) -> Mapping[str, str]:
         """Files of the workspace that this value stands for: path to SHA-256."""

@@ -76,7 +76,7 @@ _REFUSED = {
 _TRAILER_BYTES = 1024**2
 """Writers fill up their last record with zeros: 10 KiB as a rule, a tape's with some hundred. More
 is nothing but work for whoever reads it."""
-_RAW, _ENCODED = "SCHILY.xattr.", "LIBARCHIVE.xattr."
+_RAW, _ENCODED = tar_header.RAW_ATTRIBUTE, "LIBARCHIVE.xattr."
 _ATTRIBUTES = (_RAW, _ENCODED)
 
 

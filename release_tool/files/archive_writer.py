@@ -44,10 +44,19 @@ class Digest(Protocol):
 
 
 class ArchiveWriter:
-    """Writes members in the order given; the same members and date give the same bytes."""
+    """Writes members in the order given; the same members and date give the same bytes.
 
-    def __init__(self, sink: Callable[[bytes], None], *, date: int) -> None:
+    Args:
+        sink: takes the compressed bytes.
+        date: Unix time of every member.
+        signatures: whether signatures in extended attributes come along.
+    """
+
+    def __init__(
+        self, sink: Callable[[bytes], None], *, date: int, signatures: bool = False
+    ) -> None:
         self._date = date
+        self._signatures = signatures
         self._gzip = GzipBlocks(sink)
         self._tar_digest = hashlib.sha256()
         self._hasher = ThreadPoolExecutor(1, thread_name_prefix="tar digest")
@@ -85,7 +94,7 @@ class ArchiveWriter:
         Raises:
             VerificationError: the content is shorter or longer than `size`.
         """
-        self._write(tar_header.encode(member, self._date))
+        self._write(tar_header.encode(member, self._date, signatures=self._signatures))
         digest = hashlib.sha256(member.target.encode())
         if member.kind == "file":
             self._content(member, content, digest)

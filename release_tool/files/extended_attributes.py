@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import sys
 from collections.abc import Mapping
@@ -55,6 +56,24 @@ def of_signature(descriptor: int, path: Path) -> Mapping[str, bytes]:
     return found
 
 
+def attach_signature(descriptor: int, path: Path, parts: Mapping[str, bytes]) -> None:
+    """Give an open file the parts of a code signature, by name without `PREFIX`.
+
+    Raises:
+        VerificationError: a part is larger than any signature's.
+        HostError: the system refuses, or has no extended attributes.
+    """
+    with atomic.naming(path, "write the attributes of"):
+        for name, content in parts.items():
+            if len(content) > MAX_PART_BYTES:
+                raise errors.VerificationError(
+                    "an extended attribute is larger than a signature",
+                    subject=str(path),
+                    observed=f"{PREFIX}{name}, {len(content)} bytes",
+                )
+            _attach(descriptor, f"{_USERS}{PREFIX}{name}", content)
+
+
 _USERS = "user." if sys.platform == "linux" else ""
 
 if sys.platform == "linux":
@@ -75,6 +94,9 @@ if sys.platform == "linux":
 
     def _content(descriptor: int, name: str) -> bytes:
         return os.getxattr(descriptor, name)
+
+    def _attach(descriptor: int, name: str, content: bytes) -> None:
+        os.setxattr(descriptor, name, content)
 
     _NOT_SUPPORTED = 95  # a file system without attributes has none
 
@@ -109,6 +131,12 @@ elif sys.platform == "darwin":
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
         return buffer.raw[:size]
 
+    def _attach(descriptor: int, name: str, content: bytes) -> None:
+        library = ctypes.CDLL(None, use_errno=True)
+        room = ctypes.c_size_t(len(content))
+        if library.fsetxattr(descriptor, name.encode(), content, room, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
     def _raise_unless_none(size: int) -> None:
         if size < 0 and ctypes.get_errno() != _NOT_SUPPORTED:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
@@ -122,3 +150,6 @@ else:
 
     def _content(descriptor: int, name: str) -> bytes:  # noqa: ARG001 -- likewise
         return b""
+
+    def _attach(descriptor: int, name: str, content: bytes) -> None:  # noqa: ARG001 -- likewise
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))

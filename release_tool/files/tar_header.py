@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from release_tool import errors
+from release_tool.apple.detached_signature import PREFIX
 from release_tool.files.members import Kind, Member, shown
 
 BLOCK_BYTES = 512
@@ -18,6 +19,9 @@ RECORD_BYTES = 20 * BLOCK_BYTES
 
 FILE, LINK, DIRECTORY = b"0", b"2", b"5"
 PAX, PAX_GLOBAL, GNU_NAME, GNU_TARGET = b"x", b"g", b"L", b"K"
+
+RAW_ATTRIBUTE = "SCHILY.xattr."
+"""Before the name of an extended attribute, whose raw bytes follow."""
 
 _TYPES: Mapping[Kind, bytes] = {"file": FILE, "symlink": LINK, "directory": DIRECTORY}
 _MAGIC = b"ustar\x0000"
@@ -40,7 +44,7 @@ class Header:
     target: bytes
 
 
-def encode(member: Member, date: int) -> bytes:
+def encode(member: Member, date: int, *, signatures: bool = False) -> bytes:
     """The header blocks of a member: fixed owner and group, modes by kind, the given time.
 
     A name or target that is longer than 100 bytes or not ASCII gets a pax header in front.
@@ -48,6 +52,8 @@ def encode(member: Member, date: int) -> bytes:
     Args:
         member: path, kind, size and target; of the mode, only whether it may be executed counts.
         date: Unix time of the member.
+        signatures: whether its code signature in extended attributes comes along, raw in pax
+            records, as libarchive writes it.
     """
     if not 0 <= date < _DATE_LIMIT:
         raise errors.UsageError("is no time for an archive", subject=str(date))
@@ -57,6 +63,8 @@ def encode(member: Member, date: int) -> bytes:
         records += _record("path", name)
     if not _fits(member.target):
         records += _record("linkpath", member.target)
+    for part, content in member.signature if signatures else ():
+        records += _record(f"{RAW_ATTRIBUTE}{PREFIX}{part}", content)
     block = _block(
         name=_short(name),
         mode=fixed_mode(member.kind, member.mode),
@@ -150,9 +158,10 @@ def _pax_header(records: bytes, date: int) -> bytes:
     return block + records + bytes(padding(len(records)))
 
 
-def _record(key: str, value: str) -> bytes:
+def _record(key: str, value: str | bytes) -> bytes:
     """`length key=value`, where the length counts its own digits."""
-    body = f" {key}={value}\n".encode()
+    content = value.encode() if isinstance(value, str) else value
+    body = f" {key}=".encode() + content + b"\n"
     length = len(body)
     while len(str(length)) + len(body) != length:
         length = len(str(length)) + len(body)
