@@ -20,6 +20,7 @@ from release_tool.cli import embedded, notary_route, preflight, probes, wiring
 from release_tool.cli.console import JSONObserver, RunConsole
 from release_tool.cli.session import Session
 from release_tool.files.workspace import Workspace
+from release_tool.handoff.settling import settle
 from release_tool.ledger import Ledger
 from release_tool.progress import Reporter, Silent
 from release_tool.report import expiries, overview
@@ -63,6 +64,8 @@ def carry(session: Session, options: Options) -> None:
     session.resume_with = session.resume_with or _resume_command(options, resolved)
     ledger = Ledger(workspace.root / "ledger")
     with ledger.lock():
+        if settle(workspace.root):
+            ledger.reload()
         try:
             found = _run(session, options, resolved, inputs, workspace, ledger)
         finally:

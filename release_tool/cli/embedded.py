@@ -62,16 +62,29 @@ def prepare(
         HostError: the environment does not start, or a pinned wheel is in no index.
     """
     folder = model_folder or _small_model(session, plan, reporter)
+    living = _started(plan, dist)
     state = state_folder(dist, plan.environment.name)
-    living = environment.start(
-        state,
+    binaries = state.parent / "binaries" / plan.version
+    samples.materialize(binaries, plan.version, plan.source.commit)
+    return Prepared(settings=_settings(living), environment=living, binaries=binaries, model=folder)
+
+
+def settings(plan: ReleasePlan, dist: Path) -> Settings:
+    """Start the look-alikes or find them running; only their settings are wanted.
+
+    Raises:
+        HostError: the environment does not start.
+    """
+    return _settings(_started(plan, dist))
+
+
+def _started(plan: ReleasePlan, dist: Path) -> Environment:
+    return environment.start(
+        state_folder(dist, plan.environment.name),
         team_id=plan.product.team_id,
         bundle_id=plan.product.bundle_id,
         contract=plan.coordinator.contract,
     )
-    binaries = state.parent / "binaries" / plan.version
-    samples.materialize(binaries, plan.version, plan.source.commit)
-    return Prepared(settings=_settings(living), environment=living, binaries=binaries, model=folder)
 
 
 def is_running(dist: Path, name: str) -> bool:

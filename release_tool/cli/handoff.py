@@ -1,0 +1,303 @@
+"""`release-tool handoff`: carry a release to another machine, and prove that it arrived whole."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from release_tool import config, errors
+from release_tool.cli import embedded
+from release_tool.cli.console import RunConsole
+from release_tool.cli.run import DIST, FILE
+from release_tool.cli.session import Session, pass_session
+from release_tool.handoff import packing, unpacking
+from release_tool.handoff.contents import LEDGER
+from release_tool.ledger import Ledger
+from release_tool.plan import ReleasePlan
+from release_tool.progress import Reporter, Silent
+from release_tool.report.summary import size
+
+_HEAD = re.compile(r"[0-9a-f]{64}")
+_NAME = Path("handoff.tar.gz")
+
+_environment = click.option(
+    "--env", "environment", help="Environment of release.yaml; a tag names it, too."
+)
+_version = click.option("--version", help="Version, when this is not run on a tag.")
+_config = click.option("--config", "config_file", type=FILE, help="Another release.yaml.")
+_dist = click.option("--dist", type=DIST, default=Path("dist"), show_default=True)
+_json = click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+_github = click.option(
+    "--github-output", is_flag=True, help="Also write head=… for the outputs of the job."
+)
+
+
+@click.group("handoff")
+def command() -> None:
+    """Carry a release to another machine: its ledger and artifacts in one archive.
+
+    The ledger's head travels another way, as the output of a job: what arrives under another head
+    is refused. No secret is in a handoff; each job needs the settings of its own stages only.
+
+    \b
+    Here:   release-tool handoff pack --env dev --version 0.5.0
+    There:  release-tool handoff unpack handoff.tar.gz --env dev --version 0.5.0 --expect HEAD
+    """
+
+
+@command.command("pack")
+@click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
+@_environment
+@_version
+@_config
+@_dist
+@_github
+@_json
+@pass_session
+def pack(
+    session: Session,
+    file: Path | None,
+    environment: str | None,
+    version: str | None,
+    config_file: Path | None,
+    dist: Path,
+    *,
+    github_output: bool,
+    as_json: bool,
+) -> None:
+    """Pack the ledger, and the artifacts that its standing records name, into FILE.
+
+    FILE is handoff.tar.gz here unless it is named. Modes, links and signatures in extended
+    attributes come along; the same ledger gives the same bytes. Every digest is compared.
+
+    \b
+    For people:  release-tool handoff pack --env dev --version 0.5.0
+    For a job:   release-tool handoff pack --github-output
+    """
+    plan = _plan(session, environment, version, config_file)
+    destination = file or _NAME
+    _require_output(session, wanted=github_output)
+    packed = packing.pack(
+        _workspace(plan, dist),
+        destination,
+        environment=plan.environment.name,
+        version=plan.version,
+        source_commit=plan.source.commit,
+        reporter=_reporter(session, as_json=as_json),
+    )
+    head = packed.manifest.head
+    _hand_on(session, head, wanted=github_output)
+    if as_json:
+        facts = {
+            "file": str(destination),
+            "sha256": packed.sha256,
+            "size": packed.size,
+            "records": packed.records,
+            "artifacts": packed.artifacts,
+        }
+        _document(session, {**packed.manifest.model_dump(mode="json"), **facts})
+        return
+    print(
+        f"{destination}: {plan.product.name} {plan.version} · {plan.environment.name},"
+        f" {_counted(packed.records, packed.artifacts)}, {size(packed.size)}",
+        file=session.out,
+    )
+    print(f"  head {head}", file=session.out)
+
+
+@command.command("unpack")
+@click.argument("file", type=FILE)
+@click.option(
+    "--expect", required=True, metavar="HEAD", help="The ledger's head, as `pack` printed it."
+)
+@click.option(
+    "--continued",
+    is_flag=True,
+    help="Also take intents and failures behind HEAD: what a broken-off attempt wrote down.",
+)
+@_environment
+@_version
+@_config
+@click.option("--model", help="As `run` was told, where it was.")
+@_dist
+@_github
+@_json
+@pass_session
+def unpack(
+    session: Session,
+    file: Path,
+    expect: str,
+    environment: str | None,
+    version: str | None,
+    config_file: Path | None,
+    model: str | None,
+    dist: Path,
+    *,
+    continued: bool,
+    github_output: bool,
+    as_json: bool,
+) -> None:
+    """Unpack FILE into the workspace of its release: all of it or nothing.
+
+    Refused are another head, environment, version, source commit or plan, an artifact that is not
+    what its record says, and anything that no record names. A workspace that is here already is
+    only extended, and only where its ledger is a beginning of the one that comes.
+
+    \b
+    By hand:     release-tool handoff unpack handoff.tar.gz --env dev --version 0.5.0 --expect HEAD
+    In a job:    release-tool handoff unpack handoff.tar.gz --expect "$HEAD"
+    """
+    if not _HEAD.fullmatch(expect):
+        raise errors.UsageError(
+            "--expect is no head of a ledger",
+            expected="64 hex digits, as `release-tool handoff pack` printed them",
+            observed=repr(expect[:80]),
+            hint="in a job it is an output of the one before: check that it is declared there",
+        )
+    flags = {"smoke.model": config.Flag(name="--model", value=model)} if model else {}
+    plan = _plan(session, environment, version, config_file, flags=flags, dist=dist)
+    _require_output(session, wanted=github_output)
+    root = _workspace(plan, dist)
+    found = unpacking.unpack(
+        file,
+        root,
+        plan,
+        expect=expect,
+        continued=continued,
+        reporter=_reporter(session, as_json=as_json),
+    )
+    _hand_on(session, found.head, wanted=github_output)
+    if as_json:
+        facts = {
+            "workspace": str(root),
+            "outcome": found.outcome,
+            "head": found.head,
+            "records": found.records,
+            "artifacts": found.artifacts,
+            "left_out": found.left_out,
+        }
+        _document(session, {**found.manifest.model_dump(mode="json"), **facts})
+        return
+    print(
+        f"{_shown(root)}: {found.outcome} from {file},"
+        f" {_counted(found.records, found.artifacts)}, each as recorded",
+        file=session.out,
+    )
+    if found.left_out:
+        print(
+            f"  {found.left_out} records behind the expected head are not taken", file=session.out
+        )
+    print(f"  head {found.head}", file=session.out)
+
+
+@command.command("head")
+@_environment
+@_version
+@_config
+@_dist
+@_github
+@_json
+@pass_session
+def head(
+    session: Session,
+    environment: str | None,
+    version: str | None,
+    config_file: Path | None,
+    dist: Path,
+    *,
+    github_output: bool,
+    as_json: bool,
+) -> None:
+    """Print the head of a release's ledger, whole.
+
+    \b
+    For a script:  head=$(release-tool handoff head --env dev --version 0.5.0)
+    For a job:     release-tool handoff head --github-output
+    """
+    plan = _plan(session, environment, version, config_file)
+    _require_output(session, wanted=github_output)
+    folder = _workspace(plan, dist) / LEDGER
+    ledger = Ledger(folder)
+    if not ledger.records:
+        raise errors.UsageError(
+            "nothing was recorded here yet",
+            subject=str(folder),
+            hint="begin the release: release-tool run",
+        )
+    _hand_on(session, ledger.head, wanted=github_output)
+    if as_json:
+        _document(session, {"head": ledger.head, "records": len(ledger.records)})
+    else:
+        print(ledger.head, file=session.out)
+
+
+def _plan(
+    session: Session,
+    environment: str | None,
+    version: str | None,
+    config_file: Path | None,
+    *,
+    flags: Mapping[str, config.Flag] | None = None,
+    dist: Path | None = None,
+) -> ReleasePlan:
+    """The plan, as far as it is wanted: only a folder is given where all of it must be known."""
+    request = config.Request(
+        environ=session.environ,
+        working_folder=Path.cwd(),
+        config_file=config_file,
+        environment=environment,
+        version=version,
+        flags=flags or {},
+        # No secret is wanted here, and none is asked for.
+        stages=(),
+    )
+    plan = config.resolve(request).plan
+    if dist is None or not plan.environment.embedded:
+        return plan
+    made = embedded.settings(plan, dist)
+    return config.resolve(replace(request, settings=made)).plan
+
+
+def _workspace(plan: ReleasePlan, dist: Path) -> Path:
+    return (dist / plan.environment.name / plan.version).resolve()
+
+
+def _reporter(session: Session, *, as_json: bool) -> Reporter:
+    return Silent() if as_json else RunConsole(session).aside("handoff")
+
+
+def _require_output(session: Session, *, wanted: bool) -> None:
+    """Before any work, as the job would lose it."""
+    if wanted and not session.environ.get("GITHUB_OUTPUT"):
+        raise errors.UsageError(
+            "GITHUB_OUTPUT is not set", hint="--github-output is for jobs of GitHub Actions"
+        )
+
+
+def _hand_on(session: Session, found: str, *, wanted: bool) -> None:
+    if wanted:
+        with Path(session.environ["GITHUB_OUTPUT"]).open("a", encoding="utf-8") as output:
+            output.write(f"head={found}\n")
+
+
+def _document(session: Session, facts: Mapping[str, object]) -> None:
+    print(json.dumps({"ok": True, **facts}, ensure_ascii=False), file=session.out)
+
+
+def _counted(records: int, artifacts: int) -> str:
+    def many(count: int, what: str) -> str:
+        return f"{count} {what}{'' if count == 1 else 's'}"
+
+    return f"{many(records, 'record')}, {many(artifacts, 'artifact')}"
+
+
+def _shown(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
