@@ -28,12 +28,15 @@ class Policy:
         attempts: tries in all, the first one included.
         first_seconds: the shortest pause. R2 takes one write a second for each key.
         largest_seconds: the longest pause.
+        idle_seconds: the most that all pauses take together. A service may ask for more; its
+            error then says when to come back, and whoever waits longer than this asks again.
         sleep: how to wait; tests pass their own.
     """
 
     attempts: int = 5
     first_seconds: float = 1.0
     largest_seconds: float = 20.0
+    idle_seconds: float = 300.0
     sleep: Callable[[float], None] = time.sleep
 
 
@@ -61,7 +64,7 @@ class BusyError(errors.TransientError):
 def call(
     action: Callable[[], _Result], policy: Policy = DEFAULT, reporter: Reporter | None = None
 ) -> _Result:
-    """Run `action` until it does not raise `TransientError`, at most `policy.attempts` times.
+    """Run `action` until it does not raise `TransientError`, as often as the policy allows.
 
     Raises:
         TransientError: the last one, when all tries failed in passing.
@@ -75,7 +78,10 @@ def call(
 
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(errors.TransientError),
-        stop=tenacity.stop_after_attempt(policy.attempts),
+        stop=lambda state: (
+            state.attempt_number >= policy.attempts
+            or state.idle_for + state.upcoming_sleep > policy.idle_seconds
+        ),
         wait=lambda state: max(next(growing), _asked_for(state)),
         sleep=policy.sleep,
         before_sleep=tell,

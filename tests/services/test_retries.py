@@ -56,6 +56,19 @@ def test_the_tries_are_bounded() -> None:
     assert (action.calls, len(slept)) == (4, 3)
 
 
+def test_pauses_end_where_a_service_asks_for_more_and_more() -> None:
+    """Five minutes once, and not four times: the second refusal says when to come back."""
+    slept: list[float] = []
+    busy = [
+        retries.BusyError("busy", subject="s", observed="429", wait_seconds=300) for _ in range(4)
+    ]
+    action = _Failing(*busy)
+    with pytest.raises(retries.BusyError) as caught:
+        retries.call(action, _policy(slept))
+    assert caught.value is busy[1]
+    assert (action.calls, slept) == (2, [300.0])
+
+
 def test_pauses_grow_to_their_bound_with_jitter() -> None:
     """Pauses never fall under the first nor rise over the bound by more than a half."""
     taken = list(itertools.islice(retries.pauses(1.0, 8.0), 40))
