@@ -164,8 +164,10 @@ def _judge(question: Question, *, ours: bool) -> Judge:
     return Judge(trust=question.trust, now=datetime.now(UTC), strict=ours)
 
 
-def _folder(path: Path, question: Question) -> Judged:
-    tree = DiskTree(path)
+def _folder(
+    path: Path, question: Question, *, beside: Mapping[str, Mapping[str, bytes]] | None = None
+) -> Judged:
+    tree = DiskTree(path, beside=beside or {})
     entries = tree.entries()
     if release.app_name(entries) is not None or release.is_part(entries):
         judged = _release(path.resolve().name, tree, question)
@@ -341,12 +343,15 @@ def _zip(path: Path, question: Question) -> Judged:
                 expected="one bundle at the top",
                 observed=", ".join(tops[:5]) or "nothing",
             )
-        inner = _folder(folder / tops[0], question)
+        beside = {
+            name.removeprefix(f"{tops[0]}/"): parts for name, parts in unpacked.beside.items()
+        }
+        inner = _folder(folder / tops[0], question, beside=beside)
     found = [_open_zip(unpacked), *inner.checks]
-    beside = [member.path for member in unpacked.members if zip_unpacker.is_beside(member)]
-    if beside:
+    doubles = [member.path for member in unpacked.members if zip_unpacker.is_beside(member)]
+    if doubles:
         found.append(
-            checks.unprotected("attributes beside the files", f"{len(beside)} in AppleDouble")
+            checks.unprotected("attributes beside the files", f"{len(doubles)} in AppleDouble")
         )
     return replace(inner, name=path.name, kind="zip", checks=tuple(found), unpacked=unpacked)
 

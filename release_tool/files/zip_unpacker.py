@@ -1,7 +1,8 @@
 """Unpack a stranger's zip of an app into scratch: every name, size and link judged before.
 
 Same rules as for tar archives: names that mean the same on every volume, links that stay inside,
-limits on members and bytes. What ditto keeps beside files (`__MACOSX`) is left out and told.
+limits on members and bytes. What ditto keeps beside files (`__MACOSX`) is left out and told; the
+signatures in it belong to the files.
 """
 
 from __future__ import annotations
@@ -10,17 +11,23 @@ import hashlib
 import os
 import stat
 import zipfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from release_tool import errors
+from release_tool.apple import apple_double
+from release_tool.apple.detached_signature import MAX_PART_BYTES, PREFIX
 from release_tool.files import atomic, hashing, members, zip_directory
 from release_tool.files.archive_reader import LIMITS, Limits, Unpacked
 from release_tool.files.members import Member, shown
+from release_tool.files.tree import APPLE_DOUBLE_PREFIX
 
 MAGIC = b"PK\x03\x04"
 _SYSTEM_FOLDERS = ("/System/", "/Library/")
 _UNIX = 3
+# A signature's large part is its code directory; a larger file is a resource fork, and no matter.
+_BESIDE_BYTES = 2 * MAX_PART_BYTES
 
 
 def unpack(archive: Path, folder: Path, *, limits: Limits = LIMITS) -> Unpacked:
@@ -35,7 +42,9 @@ def unpack(archive: Path, folder: Path, *, limits: Limits = LIMITS) -> Unpacked:
     """
     with zip_directory.opening(archive) as opened:
         listed = _listed(opened, limits)
-        found = [_unpack_one(opened, info, member, folder) for info, member in listed]
+        unpacked = [_unpack_one(opened, info, member, folder) for info, member in listed]
+        signatures = dict(_signatures(opened, listed))
+    found = [replace(one, signature=signatures.get(one.path, ())) for one in unpacked]
     for member in found:
         if member.kind == "symlink" and not is_beside(member):
             target = _target(member, limits)
@@ -59,6 +68,46 @@ def _target(member: Member, limits: Limits) -> str:
 def is_beside(member: Member) -> bool:
     """Whether a member holds what lies beside a file, and is none of the app's."""
     return member.path.split("/", 1)[0] == zip_directory.BESIDE
+
+
+def _signatures(
+    opened: zipfile.ZipFile, listed: list[tuple[zipfile.ZipInfo, Member]]
+) -> Iterator[tuple[str, tuple[tuple[str, bytes], ...]]]:
+    """The parts of signatures that ditto keeps beside files, by the file's path."""
+    for info, member in listed:
+        path = file_beside(member.path)
+        if not path or member.kind != "file" or member.size > _BESIDE_BYTES:
+            continue
+        data = opened.read(info)
+        if data.startswith(apple_double.MAGIC):
+            yield path, tuple(signature_in(data, path).items())
+
+
+def file_beside(path: str) -> str:
+    """Which file a member of `__MACOSX` lies beside; empty for any other member."""
+    top, _, rest = path.partition("/")
+    folder, slash, name = rest.rpartition("/")
+    if top != zip_directory.BESIDE or not name.startswith(APPLE_DOUBLE_PREFIX):
+        return ""
+    return f"{folder}{slash}{name.removeprefix(APPLE_DOUBLE_PREFIX)}"
+
+
+def signature_in(data: bytes, path: str) -> dict[str, bytes]:
+    """The parts of a signature in AppleDouble, by name without codesign's prefix.
+
+    Raises:
+        FormatError: it is damaged.
+    """
+    try:
+        found = apple_double.parse(data)
+    except errors.FormatError as problem:
+        problem.subject = shown(path)
+        raise
+    return {
+        name.removeprefix(PREFIX): content
+        for name, content in found.items()
+        if name.startswith(PREFIX)
+    }
 
 
 def _listed(opened: zipfile.ZipFile, limits: Limits) -> list[tuple[zipfile.ZipInfo, Member]]:

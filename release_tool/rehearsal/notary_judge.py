@@ -17,10 +17,11 @@ from datetime import datetime
 from pathlib import Path
 
 from release_tool import errors
-from release_tool.apple import bundle, certificates, macho, verification
+from release_tool.apple import apple_double, bundle, certificates, macho, verification
 from release_tool.apple.checks import Check
 from release_tool.apple.facts import BundleFacts, CodeFacts
 from release_tool.apple.tree import Subtree
+from release_tool.files import zip_unpacker
 from release_tool.files.tree import DiskTree
 from release_tool.rehearsal import notary_zip
 from release_tool.rehearsal.notary_store import Code, Issue, Verdict
@@ -121,7 +122,7 @@ class Judge:
         folder = Path(tempfile.mkdtemp(dir=self._scratch))
         try:
             notary_zip.unpack(archive, folder)
-            tree = DiskTree(folder)
+            tree = DiskTree(folder, beside=_beside(DiskTree(folder)))
             found = _judge(tree, name, case)
             for path in _archives(tree):
                 inner = self._open(folder / path, f"{name}/{path}", case, depth=depth + 1)
@@ -168,6 +169,16 @@ def _judge(tree: DiskTree, name: str, case: verification.Judge) -> _Found:
             known |= _judge_file(tree, entry.path, name, case, found)
     for root in _bundles([entry.path for entry in entries]):
         _judge_bundle(tree, root, name, case, known, found)
+    return found
+
+
+def _beside(tree: DiskTree) -> dict[str, dict[str, bytes]]:
+    """Signatures that ditto keeps in AppleDouble, for files that are no Mach-O."""
+    found = {}
+    for entry in tree.entries():
+        path = zip_unpacker.file_beside(entry.path)
+        if path and entry.kind == "file" and tree.head(entry.path, 4) == apple_double.MAGIC:
+            found[path] = zip_unpacker.signature_in(tree.read(entry.path), path)
     return found
 
 

@@ -41,4 +41,4 @@ def _zip(app: Path, archive: Path) -> None:
                 if attributes.of(path):
                     # As ditto keeps what lies beside a file.
                     beside = f"__MACOSX/{app.name}/{path.relative_to(app).parent}/._{path.name}"
-                    target.writestr(beside, attributes.apple_double(path))
+                    target.writestr(beside, attributes.apple_double(attributes.of(path)))

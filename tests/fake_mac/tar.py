@@ -47,7 +47,7 @@ def _add(target: tarfile.TarFile, folder: Path, path: Path) -> None:
     beside = attributes.of(path) if path.is_file() else {}
     if beside:
         sidecar = tarfile.TarInfo(f"{Path(name).parent}/._{path.name}")
-        content = attributes.apple_double(path)
+        content = attributes.apple_double(attributes.of(path))
         sidecar.size = len(content)
         target.addfile(sidecar, io.BytesIO(content))
         records = b"".join(

@@ -13,6 +13,7 @@ import pytest
 from release_tool import errors
 from release_tool.files import zip_unpacker
 from release_tool.files.archive_reader import Limits, Unpacked
+from tests.fake_mac import attributes
 
 FILE, LINK, PIPE = stat.S_IFREG | 0o644, stat.S_IFLNK | 0o755, stat.S_IFIFO | 0o644
 Entry = tuple[str, bytes, int]
@@ -53,6 +54,24 @@ def test_files_links_and_modes_come_out(tmp_path: Path) -> None:
     assert str((app / "fonts").readlink()) == "/System/Library/Fonts"
     assert not (tmp_path / "unpacked" / "__MACOSX").exists()
     assert [item.path for item in found.members if zip_unpacker.is_beside(item)] == [GOOD[-1][0]]
+
+
+def test_signatures_beside_files_are_told(tmp_path: Path) -> None:
+    """What ditto keeps of a signature belongs to the file; other attributes are no matter."""
+    double = attributes.apple_double(
+        {"com.apple.cs.CodeDirectory": b"x", "com.apple.quarantine": b"y"}
+    )
+    beside = ("__MACOSX/A.app/Contents/MacOS/._a", double, FILE)
+    found = unpacked(tmp_path, packed(tmp_path, (*GOOD, beside)))
+    assert found.beside == {"A.app/Contents/MacOS/a": {"CodeDirectory": b"x"}}
+
+
+def test_a_damaged_sidecar_is_refused(tmp_path: Path) -> None:
+    """With the name of the file that it lies beside."""
+    beside = ("__MACOSX/A.app/Contents/MacOS/._a", attributes.apple_double({"a": b"b"})[:-1], FILE)
+    with pytest.raises(errors.FormatError, match="leaves it") as caught:
+        unpacked(tmp_path, packed(tmp_path, (*GOOD, beside)))
+    assert caught.value.subject == "A.app/Contents/MacOS/a"
 
 
 @pytest.mark.parametrize(

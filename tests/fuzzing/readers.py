@@ -22,6 +22,7 @@ from pathlib import Path
 
 from release_tool import errors
 from release_tool.apple import (
+    apple_double,
     armor,
     certificates,
     cms,
@@ -69,6 +70,7 @@ from release_tool.services import (
 )
 from release_tool.services.http_client import Answer
 from tests import linked_macho, macho_samples, signed_release, signing_identity
+from tests.fake_mac import attributes
 from tests.fuzzing.mutation import MAX_BYTES, Structure
 from tests.signing_identity import NOW, TEAM
 
@@ -139,6 +141,11 @@ def _detached_signatures() -> list[bytes]:
     embedded = [superblob.encode(superblob.parse(room).blobs) for room in _superblobs()]
     pairs = list(enumerate(embedded))
     return [superblob.encode(pairs, magic=superblob.MAGIC_DETACHED)]
+
+
+def _apple_doubles() -> list[bytes]:
+    values = {"com.apple.cs.CodeDirectory": b"\xfa\xde\x0c\x02", "com.apple.quarantine": b""}
+    return [attributes.apple_double(values), attributes.apple_double({})]
 
 
 def _old_code() -> list[bytes]:
@@ -748,6 +755,7 @@ READERS: tuple[Reader, ...] = (
     Reader(name="superblob", read=_superblob, make_seeds=_superblobs),
     Reader(name="macho of other processors", read=_macho, make_seeds=_old_code),
     Reader(name="detached signature", read=_detached, make_seeds=_detached_signatures),
+    Reader(name="apple double", read=apple_double.parse, make_seeds=_apple_doubles),
     Reader(
         name="code directory",
         read=_code_directory,

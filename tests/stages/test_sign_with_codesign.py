@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import atexit
 import hashlib
+import io
 import os
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,11 +24,15 @@ import pytest
 from release_tool import errors
 from release_tool.apple import bundle, identity, release
 from release_tool.apple.verification import Judge
+from release_tool.cli import main
+from release_tool.cli.session import Session
 from release_tool.files import archive_reader, archive_writer
 from release_tool.files.tree import DiskTree
 from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
-from release_tool.services import retries
+from release_tool.rehearsal.notary_judge import Judge as Notary
+from release_tool.rehearsal.notary_judge import Upload
+from release_tool.services import ditto, retries
 from release_tool.services.codesign_signer import Route
 from release_tool.stages import archive, sign
 from release_tool.values import AssembledBundle, SignedBundle
@@ -383,6 +389,31 @@ def test_the_archive_carries_signatures_beside_files(
     assert "bin/mlx.metallib" in raw.beside
     lost = release.verify(DiskTree(opened), judge=judge)
     assert any(METALLIB in one.subject for one in lost.checks if one.outcome == "failed")
+
+
+def test_dittos_zip_carries_signatures_beside_files(done: _Done, tmp_path: Path) -> None:
+    """What goes to the notary is judged as it is, by `verify` and by the look-alike notary.
+
+    Without the sidecars the seal names code that is not signed, and both refuse.
+    """
+    whole, lost, trust = (tmp_path / name for name in ("whole.zip", "lost.zip", "trust.pem"))
+    trust.write_bytes(look_alike.authority().trust_pem())
+    ditto.zip_app(done.workspace.path("signed/Darkbloom.app"), whole, tools=done.mac.tools)
+    with zipfile.ZipFile(whole) as source, zipfile.ZipFile(lost, "w") as target:
+        for name in source.namelist():
+            if not name.startswith("__MACOSX/"):
+                target.writestr(name, source.read(name))
+    for archive_path, code, status in ((whole, 0, "Accepted"), (lost, 6, "Invalid")):
+        out = io.StringIO()
+        said = ["verify", str(archive_path), "--foreign", "--trust", str(trust)]
+        assert main.invoke(said, Session({}, out=out, err=out)) == code, out.getvalue()
+        assert _notarys_word(archive_path, tmp_path) == status
+
+
+def _notarys_word(path: Path, scratch: Path) -> str:
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    upload = Upload(archive=path, name=path.name, declared_sha256=digest, sha256=digest)
+    return Notary(look_alike.trust(), scratch).judge(upload, now=datetime.now(UTC)).status
 
 
 def test_an_archive_without_the_attributes_is_refused(
