@@ -22,6 +22,10 @@ from release_tool.apple import (
 from release_tool.apple.metal_library import MetalLibrary
 from release_tool.apple.tree import BundleTree, TreeEntry
 
+_CONTAINERS = (b"PK\x03\x04", b"xar!")
+_DISK_IMAGE = ".dmg"
+"""What it is stands at its end, not at its beginning."""
+
 
 class CodePart(NamedTuple):
     """One slice of one Mach-O, before its signature is judged."""
@@ -64,6 +68,8 @@ class Inventory:
     """Every Metal library by its path, or why its header cannot be read."""
     links: Mapping[str, str] = field(repr=False)
     """Target of every symbolic link by its path."""
+    containers: tuple[str, ...] = ()
+    """Paths of zips, flat packages and disk images, which the notary opens, too."""
 
     look: Callable[[str], CodeFile | None] = field(repr=False, compare=False)
     """Looks at a file that was passed over; None where it is no code."""
@@ -98,6 +104,7 @@ def take(tree: BundleTree, *, resources: bool = True) -> Inventory:
     entries = {entry.path: entry for entry in tree.entries()}
     code: dict[str, CodeFile] = {}
     metal: dict[str, MetalLibrary | errors.FormatError] = {}
+    containers: list[str] = []
     for path, entry in entries.items():
         if entry.kind != "file" or (not resources and "/Resources/" in path):
             continue
@@ -106,9 +113,16 @@ def take(tree: BundleTree, *, resources: bool = True) -> Inventory:
             code[path] = read_code(path, tree.view(path))
         elif metal_library.is_metal_library(head):
             metal[path] = _metal(head, entry.size)
+        elif head.startswith(_CONTAINERS) or path.endswith(_DISK_IMAGE):
+            containers.append(path)
     links = {path: entry.target for path, entry in entries.items() if entry.kind == "symlink"}
     return Inventory(
-        entries=entries, code=code, metal=metal, links=links, look=partial(_look, tree)
+        entries=entries,
+        code=code,
+        metal=metal,
+        links=links,
+        containers=tuple(containers),
+        look=partial(_look, tree),
     )
 
 

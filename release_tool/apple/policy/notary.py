@@ -1,7 +1,8 @@
 """What Apple's notary would say of an app, every reason at once, before anything is uploaded.
 
 `rules` names each rule with its source. The notary looks at every Mach-O, wherever it lies and
-whatever seals it: also at those that a seal lists as data. It scans for malware as well, which
+whatever seals it: also at those that a seal lists as data. It opens archives inside an app, too,
+which is left open here. It scans for malware as well, which
 nobody can foretell.
 """
 
@@ -26,6 +27,7 @@ from release_tool.apple.verification import Judge
 
 OLDEST_SDK = "10.9"
 _LISTED = 5
+_OPENED = "the notary opens it: all code inside must be signed, too, which is not looked at here"
 
 
 def judge(
@@ -60,6 +62,12 @@ def judge(
             report_of = verification.verify(tree.view(own), judge=judge, path=subject)
             found.append(_valid(report_of.checks, subject))
         found += judge_code(file, report_of, subject=subject)
+    found += (
+        checks.not_checked(
+            "signed for the notary", _OPENED, subject="/".join(one for one in (path, own) if one)
+        )
+        for own in taken.containers
+    )
     if not taken.code:
         found.append(
             checks.failed("signed for the notary", subject=path, expected="code", observed="none")

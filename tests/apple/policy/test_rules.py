@@ -306,6 +306,16 @@ def test_unreadable_code_is_named_by_the_notary() -> None:
     assert "signed for the notary" in {check.name for check in found if check.outcome == "failed"}
 
 
+@pytest.mark.parametrize("content", [b"PK\x03\x04...", b"xar!....", b"koly"])
+def test_archives_inside_are_told_as_not_looked_at(content: bytes) -> None:
+    """The notary opens a zip, a flat package or a disk image in Resources; nobody here does."""
+    tree = policy_apps.tree({"Contents/Resources/tools.dmg": content})
+    found = notary.judge(tree, judge=signed_release.made().judge(), path="App.app")
+    (told,) = [check for check in found if check.subject == "App.app/Contents/Resources/tools.dmg"]
+    assert (told.name, told.outcome) == ("signed for the notary", "not_checked")
+    assert "opens it" in told.hint
+
+
 def test_every_reason_comes_at_once() -> None:
     """Linker-signed code fails for its certificate, its timestamp and its runtime together."""
     failed = {check.name for check in of_code(macho_samples.thin()) if check.outcome == "failed"}
