@@ -262,6 +262,8 @@ class SmokeEvidence(Value):
     """What ran from the shipping archive, where, and what it answered."""
 
     archive_sha256: str
+    test_outcome: Literal["passed", "failed", "unknown"] = "unknown"
+    """Of the tests of the binaries' source; an environment that takes a failure still keeps it."""
     kind: Literal["bundle", "stand-in"]
     """A stand-in proves the wiring only; dev and prod refuse it."""
     executable_sha256: str

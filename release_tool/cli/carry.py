@@ -322,6 +322,8 @@ def _table(workspace: Workspace, found: Mapping[str, values.Value]) -> list[str]
             ("metallib", archive.metallib_sha256),
             ("cdhash", archive.cdhash),
         ]
+        if archive.test_outcome != "passed":
+            rows.append(("tests", f"{archive.test_outcome}, in the source of these binaries"))
     if isinstance(notarized := found.get("notarize"), values.Notarization):
         rows.append(("notary", f"submission {notarized.submission_id}, accepted"))
     if isinstance(stapled := found.get("staple"), values.StapledBundle):

@@ -41,7 +41,8 @@ def _profile(value: values.VerifiedProfile) -> str:
 def _assembled(value: values.AssembledBundle) -> str:
     total = sum(file.size for file in value.files)
     systems = sorted({binary.minos for binary in value.binaries})
-    return f"{value.app}, {len(value.files)} files, {size(total)}, minos {', '.join(systems)}"
+    said = f"{value.app}, {len(value.files)} files, {size(total)}, minos {', '.join(systems)}"
+    return f"{said}, tests {value.test_outcome}" if value.test_outcome != "passed" else said
 
 
 def _signed(value: values.SignedBundle) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from release_tool import errors
+from release_tool.apple import checks
 from release_tool.apple.checks import Check
 from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
@@ -39,6 +40,7 @@ READS = (
     "source.changelog",
     "source.ci_run_id",
     "coordinator",
+    "environment.require_known_source",
     "environment.require_qualification",
     "environment.fleet_watch_seconds",
     "endpoints.r2_public_url",
@@ -158,6 +160,19 @@ def _check(
         path, bundle_hash=release.bundle_hash, binary_hash=release.binary_hash
     )
     findings.require(found, "the coordinator would refuse this release; nothing was sent")
+    if plan.environment.require_known_source:
+        findings.require([_test_check(archive)], "this may not be released; nothing was sent")
+
+
+def _test_check(archive: ReleaseArchive) -> Check:
+    """`assemble` asked too: its record may come from another environment's plan."""
+    return checks.compare(
+        "test outcome",
+        expected="passed",
+        observed=archive.test_outcome,
+        subject="the binaries' source",
+        hint="let the build's tests pass, and write their outcome into build.json",
+    )
 
 
 def _refuse_other_intent(release: Release, intents: Intents) -> None:

@@ -113,6 +113,7 @@ def run(
         _tell(reporter, subject, prompts)
         return SmokeEvidence(
             archive_sha256=archive.sha256,
+            test_outcome=archive.test_outcome,
             kind=subject.command.kind,
             executable_sha256=subject.digest,
             ran=_ran(subject, app),

@@ -179,6 +179,24 @@ def test_changed_binaries_do_not_sign_again(parts: Path, tmp_path: Path) -> None
     assert "--resign" in err
 
 
+def test_failed_tests_are_told_wherever_they_are_taken(parts: Path, tmp_path: Path) -> None:
+    """An environment that takes them says so in its notes, its rows, its table and its records."""
+    samples.materialize(tmp_path / "failed", "0.5.7")
+    manifest = tmp_path / "failed" / "build.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"test_outcome": "failed"}))
+    given = ("--version", "0.5.7", "--until", "archive", "--binaries", str(tmp_path / "failed"))
+    code, out, _ = rehearsal(parts, *given)
+    assert code == 0
+    assert "the build's test outcome is failed" in out
+    assert "  tests      failed, in the source of these binaries" in out
+    code, out, _ = rehearsal(parts, *given, "--json")
+    document = json.loads(out)
+    (row,) = [row for row in document["stages"] if row["stage"] == "assemble"]
+    assert row["text"].endswith("tests failed")
+    assert "warning: the build's test outcome is failed" in row["notes"]
+    assert document["values"]["archive"]["test_outcome"] == "failed"
+
+
 def test_a_job_writes_its_summary_and_groups(parts: Path, tmp_path: Path) -> None:
     """Under GitHub Actions the stages are groups and the step summary holds the table."""
     environ = {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md")}

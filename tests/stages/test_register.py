@@ -239,3 +239,22 @@ def test_hostile_tag_text_travels_as_data(world: SmallWorld, chain: Chain) -> No
     chain.register()
     assert list(world.rows) == [("0.5.0", PLATFORM)]
     assert world.rows["0.5.0", PLATFORM]["changelog"] == text
+
+
+@pytest.mark.parametrize("outcome", ["failed", "unknown"])
+def test_an_environment_that_knows_its_source_registers_no_failed_tests(
+    world: SmallWorld, chain: Chain, outcome: str
+) -> None:
+    """Exit 6 before anything is sent; an environment that takes them registers."""
+    chain.archive = chain.archive.model_copy(update={"test_outcome": outcome})
+    loose = chain.plan
+    strict = loose.environment.model_copy(update={"require_known_source": True})
+    chain.plan = loose.model_copy(update={"environment": strict})
+    with pytest.raises(errors.VerificationError, match="may not be released") as caught:
+        chain.register()
+    assert caught.value.details == (
+        f"test outcome of the binaries' source: expected passed, observed {outcome}",
+    )
+    assert world.posts == 0
+    chain.plan = loose
+    assert chain.register().status == "release_registered"

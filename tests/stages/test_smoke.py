@@ -85,7 +85,7 @@ def pack(executable: bytes, folder: Path, model: Path) -> World:
         cdhash="0" * 40,
         code_directory_sha256="0" * 64,
         source_commit="unknown",
-        test_outcome="unknown",
+        test_outcome="failed",
         members=(),
     )
     return World(workspace, archive, model)
@@ -125,6 +125,7 @@ def test_a_stand_in_proves_the_wiring(plan: ReleasePlan, world: World) -> None:
     )
     assert (found.kind, found.version, found.version_ran) == ("stand-in", "0.5.0", False)
     assert found.archive_sha256 == world.archive.sha256
+    assert found.test_outcome == "failed"
     assert found.executable_sha256 == world.archive.binary_sha256
     assert found.ran_sha256 != found.executable_sha256
     assert (found.model, found.model_sha256) == ("tiny", hub.digest(world.model))
