@@ -112,6 +112,14 @@ SETTINGS = (
         optional=True,
     ),
     Setting(
+        name="GITHUB_TOKEN",
+        kind="key",
+        secret=True,
+        stages=("github",),
+        per_environment=False,
+        advice="a job has one: `secrets.GITHUB_TOKEN` with `permissions: contents: write`",
+    ),
+    Setting(
         name="APPLE_APP_PASSWORD",
         kind="key",
         secret=True,

@@ -219,6 +219,17 @@ class EnvironmentPolicy(Part):
         "/production/public/records/lookup"
     )
     """Where tickets are looked up; an embedded environment names its own."""
+    github_release: bool = False
+    """Whether the release is published on GitHub too, once the aliases point to it."""
+    github_repository: Annotated[
+        str,
+        StringConstraints(pattern=r"^([A-Za-z0-9][A-Za-z0-9-]{0,38}/[A-Za-z0-9._-]{1,100})?$"),
+    ] = ""
+    """`OWNER/NAME`: where the tag is, and where the release goes."""
+    github_api_url: str = "https://api.github.com"
+    """GitHub's interface; an embedded environment names its own."""
+    github_uploads_url: str = "https://uploads.github.com"
+    """Where GitHub takes uploads; the token goes to these two and nowhere else."""
     provider: Literal["bundle", "stand-in"]
     """What answers the smoke run: the bundle's own executable, or a stand-in."""
     notarization: Literal["required", "open"]
@@ -249,6 +260,8 @@ class Endpoints(Part):
     notary_url: str = ""
     notary_upload_url: str = ""
     ticket_url: str = ""
+    github_api_url: str = ""
+    github_uploads_url: str = ""
 
 
 class Source(Part):

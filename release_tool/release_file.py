@@ -29,6 +29,12 @@ from release_tool.plan import (
 )
 from release_tool.release_yaml import Document, Location, dotted
 
+# Services of others that the file may name.
+_SERVICES = (
+    *("notary_url", "notary_upload_url", "ticket_url"),
+    *("github_api_url", "github_uploads_url"),
+)
+
 
 class KnownEndpoints(Part):
     """Endpoints that are no secrets; the settings of the same names win over them."""
@@ -217,6 +223,9 @@ def _in_embedded(name: str, section: EnvironmentSection) -> Iterator[tuple[Locat
 
 
 def _in_environment(name: str, section: EnvironmentSection) -> Iterator[tuple[Location, str]]:
+    if section.github_release and not section.github_repository:
+        text = f"{name} wants a release on GitHub and names no repository for it"
+        yield ("environments", name, "github_release"), text
     if section.embedded:
         yield from _in_embedded(name, section)
         return
@@ -235,7 +244,7 @@ def _in_environment(name: str, section: EnvironmentSection) -> Iterator[tuple[Lo
 
 
 def _in_addresses(place: Location, section: EnvironmentSection) -> Iterator[tuple[Location, str]]:
-    for key in ("notary_url", "notary_upload_url", "ticket_url"):
+    for key in _SERVICES:
         text = getattr(section, key)
         if text and (reason := credentials.plain_fault("address", key, text)):
             yield (*place, key), reason

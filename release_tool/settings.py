@@ -11,8 +11,11 @@ from release_tool.origin import Origin, Origins
 from release_tool.plan import Endpoints, Environment
 from release_tool.release_yaml import Document, Location
 
-# Apple's own services: named by the release file, or made for the run.
-_SERVICES = ("timestamp_url", "notary_url", "notary_upload_url", "ticket_url")
+# Services of others: named by the release file, or made for the run.
+_SERVICES = (
+    *("timestamp_url", "notary_url", "notary_upload_url", "ticket_url"),
+    *("github_api_url", "github_uploads_url"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +70,7 @@ def settle(
         elif found:
             settled.secrets[setting.name] = found
         if _origin_name(setting) not in settled.origins:
-            absent = _absent(setting, lookup, settled, embedded=environment.embedded)
+            absent = _absent(setting, lookup, settled, environment)
             settled.origins[_origin_name(setting)] = absent
         if not setting.secret:
             name = setting.name.lower()
@@ -107,11 +110,13 @@ def _find(
     return found.value
 
 
-def _absent(setting: Setting, lookup: Lookup | None, settled: Settled, *, embedded: bool) -> Origin:
+def _absent(
+    setting: Setting, lookup: Lookup | None, settled: Settled, environment: Environment
+) -> Origin:
     # An embedded environment hands its identity and profile on as files of the run.
-    if lookup is None or (embedded and not setting.per_environment):
+    if lookup is None or (environment.embedded and not setting.per_environment):
         return Origin(kind="made for the run")
-    if setting.optional:
+    if setting.optional or (setting.stages == ("github",) and not environment.github_release):
         return Origin(kind="not set")
     settled.missing.append(credentials.missing(setting, lookup))
     return Origin(kind="missing")

@@ -317,3 +317,31 @@ class PromotedRelease(Value):
     aliases: tuple[str, ...]
     pointer: str = ""
     """Key of the document that names the latest release; empty where it was not moved."""
+
+
+class ReleasedAsset(Value):
+    """One asset of a release on GitHub, downloaded again and digested."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+class GitHubRelease(Value):
+    """The release on GitHub, as it was published."""
+
+    tag: str
+    id: int
+    page: str
+    outcome: Literal["published", "already_published"]
+    """`already_published`: it stood there with the same bytes; nothing was changed."""
+    assets: tuple[ReleasedAsset, ...]
+    latest: bool
+    """Whether it was asked to become GitHub's latest; not where a newer release is served."""
+    immutable: bool
+    notes: str
+    """The notes in the workspace, filled with recorded facts."""
+    notes_sha256: str
+
+    def outputs(self) -> Mapping[str, str]:
+        return {self.notes: self.notes_sha256}

@@ -38,6 +38,7 @@ APPLE = {
     "APPLE_API_KEY_P8": "-----BEGIN PRIVATE KEY-----\nMIGH\n-----END PRIVATE KEY-----",
     "APPLE_API_KEY_ID": "2X9R4HXF34",
     "APPLE_API_ISSUER_ID": "57246542-96fe-1a63-e053-0824d011072a",
+    "GITHUB_TOKEN": "ghs_0123456789",
 }
 ON_TAG = {"GITHUB_REF_TYPE": "tag"}
 
@@ -131,7 +132,7 @@ def test_every_leaf_of_the_plan_has_an_origin(tree: Path) -> None:
     leaves = {dotted(place) for place, _ in config.leaves(found.plan.model_dump(mode="json"))}
     named = {name for name in found.origins if not name.startswith("credentials.")}
     assert named == leaves
-    assert sum(name.startswith("credentials.") for name in found.origins) == 16
+    assert sum(name.startswith("credentials.") for name in found.origins) == 17
 
 
 def test_the_source_is_what_git_says(tree: Path) -> None:
@@ -279,6 +280,17 @@ def test_prod_takes_a_legacy_name_and_says_so(tree: Path) -> None:
     assert "RELEASE_KEY" in [entry.name for entry in dev.lacking()]
 
 
+def test_only_a_release_on_github_wants_its_token(tree: Path) -> None:
+    """Prod has one and lacks the token; dev has none and never asks."""
+    prod = ask(tree, env="prod", version="0.5.0")
+    (entry,) = [one for one in prod.lacking() if one.name == "GITHUB_TOKEN"]
+    assert entry.stages == ("github",)
+    assert "contents: write" in entry.line()
+    dev = ask(tree, env="dev", version="0.5.0-dev.1")
+    assert "GITHUB_TOKEN" not in [one.name for one in dev.lacking()]
+    assert str(dev.origins["credentials.GITHUB_TOKEN"]) == "not set"
+
+
 def test_a_known_endpoint_serves_and_a_setting_wins_over_it(tree: Path) -> None:
     """The file's bucket is the default; a different setting counts and is told."""
     bare = ask(tree, env="dev", version="0.5.0-dev.1")
@@ -303,7 +315,7 @@ def test_all_missing_settings_come_at_once(tree: Path) -> None:
         found.require()
     text = "\n".join(caught.value.details)
     assert all(f"PROD_{name} or {name} is not set" in text for name in SEVEN)
-    assert len(caught.value.details) == 13
+    assert len(caught.value.details) == 14
 
 
 def test_prod_wants_a_clean_tree(tree: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from release_tool.ledger import Ledger
 from release_tool.rehearsal import counts, environment, places, samples, tiny_model
+from release_tool.rehearsal.github_store import GitHubStore
 from release_tool.values import Notarization
 
 ARCHIVE = "darkbloom-bundle-macos-arm64.tar.gz"
@@ -88,6 +89,17 @@ def judge(found: counts.Counts, version: str, seed: str) -> None:
         assert found.objects[f"releases/latest/{alias}"] == written[0].sha256, seed
 
 
+def judge_github(state: Path, version: str, seed: str) -> None:
+    """One release of the tag is public, once, with both assets whole, and no draft is left."""
+    store = GitHubStore(places.github(state))
+    (release,) = [one for one in store.releases if one.tag == f"v{version}"]
+    assert not release.draft, seed
+    assert [asset.state for asset in release.assets] == ["uploaded"] * 2, seed
+    assert store.asked("publish").count(release.tag) == 1, seed
+    assert not store.asked("bearer leak"), seed
+    assert not store.asked("tag made"), seed
+
+
 def judge_notary(found: counts.Counts, version: str, dist: Path, seed: str) -> None:
     """One submission was uploaded, whatever was begun, and it is the one on record."""
     records = Ledger(dist / "rehearsal" / version / "ledger").records
@@ -112,6 +124,7 @@ def test_killed_runs_end_in_one_release(
     whole = time.monotonic() - began
     judge(counts.read(rehearsals.state), "0.1.0", "undisturbed")
     judge_notary(counts.read(rehearsals.state), "0.1.0", rehearsals.dist, "undisturbed")
+    judge_github(rehearsals.state, "0.1.0", "undisturbed")
     moments = random.Random(20261124)  # noqa: S311 - moments, not secrets
     for number in range(1, request.config.getoption("--kills") + 1):
         version, moment = f"0.1.{number}", moments.uniform(0.2, whole)
@@ -123,6 +136,7 @@ def test_killed_runs_end_in_one_release(
         seed = f"{version} killed after {moment:.2f} s"
         judge(counts.read(rehearsals.state), version, seed)
         judge_notary(counts.read(rehearsals.state), version, rehearsals.dist, seed)
+        judge_github(rehearsals.state, version, seed)
 
 
 def test_a_finished_run_does_nothing_again(rehearsals: Rehearsals) -> None:

@@ -221,6 +221,8 @@ CLASHES = [
     ("    prefix: DEV_", "    prefix: DEV_\n    notary_url: http://x.example", "in the clear"),
     ("    prefix: DEV_", "    prefix: DEV_\n    notary_upload_url: s3.example", "not absolute"),
     ("    prefix: DEV_", "    prefix: DEV_\n    ticket_url: https://x.example/?a=b", "query"),
+    ("    prefix: DEV_", "    prefix: DEV_\n    github_api_url: http://x.example", "in the clear"),
+    ("    prefix: DEV_", "    prefix: DEV_\n    github_release: true", "names no repository"),
 ]
 
 

@@ -234,7 +234,7 @@ def _run(
         tool=f"release-tool {release_tool.__version__}",
         resign=options.resign,
     )
-    last = options.until or "promote"
+    last = options.until or run.steps[-1].name
     try:
         coming = run.coming(only=options.only, last=last)
         require_settings(resolved, coming)
@@ -335,6 +335,8 @@ def _table(workspace: Workspace, found: Mapping[str, values.Value]) -> list[str]
         rows.append(("smoke", f"{smoke.kind}, first token {first * 1000:.0f} ms"))
     if isinstance(published, values.PublishedRelease):
         rows.append(("url", published.url))
+    if isinstance(released := found.get("github"), values.GitHubRelease):
+        rows.append(("github", released.page))
     rows += _ends(found.values())
     return ["", *(f"  {name:<10} {text}" for name, text in rows), ""] if rows else []
 

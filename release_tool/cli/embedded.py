@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from release_tool import credentials
+from release_tool import credentials, values
 from release_tool.cli import wiring
 from release_tool.cli.session import Session
 from release_tool.plan import ReleasePlan
@@ -17,6 +17,7 @@ from release_tool.rehearsal.environment import Environment
 from release_tool.services import wheels
 from release_tool.services.provider import ProviderCommand
 from release_tool.settings import Settings
+from release_tool.stages import github
 
 _STATE = "environment"
 
@@ -63,6 +64,8 @@ def prepare(
     """
     folder = model_folder or _small_model(session, plan, reporter)
     living = _started(plan, dist)
+    known = plan.source.commit != values.UNKNOWN
+    living.push_tag(github.release_tag(plan), plan.source.commit if known else "0" * 40)
     state = state_folder(dist, plan.environment.name)
     binaries = state.parent / "binaries" / plan.version
     samples.materialize(binaries, plan.version, plan.source.commit)
@@ -123,6 +126,9 @@ def _settings(living: Environment) -> Settings:
             "APPLE_API_KEY_P8": living.secret(places.NOTARY_KEY),
             "APPLE_API_KEY_ID": living.secret(places.NOTARY_KEY_ID),
             "APPLE_API_ISSUER_ID": living.secret(places.NOTARY_ISSUER_ID),
+            "GITHUB_API_URL": living.github_api_url,
+            "GITHUB_UPLOADS_URL": living.github_uploads_url,
+            "GITHUB_TOKEN": living.secret(places.GITHUB_TOKEN),
         }
     )
 

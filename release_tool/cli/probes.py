@@ -16,7 +16,7 @@ from release_tool.cli.wiring import Wiring
 from release_tool.progress import Silent
 from release_tool.services import addresses, codesign, hub, keychain, public_url
 from release_tool.services.timestamp import TimestampService
-from release_tool.stages import build_output, findings, profile
+from release_tool.stages import build_output, findings, github, profile
 
 # The assembled, the signed and the unpacked app, and the archive, each about 150 MB.
 _FREE_BYTES = 1_000_000_000
@@ -49,6 +49,7 @@ def of(wiring: Wiring) -> list[Probe]:
         Probe(name="public address", stages=frozenset({"publish"}), ask=asks.public),
         Probe(name="coordinator", stages=frozenset({"register", "promote"}), ask=asks.latest),
         Probe(name="release key", stages=frozenset({"register"}), ask=asks.release_key),
+        Probe(name="github", stages=frozenset({"github"}), ask=asks.github),
     ]
 
 
@@ -190,3 +191,7 @@ class _Asks:
 
     def release_key(self) -> None:
         self._wiring.coordinator.check_key()
+
+    def github(self) -> None:
+        self._wiring.github.check()
+        github.check_tag(self._plan, self._wiring.github)

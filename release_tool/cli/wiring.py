@@ -18,10 +18,12 @@ from release_tool.files import hashing, zip_writer
 from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter
+from release_tool.report import notes
 from release_tool.services import ditto, keychain, notarytool, wheels
 from release_tool.services.apple_tools import AppleTools
 from release_tool.services.codesign_signer import Route
 from release_tool.services.coordinator import Coordinator
+from release_tool.services.github import GitHub
 from release_tool.services.notary import Notary
 from release_tool.services.notary_api import NotaryAPI
 from release_tool.services.notary_token import APIKey
@@ -32,6 +34,7 @@ from release_tool.services.stapler import TicketService
 from release_tool.stages import (
     archive,
     assemble,
+    github,
     listing,
     mac_verdicts,
     notarize,
@@ -48,6 +51,7 @@ from release_tool.steps import Slot, Stage, Step, Work, no_externals
 from release_tool.values import Intents, Value
 
 V = TypeVar("V", bound=Value)
+_NO_GITHUB = "release.yaml asks for no release on GitHub here"
 _LEFT_OPEN = "release.yaml leaves notarization open for this environment"
 
 
@@ -56,7 +60,7 @@ _UPLOADS = ".notary"
 
 STAGES = (
     *("profile", "assemble", "sign", "notarize", "staple"),
-    *("archive", "smoke", "publish", "register", "promote"),
+    *("archive", "smoke", "publish", "register", "promote", "github"),
 )
 
 
@@ -144,11 +148,20 @@ class Wiring:
                 promote.READS,
                 self._promote,
             ),
+            self._on_github(),
         ]
 
     @property
     def _notarized(self) -> bool:
         return self.plan.environment.notarization == "required"
+
+    def _on_github(self) -> Step:
+        """The release on GitHub, or its place where the environment asks for none."""
+        if not self.plan.environment.github_release:
+            return Slot(name="github", reason=_NO_GITHUB, required=False)
+        apples = ("notarize", "staple") if self._notarized else ()
+        needs = ("sign", *apples, "archive", "smoke", "promote")
+        return self._stage("github", values.GitHubRelease, needs, github.READS, self._github)
 
     def _apples_word(self) -> list[Step]:
         """Notarize and staple, or their places where the environment leaves them open."""
@@ -259,6 +272,18 @@ class Wiring:
         if credentials.ADMIN_KEY not in self.resolved.credentials.secrets:
             return None
         return lambda: self._secret(credentials.ADMIN_KEY)
+
+    @cached_property
+    def github(self) -> GitHub:
+        """The repository's releases; the token is read when a header is built."""
+        endpoints = self.plan.endpoints
+        return GitHub(
+            api_url=endpoints.github_api_url,
+            uploads_url=endpoints.github_uploads_url,
+            repository=self.plan.environment.github_repository,
+            token=lambda: self._secret("GITHUB_TOKEN"),
+            seconds=self.plan.limits.request_seconds,
+        )
 
     @contextmanager
     def notary(self, reporter: Reporter) -> Iterator[Notary]:
@@ -473,6 +498,19 @@ class Wiring:
             reporter=reporter,
             store=self.new_store(),
             coordinator=self.coordinator,
+        )
+
+    def _github(self, found: Mapping[str, Value], reporter: Reporter, _: Intents) -> Value:
+        return github.run(
+            self.plan,
+            _value(found, "archive", values.ReleaseArchive),
+            _value(found, "promote", values.PromotedRelease),
+            workspace=self.workspace,
+            reporter=reporter,
+            github=self.github,
+            notes=notes.render(
+                self.plan, found, run_id=self.inputs.environ.get("GITHUB_RUN_ID", "")
+            ),
         )
 
 

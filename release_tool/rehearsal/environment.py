@@ -20,7 +20,7 @@ from pathlib import Path
 import release_tool
 from release_tool import errors
 from release_tool.files import atomic
-from release_tool.rehearsal import counts, places, registration
+from release_tool.rehearsal import counts, github_store, places, registration
 
 IDLE_SECONDS = 600.0
 # A rehearsal would otherwise wait out May's 60 s cache at promotion.
@@ -43,6 +43,8 @@ _FIELDS = (
     "notary_url",
     "notary_upload_url",
     "ticket_url",
+    "github_api_url",
+    "github_uploads_url",
     "control_url",
     "contract",
 )
@@ -68,6 +70,10 @@ class Environment:
     """The S3 endpoint for the temporary credentials of a submission."""
     ticket_url: str
     """Of the ticket lookup, with its path."""
+    github_api_url: str
+    """Of the releases' interface."""
+    github_uploads_url: str
+    """Where the interface says that uploads go."""
     control_url: str
     contract: str
     """Of its coordinator."""
@@ -86,6 +92,10 @@ class Environment:
     def identity(self) -> Path:
         """The signing identity, PKCS#12 with its intermediate."""
         return places.identity(self.state)
+
+    def push_tag(self, tag: str, commit: str) -> None:
+        """Let a tag of the look-alike's repository lead to a commit, as `git push` does."""
+        github_store.push_tag(places.github(self.state), tag, commit)
 
     def secret(self, name: str) -> str:
         """Read one of `places.SECRETS`."""

@@ -15,6 +15,7 @@ NOTARY_KEY: Final = "notary-key.p8"
 """The App Store Connect API key: EC P-256, PKCS#8 in PEM."""
 NOTARY_KEY_ID: Final = "notary-key-id"
 NOTARY_ISSUER_ID: Final = "notary-issuer-id"
+GITHUB_TOKEN: Final = "github-token"  # noqa: S105 the name of a file
 
 CONTROL_HEADER: Final = "X-Control-Token"
 """Carries the control token."""
@@ -29,6 +30,7 @@ SECRETS: Final = (
     NOTARY_KEY,
     NOTARY_KEY_ID,
     NOTARY_ISSUER_ID,
+    GITHUB_TOKEN,
 )
 """Files of their own, readable by the owner only."""
 
@@ -91,6 +93,11 @@ def objects(state: Path) -> Path:
 def notary(state: Path) -> Path:
     """The notary's submissions, their uploads, logs and tickets."""
     return state / "notary"
+
+
+def github(state: Path) -> Path:
+    """The releases of the look-alike's repository, their assets and its tags."""
+    return state / "github"
 
 
 def scratch(state: Path) -> Path:

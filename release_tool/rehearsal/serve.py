@@ -28,6 +28,7 @@ from release_tool.rehearsal import (
     control,
     coordinator,
     faults,
+    github,
     materials,
     notary_servers,
     places,
@@ -37,6 +38,7 @@ from release_tool.rehearsal import (
     timestamp_server,
 )
 from release_tool.rehearsal.authority import Authority
+from release_tool.rehearsal.github_store import GitHubStore
 from release_tool.rehearsal.notary_worker import Delays
 from release_tool.rehearsal.object_index import ObjectIndex
 from release_tool.rehearsal.object_store import ObjectStore
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
 
 IDLE_SECONDS = 600.0
 BUCKET = "darkbloom-rehearsal"
+REPOSITORY = "look-alike/darkbloom"
 EXIT_ALREADY_SERVED = 3
 _WATCH_SECONDS = 0.25
 
@@ -126,6 +129,7 @@ def serving(
             stack=stack,
             start=start,
         )
+        _start_github(state, options, broken, start)
         token = materials.read_secret(state, places.CONTROL_TOKEN)
         start(
             "control", control.Control(token=token, instance=instance, broken=broken, ended=ended)
@@ -163,6 +167,20 @@ def _start_look_alikes(
         coordinator.Coordinator(releases, settings, scratch=scratch, broken=broken),
     )
     start("timestamp", timestamp_server.TimestampServer(authority, broken=broken))
+
+
+def _start_github(
+    state: Path, options: argparse.Namespace, broken: faults.Faults, start: notary_servers.Start
+) -> None:
+    settings = github.Settings(
+        repository=options.repository,
+        rights={materials.read_secret(state, places.GITHUB_TOKEN): "write"},
+        immutable=True,
+    )
+    made = github.GitHub(GitHubStore(places.github(state)), settings, broken=broken)
+    settings.api_url = start("github", made.api).url
+    settings.uploads_url = start("github uploads", made.uploads).url
+    settings.storage_url = start("github storage", made.storage).url
 
 
 def _subject(options: argparse.Namespace) -> materials.Subject:
@@ -212,6 +230,8 @@ def _describe(
         "notary_url": notarized.notary_url,
         "notary_upload_url": notarized.notary_upload_url,
         "ticket_url": notarized.ticket_url,
+        "github_api_url": started["github"].url,
+        "github_uploads_url": started["github uploads"].url,
         "control_url": started["control"].url,
     }
     _write_json(places.description(state), described)
@@ -255,6 +275,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--bundle-id", default="io.darkbloom.provider")
     parser.add_argument("--organization", default="Look-alike")
     parser.add_argument("--bucket", default=BUCKET)
+    parser.add_argument("--repository", default=REPOSITORY)
     parser.add_argument("--idle-seconds", type=float, default=IDLE_SECONDS)
     parser.add_argument("--cache-seconds", type=float, default=coordinator.CACHE_SECONDS)
     parser.add_argument("--contract", choices=(MAY, AUTUMN), default=MAY)

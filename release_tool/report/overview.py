@@ -26,6 +26,7 @@ STAGES: Mapping[str, type[values.Value]] = {
     "publish": values.PublishedRelease,
     "register": values.RegisteredRelease,
     "promote": values.PromotedRelease,
+    "github": values.GitHubRelease,
 }
 
 

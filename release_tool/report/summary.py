@@ -96,6 +96,11 @@ def _promoted(value: values.PromotedRelease) -> str:
     return f"latest serves {value.latest_version}, {len(value.aliases)} aliases copied"
 
 
+def _github(value: values.GitHubRelease) -> str:
+    how = "published" if value.outcome == "published" else "already there"
+    return f"{value.tag}: {how}, {len(value.assets)} assets downloaded again, same bytes"
+
+
 _SPEAKERS: dict[type[values.Value], Callable[[Any], str]] = {
     values.VerifiedProfile: _profile,
     values.AssembledBundle: _assembled,
@@ -107,6 +112,7 @@ _SPEAKERS: dict[type[values.Value], Callable[[Any], str]] = {
     values.PublishedRelease: _published,
     values.RegisteredRelease: _registered,
     values.PromotedRelease: _promoted,
+    values.GitHubRelease: _github,
 }
 
 

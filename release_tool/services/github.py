@@ -140,7 +140,7 @@ class GitHub:
             raise self._refusal(answer, "the question for the tag's commit")
         found = answer.body.decode(errors="replace").strip()
         if not _COMMIT.fullmatch(found):
-            raise self._unexpected("a commit is no 40 hex digits")
+            raise _damaged(answer, "the tag's commit")
         return found
 
     def published(self, tag: str) -> Release | None:
@@ -350,12 +350,7 @@ class GitHub:
         try:
             return json.loads(answer.body)
         except (ValueError, RecursionError):
-            raise errors.TransientError(
-                "GitHub's answer is cut or damaged",
-                subject=what,
-                observed=repr(answer.body[:60].decode(errors="replace")),
-                hint="run again",
-            ) from None
+            raise _damaged(answer, what) from None
 
     def _refusal(self, answer: Answer, what: str) -> errors.ReleaseError:
         return github_errors.refusal(answer, what, repository=self.repository, now=time.time())
@@ -420,3 +415,12 @@ class GitHub:
                 hint="nothing was sent there; set github_uploads_url and github_repository",
             )
         return expected
+
+
+def _damaged(answer: Answer, what: str) -> errors.TransientError:
+    return errors.TransientError(
+        "GitHub's answer is cut or damaged",
+        subject=what,
+        observed=repr(answer.body[:60].decode(errors="replace")),
+        hint="run again",
+    )

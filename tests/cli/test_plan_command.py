@@ -35,6 +35,7 @@ APPLE = {
     "APPLE_API_KEY_P8": "-----BEGIN PRIVATE KEY-----\nkey-value\n-----END PRIVATE KEY-----",
     "APPLE_API_KEY_ID": "key-id-value",
     "APPLE_API_ISSUER_ID": "issuer-value",
+    "GITHUB_TOKEN": "github-token-value",
 }
 HIDDEN = ("access-key-value", "secret-key-value", "release-key-value", *APPLE.values())
 
@@ -100,7 +101,7 @@ def test_missing_settings_follow_the_plan(tree: Path) -> None:
     code, out, err = plan("--env", "prod", "--version", "0.5.0")
     assert code == 4
     assert row(out, "RELEASE_KEY") == ["RELEASE_KEY", "missing"]
-    assert "11 settings are missing" in err
+    assert "12 settings are missing" in err
     for name in ("R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY", "R2_ENDPOINT", "RELEASE_KEY"):
         assert f"PROD_{name} or {name} is not set" in err
 

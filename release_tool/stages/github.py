@@ -1,0 +1,286 @@
+"""GitHub: a draft, its assets uploaded and downloaded again, and only then a release.
+
+A finished asset is never overwritten, in a draft neither, and a published release is never
+changed: it is compared, byte by byte. Only the placeholder of an upload that broke is replaced.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from release_tool import errors
+from release_tool.files import atomic
+from release_tool.files.workspace import Workspace
+from release_tool.plan import ReleasePlan
+from release_tool.progress import Reporter
+from release_tool.services import github as service
+from release_tool.services import retries
+from release_tool.services.github import GitHub
+from release_tool.values import (
+    UNKNOWN,
+    GitHubRelease,
+    PromotedRelease,
+    ReleaseArchive,
+    ReleasedAsset,
+)
+
+READS = ("version", "source", "archive", "product.name", "environment.github_repository")
+NOTES = "release-notes.md"
+SUMS = "SHA256SUMS"
+_R = TypeVar("_R")
+
+
+def run(
+    plan: ReleasePlan,
+    archived: ReleaseArchive,
+    promoted: PromotedRelease,
+    *,
+    workspace: Workspace,
+    reporter: Reporter,
+    github: GitHub,
+    notes: str,
+    policy: retries.Policy = retries.DEFAULT,
+) -> GitHubRelease:
+    """Publish the archive and its digest with the notes, or find that they are.
+
+    Args:
+        plan: the release plan.
+        archived: the archive that was registered.
+        promoted: whether this release is the latest.
+        workspace: where archive and notes lie.
+        reporter: is told of bytes and of what is done again.
+        github: the repository.
+        notes: the finished text.
+        policy: how to retry what fails in passing.
+
+    Raises:
+        RemoteRefusedError: the tag is not in the repository; an asset holds other bytes, or is
+            none of ours; there are several drafts; a published release lacks an asset.
+        VerificationError: the tag leads to another commit; an asset, downloaded again, differs.
+        HostError: the archive cannot be read.
+        CredentialError, TransientError, PendingError: GitHub.
+    """
+    notes_sha256 = _write(workspace.path(NOTES), notes.encode())
+    sums = f"{archived.sha256}  {plan.archive.name}\n".encode()
+    with workspace.scratch("github") as scratch:
+        sums_sha256 = _write(scratch / SUMS, sums)
+        publication = _Publication(
+            plan=plan,
+            github=github,
+            reporter=reporter,
+            policy=policy,
+            tag=release_tag(plan),
+            notes=notes,
+            latest=promoted.outcome == "promoted",
+            wanted=(
+                _Wanted(
+                    asset=ReleasedAsset(
+                        name=plan.archive.name, size=archived.size, sha256=archived.sha256
+                    ),
+                    path=workspace.path(archived.path),
+                ),
+                _Wanted(
+                    asset=ReleasedAsset(name=SUMS, size=len(sums), sha256=sums_sha256),
+                    path=scratch / SUMS,
+                ),
+            ),
+        )
+        release, found = publication.run()
+    return GitHubRelease(
+        tag=release.tag,
+        id=release.id,
+        page=release.page,
+        outcome="already_published" if found else "published",
+        assets=tuple(wanted.asset for wanted in publication.wanted),
+        latest=publication.latest,
+        immutable=release.immutable,
+        notes=NOTES,
+        notes_sha256=notes_sha256,
+    )
+
+
+def release_tag(plan: ReleasePlan) -> str:
+    """The tag that is released: the one that the source stands at, or the version's."""
+    return plan.source.tag or f"v{plan.version}"
+
+
+def check_tag(plan: ReleasePlan, github: GitHub) -> None:
+    """Compare the repository's tag with the source; publishing would make one that is missing.
+
+    Raises:
+        RemoteRefusedError: there is none.
+        VerificationError: it leads to another commit.
+    """
+    tag = release_tag(plan)
+    commit = github.commit_of(tag)
+    if commit is None:
+        raise errors.RemoteRefusedError(
+            "the repository has no such tag, and publishing would make it on another commit",
+            subject=tag,
+            expected=plan.source.commit,
+            observed=f"no tag in {github.repository}",
+            hint=f"push the tag: git push origin {tag}",
+        )
+    if plan.source.commit not in (UNKNOWN, commit):
+        raise errors.VerificationError(
+            "the repository's tag leads to another commit than this release was built from",
+            subject=tag,
+            expected=plan.source.commit,
+            observed=commit,
+            hint="the tag was moved: release the next version",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Wanted:
+    asset: ReleasedAsset
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.asset.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Publication:
+    plan: ReleasePlan
+    github: GitHub
+    reporter: Reporter
+    policy: retries.Policy
+    tag: str
+    notes: str
+    latest: bool
+    wanted: tuple[_Wanted, ...]
+
+    def run(self) -> tuple[service.Release, bool]:
+        """The release, and whether it was already published."""
+        self._again(lambda: check_tag(self.plan, self.github))
+        found = self._again(lambda: self.github.published(self.tag))
+        if found is not None:
+            self._compare(found)
+            return found, True
+        draft = self._again(self._draft)
+        for wanted in self.wanted:
+            self._again(lambda wanted=wanted: self._bring(draft, wanted))  # type: ignore[misc]
+        self._compare(draft)
+        # Once more: between the first look and this one lies the upload.
+        self._again(lambda: check_tag(self.plan, self.github))
+        published = self._again(lambda: self._publish(draft))
+        self._confirm(draft, published)
+        return published, False
+
+    def _again(self, action: Callable[[], _R]) -> _R:
+        """Each step looks before it does something, so that a lost answer does no harm."""
+        return retries.call(action, self.policy, self.reporter)
+
+    def _draft(self) -> service.Release:
+        drafts = self.github.drafts(self.tag)
+        if len(drafts) > 1:
+            raise errors.RemoteRefusedError(
+                f"there are {len(drafts)} drafts of this tag, and one of them is wanted",
+                subject=self.tag,
+                details=[draft.page for draft in drafts],
+                hint="another run is at work, or a draft was left: delete all but one by hand",
+            )
+        if drafts:
+            self.reporter.note(f"found the draft of an earlier run, {len(drafts[0].assets)} assets")
+            return drafts[0]
+        name = f"{self.plan.product.name} {self.plan.version}"
+        return self.github.create_draft(self.tag, name=name, notes=self.notes)
+
+    def _bring(self, draft: service.Release, wanted: _Wanted) -> None:
+        """Upload one asset, unless it stands there."""
+        listed = {asset.name: asset for asset in self.github.assets(draft)}
+        there = listed.get(wanted.name)
+        if there is not None and there.state == service.STARTER:
+            self.reporter.note(f"replacing what a broken upload of {wanted.name} left")
+            self.github.discard(there)
+        elif there is not None:
+            _require_same(wanted.asset, there)
+            return
+        made = self.github.upload(draft, wanted.path, name=wanted.name, reporter=self.reporter)
+        _require_same(wanted.asset, made)
+
+    def _compare(self, release: service.Release) -> None:
+        """Whether exactly our assets are there, byte by byte."""
+        listed = {asset.name: asset for asset in self._again(lambda: self.github.assets(release))}
+        ours = {wanted.name for wanted in self.wanted}
+        if strange := sorted(listed.keys() - ours):
+            raise errors.RemoteRefusedError(
+                "the release on GitHub holds assets that are not ours",
+                subject=self.tag,
+                expected=", ".join(sorted(ours)),
+                observed=", ".join(strange[:5]),
+                hint=f"nothing was changed; look at {release.page}",
+            )
+        for wanted in self.wanted:
+            there = listed.get(wanted.name)
+            if there is None or there.state != service.UPLOADED:
+                raise errors.RemoteRefusedError(
+                    "the release on GitHub lacks an asset, and a published one is never changed",
+                    subject=wanted.name,
+                    observed=there.state if there else "nothing",
+                    hint="release the next version; the bucket's archive is not touched by this",
+                )
+            _require_same(wanted.asset, there)
+            self._read_back(wanted, there)
+
+    def _read_back(self, wanted: _Wanted, there: service.Asset) -> None:
+        served = self._again(
+            lambda: self.github.read_back(
+                there, limit_bytes=wanted.asset.size, reporter=self.reporter
+            )
+        )
+        if served.sha256 != wanted.asset.sha256:
+            raise errors.VerificationError(
+                "the asset, downloaded again, holds other bytes",
+                subject=wanted.name,
+                expected=f"{wanted.asset.sha256}, {wanted.asset.size} bytes",
+                observed=f"{served.sha256}, {served.size} bytes",
+                hint="run again; if it stays, see who else writes to this release",
+            )
+
+    def _publish(self, draft: service.Release) -> service.Release:
+        published = self.github.published(self.tag)
+        if published is not None:
+            return published
+        name = f"{self.plan.product.name} {self.plan.version}"
+        return self.github.publish(draft, name=name, notes=self.notes, latest=self.latest)
+
+    def _confirm(self, draft: service.Release, published: service.Release) -> None:
+        """Whether what is public now is what was compared as a draft."""
+        if published.draft or published.tag != self.tag:
+            raise errors.VerificationError(
+                "GitHub published something else than was asked",
+                subject=self.tag,
+                observed=f"{published.tag}, {'a draft' if published.draft else 'published'}",
+                hint=f"look at {published.page}",
+            )
+        if published.id != draft.id:
+            self.reporter.warn(f"another run published {self.tag} first; a draft of ours is left")
+        self._compare(published)
+
+
+def _require_same(ours: ReleasedAsset, there: service.Asset) -> None:
+    """By what GitHub tells of an asset; not every server tells a digest."""
+    same = there.size == ours.size and there.sha256 in ("", ours.sha256)
+    if same and there.name == ours.name and there.state == service.UPLOADED:
+        return
+    raise errors.RemoteRefusedError(
+        "the release on GitHub already holds other bytes under this name",
+        subject=ours.name,
+        expected=f"{ours.sha256}, {ours.size} bytes",
+        observed=f"{there.name}, {there.state}, {there.sha256 or 'no digest'}, {there.size} bytes",
+        hint="a finished asset is never overwritten: delete a wrong draft by hand, or release"
+        " the next version",
+    )
+
+
+def _write(path: Path, content: bytes) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic.write_atomically(path, content)
+    return hashlib.sha256(content).hexdigest()

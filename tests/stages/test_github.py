@@ -1,0 +1,296 @@
+"""GitHub: drafts become releases only with our bytes, and nothing finished is overwritten."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from release_tool import errors
+from release_tool.files.workspace import Workspace
+from release_tool.plan import ReleasePlan
+from release_tool.progress import Silent
+from release_tool.rehearsal import faults
+from release_tool.rehearsal import github as look_alike
+from release_tool.rehearsal.github_store import Release
+from release_tool.stages import github
+from release_tool.values import GitHubRelease, PromotedRelease, ReleaseArchive
+from tests import github_world
+from tests.github_world import READ, WRITE, World
+from tests.stages.release_parts import Told, changed
+
+TAG = "v0.5.0"
+NAME = "darkbloom-bundle-macos-arm64.tar.gz"
+CONTENT = b"the archive\n" * 20_000
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.fixture
+def world(tmp_path: Path, plan: ReleasePlan) -> Iterator[World]:
+    """The look-alike, where releases become immutable, with the tag pushed."""
+    with github_world.living(tmp_path / "github", immutable=True) as made:
+        made.store.push_tag(TAG, plan.source.commit)
+        yield made
+
+
+def _archive(content: bytes = CONTENT) -> ReleaseArchive:
+    return ReleaseArchive(
+        path=NAME,
+        sha256=hashlib.sha256(content).hexdigest(),
+        size=len(content),
+        tar_sha256="0" * 64,
+        binary_sha256="1" * 64,
+        enclave_sha256="2" * 64,
+        metallib_sha256="3" * 64,
+        cdhash="4" * 40,
+        code_directory_sha256="5" * 64,
+        source_commit="6" * 40,
+        test_outcome="passed",
+        members=(),
+    )
+
+
+def _run(
+    world: World,
+    plan: ReleasePlan,
+    tmp_path: Path,
+    *,
+    content: bytes = CONTENT,
+    token: str = WRITE,
+    outcome: str = "promoted",
+    reporter: Silent | None = None,
+) -> GitHubRelease:
+    workspace = Workspace(tmp_path / "dist")
+    workspace.root.mkdir(exist_ok=True)
+    workspace.path(NAME).write_bytes(content)
+    promoted = PromotedRelease.model_validate(
+        {"version": "0.5.0", "outcome": outcome, "latest_version": "0.5.0", "aliases": ()}
+    )
+    return github.run(
+        plan,
+        _archive(content),
+        promoted,
+        workspace=workspace,
+        reporter=reporter or Silent(),
+        github=world.client(token),
+        notes="the notes\n",
+        policy=github_world.POLICY,
+    )
+
+
+def _only(world: World) -> Release:
+    (release,) = world.store.releases
+    return release
+
+
+def _bytes(world: World) -> dict[str, bytes]:
+    return {asset.name: world.store.place(asset).read_bytes() for asset in _only(world).assets}
+
+
+def test_a_release_is_published_with_its_bytes_read_back(
+    world: World, plan: ReleasePlan, tmp_path: Path
+) -> None:
+    """Archive and digest are uploaded, downloaded from the draft, and again when public."""
+    value = _run(world, plan, tmp_path)
+    assert (value.outcome, value.tag, value.latest, value.immutable) == (
+        *("published", TAG),
+        *(True, True),
+    )
+    sums = f"{SHA256}  {NAME}\n".encode()
+    assert _bytes(world) == {NAME: CONTENT, "SHA256SUMS": sums}
+    assert {asset.name: asset.sha256 for asset in value.assets} == {
+        NAME: SHA256,
+        "SHA256SUMS": hashlib.sha256(sums).hexdigest(),
+    }
+    release = _only(world)
+    assert (release.body, release.name, release.draft) == ("the notes\n", "Darkbloom 0.5.0", False)
+    order = [name for name, _ in world.store.journal]
+    assert order.index("download") < order.index("publish")
+    assert order[order.index("publish") :].count("download") == 2
+    assert value.outputs() == {
+        "release-notes.md": hashlib.sha256(b"the notes\n").hexdigest(),
+    }
+
+
+def test_a_rerun_changes_nothing_and_compares_everything(
+    world: World, plan: ReleasePlan, tmp_path: Path
+) -> None:
+    """A published release is downloaded and found the same; nothing is sent."""
+    _run(world, plan, tmp_path)
+    before = [row for row in world.store.journal if row[0] != "download"]
+    value = _run(world, plan, tmp_path)
+    assert value.outcome == "already_published"
+    assert [row for row in world.store.journal if row[0] != "download"] == before
+
+
+def test_a_published_release_with_other_bytes_is_refused(
+    world: World, plan: ReleasePlan, tmp_path: Path
+) -> None:
+    """The archive that stands there stays."""
+    _run(world, plan, tmp_path)
+    with pytest.raises(errors.RemoteRefusedError, match="other bytes") as caught:
+        _run(world, plan, tmp_path, content=CONTENT + b"!")
+    assert caught.value.subject == NAME
+    assert SHA256 in caught.value.observed
+    assert _bytes(world)[NAME] == CONTENT
+
+
+def test_a_finished_asset_of_a_draft_is_never_overwritten(
+    world: World, plan: ReleasePlan, tmp_path: Path
+) -> None:
+    """Neither replaced nor published: a person decides about the draft."""
+    draft = world.client().create_draft(TAG, name="", notes="")
+    other = tmp_path / "other"
+    other.write_bytes(b"other bytes")
+    world.client().upload(draft, other, name=NAME, reporter=Silent())
+    with pytest.raises(errors.RemoteRefusedError, match="other bytes"):
+        _run(world, plan, tmp_path)
+    assert _only(world).draft
+    assert _bytes(world) == {NAME: b"other bytes"}
+    assert world.store.asked("delete") == []
+
+
+def test_a_placeholder_in_a_draft_is_replaced(
+    world: World, plan: ReleasePlan, tmp_path: Path
+) -> None:
+    """What an upload of a killed run left is no asset; the draft itself is taken up again."""
+    draft = world.client().create_draft(TAG, name="", notes="")
+    world.broken.set({faults.GITHUB_UPLOAD_BAD_GATEWAY: 1})
+    other = tmp_path / "other"
+    other.write_bytes(b"x")
+    with pytest.raises(errors.TransientError):
+        world.client().upload(draft, other, name=NAME, reporter=Silent())
+    told = Told()
+    value = _run(world, plan, tmp_path, reporter=told)
+    assert (value.id, value.outcome) == (draft.id, "published")
+    assert world.store.asked("delete") == [f"{NAME} starter"]
+    assert _bytes(world)[NAME] == CONTENT
+    assert any("broken upload" in note for note in told.notes)
+
+
+_PASSING = [
+    *(faults.GITHUB_RESET, faults.GITHUB_UNAVAILABLE, faults.GITHUB_HTML, faults.GITHUB_TRUNCATED),
+    *(faults.GITHUB_RATE_LIMITED, faults.GITHUB_SECONDARY_LIMITED),
+    *(faults.GITHUB_DROP_AFTER_CREATE, faults.GITHUB_DROP_AFTER_PUBLISH),
+    *(faults.GITHUB_DROP_AFTER_UPLOAD, faults.GITHUB_UPLOAD_UNAVAILABLE),
+    *(faults.GITHUB_UPLOAD_BAD_GATEWAY, faults.GITHUB_UPLOAD_CUT),
+    *(faults.GITHUB_STORAGE_UNAVAILABLE, faults.GITHUB_STORAGE_CUT_SHORT),
+]
+
+
+_LASTING = [
+    *(faults.GITHUB_UNAVAILABLE, faults.GITHUB_UPLOAD_BAD_GATEWAY),
+    *(faults.GITHUB_STORAGE_UNAVAILABLE, faults.GITHUB_DROP_AFTER_UPLOAD),
+]
+
+
+@pytest.mark.parametrize(
+    ("fault", "times"),
+    [*((fault, 2) for fault in _PASSING), *((fault, 9) for fault in _LASTING)],
+)
+def test_a_fault_in_passing_leaves_one_release_with_our_bytes(
+    world: World, plan: ReleasePlan, tmp_path: Path, fault: str, times: int
+) -> None:
+    """Twice is retried; more often ends in exit 5, and the rerun that it advises succeeds."""
+    world.broken.set({fault: times})
+    if times == 9 and not fault.startswith("github.drop"):
+        with pytest.raises(errors.TransientError) as caught:
+            _run(world, plan, tmp_path)
+        assert "run again" in caught.value.hint
+        assert [release for release in world.store.releases if not release.draft] == []
+        world.broken.set({fault: 0})
+    _run(world, plan, tmp_path)
+    assert not _only(world).draft
+    assert _bytes(world)[NAME] == CONTENT
+    assert len(world.store.asked("publish")) == 1
+    assert world.store.asked(look_alike.BEARER_LEAK) == []
+
+
+def test_other_bytes_in_the_download_are_not_published(
+    world: World, plan: ReleasePlan, tmp_path: Path
+) -> None:
+    """What GitHub hands out is what counts, whatever digest it tells; the rerun heals."""
+    world.broken.set({faults.GITHUB_STORAGE_OTHER_BYTES: 1})
+    with pytest.raises(errors.VerificationError, match="downloaded again"):
+        _run(world, plan, tmp_path)
+    assert _only(world).draft
+    assert _run(world, plan, tmp_path).outcome == "published"
+
+
+def test_a_foreign_asset_is_not_published(world: World, plan: ReleasePlan, tmp_path: Path) -> None:
+    """A draft of this tag with more than ours in it may be another's work."""
+    draft = world.client().create_draft(TAG, name="", notes="")
+    other = tmp_path / "other"
+    other.write_bytes(b"x")
+    world.client().upload(draft, other, name="malware.dmg", reporter=Silent())
+    with pytest.raises(errors.RemoteRefusedError, match="not ours") as caught:
+        _run(world, plan, tmp_path)
+    assert caught.value.observed == "malware.dmg"
+    assert _only(world).draft
+
+
+def test_two_drafts_of_one_tag_are_refused(world: World, plan: ReleasePlan, tmp_path: Path) -> None:
+    """GitHub keeps any number; which one is wanted is not guessed."""
+    for _ in range(2):
+        world.client().create_draft(TAG, name="", notes="")
+    with pytest.raises(errors.RemoteRefusedError, match="2 drafts") as caught:
+        _run(world, plan, tmp_path)
+    assert len(caught.value.details) == 2
+
+
+def test_no_tag_is_ever_made(world: World, plan: ReleasePlan, tmp_path: Path) -> None:
+    """Publishing makes a missing tag, so a missing one is refused before anything is sent."""
+    wanted = changed(plan, source={"tag": "v0.5.0-swift"})
+    with pytest.raises(errors.RemoteRefusedError, match="no such tag") as caught:
+        _run(world, wanted, tmp_path)
+    assert "git push origin v0.5.0-swift" in caught.value.hint
+    assert world.store.releases == []
+
+
+def test_a_moved_tag_is_refused(world: World, plan: ReleasePlan, tmp_path: Path) -> None:
+    """The notes name a commit, and the tag must lead to it."""
+    world.store.push_tag(TAG, "9" * 40)
+    with pytest.raises(errors.VerificationError, match="another commit") as caught:
+        _run(world, plan, tmp_path)
+    assert (caught.value.expected, caught.value.observed) == (plan.source.commit, "9" * 40)
+    assert world.store.releases == []
+
+
+def test_a_tag_that_goes_while_uploading_is_not_made_again(
+    world: World, plan: ReleasePlan, tmp_path: Path
+) -> None:
+    """The tag is looked at once more just before the publication."""
+
+    class Deleting(Silent):
+        def start(self, task: str, total_bytes: int | None) -> None:
+            if task.startswith("upload"):
+                world.store.push_tag(TAG, "9" * 40)
+
+    with pytest.raises(errors.VerificationError, match="another commit"):
+        _run(world, plan, tmp_path, reporter=Deleting())
+    assert _only(world).draft
+
+
+def test_a_superseded_release_does_not_become_the_latest(
+    world: World, plan: ReleasePlan, tmp_path: Path
+) -> None:
+    """It is published all the same, beside the newer one."""
+    assert _run(world, plan, tmp_path).latest
+    world.store.push_tag("v0.4.9", plan.source.commit)
+    older = changed(plan, source={"tag": "v0.4.9"})
+    assert not _run(world, older, tmp_path, outcome="superseded").latest
+    assert [(one.tag, one.latest) for one in world.store.releases] == [
+        ("v0.4.9", False),
+        (TAG, True),
+    ]
+
+
+def test_a_token_that_may_only_read_is_told_what_it_lacks(
+    world: World, plan: ReleasePlan, tmp_path: Path
+) -> None:
+    """Exit 4, with the permission by name."""
+    with pytest.raises(errors.CredentialError) as caught:
+        _run(world, plan, tmp_path, token=READ)
+    assert "contents: write" in caught.value.hint
