@@ -2,31 +2,97 @@
 
 from __future__ import annotations
 
-import subprocess
-import tarfile
+import re
+import shlex
 from pathlib import Path
+from typing import Any
 
+import click
+import pytest
 import yaml
 
+from release_tool import credentials
+from release_tool.cli import handoff
+
 RELEASE = Path(__file__).parent.parent / ".github" / "workflows" / "release.yml"
+JOBS: dict[str, Any] = yaml.safe_load(RELEASE.read_text())["jobs"]
+PAIRS = [
+    *(("sign", "notarize"), ("notarize", "smoke"), ("smoke", "register"), ("register", "promote"))
+]
 
 
-def test_a_job_that_waited_in_vain_keeps_its_ledger_and_no_credentials(tmp_path: Path) -> None:
-    """The workflow's own command packs records and app; an upload's credentials stay behind."""
-    steps = yaml.safe_load(RELEASE.read_text())["jobs"]["notarize"]["steps"]
-    (notarize,) = [place for place, step in enumerate(steps) if step.get("id") == "notarize"]
-    pack, keep, _ = steps[notarize + 1 :]
+def steps(job: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = JOBS[job]["steps"]
+    return found
+
+
+def artifact(job: str, action: str) -> dict[str, str]:
+    """What a job uploads or fetches last."""
+    found: list[dict[str, str]] = [
+        step["with"] for step in steps(job) if f"actions/{action}-artifact" in step.get("uses", "")
+    ]
+    return found[-1]
+
+
+def handoffs(job: str) -> list[tuple[int, list[str], dict[str, Any]]]:
+    """The calls of `handoff` with their places, as words."""
+    return [
+        (place, shlex.split(step["run"].split(" handoff ", 1)[1]), step)
+        for place, step in enumerate(steps(job))
+        if " handoff " in step.get("run", "")
+    ]
+
+
+@pytest.mark.parametrize(("giver", "taker"), PAIRS)
+def test_a_job_takes_what_the_one_before_it_packed(giver: str, taker: str) -> None:
+    """The same artifact, under the head that the giver's own job output names, before its run."""
+    assert giver in JOBS[taker]["needs"]
+    (_, pack, step) = next(one for one in handoffs(giver) if one[2].get("id") == "handoff")
+    assert pack == ["pack", "--github-output"]
+    assert JOBS[giver]["outputs"]["head"] == "${{ steps.handoff.outputs.head }}"
+    assert steps(giver).index(step) > _place_of_run(giver)
+    sent, fetched = artifact(giver, "upload"), artifact(taker, "download")
+    assert (sent["name"], sent["path"]) == (fetched["name"], "dist/handoff.tar.gz")
+    place, unpack, step = handoffs(taker)[0]
+    assert place < _place_of_run(taker)
+    assert unpack[:4] == ["unpack", f"{fetched['path']}handoff.tar.gz", "--expect", "$HEAD"]
+    assert step["env"] == {"HEAD": f"${{{{ needs.{giver}.outputs.head }}}}"}
+
+
+def _place_of_run(job: str) -> int:
+    (place,) = [at for at, step in enumerate(steps(job)) if "release-tool run" in str(step)]
+    return place
+
+
+def test_a_job_that_waited_in_vain_hands_its_ledger_to_its_next_attempt() -> None:
+    """What it packs then replaces what it fetched, and only that job takes what stands behind."""
+    (notarize,) = [at for at, step in enumerate(steps("notarize")) if step.get("id") == "notarize"]
+    pack, keep, *_ = steps("notarize")[notarize + 1 :]
     assert "steps.notarize.outcome" in pack["if"]
     assert keep["if"] == pack["if"]
-    fetched = next(step for step in steps if "download-artifact" in step.get("uses", ""))
-    assert keep["with"]["name"] == fetched["with"]["name"]
-    release = tmp_path / "dist" / "prod" / "0.5.0"
-    for name in ("ledger/0001-sign.json", ".notary/a.json", ".scratch/notarize/submission.zip"):
-        (release / name).parent.mkdir(parents=True)
-        (release / name).write_text(name)
-    (release / "signed" / "Darkbloom.app").mkdir(parents=True)
-    subprocess.run(["sh", "-euc", pack["run"]], cwd=tmp_path, check=True)
-    with tarfile.open(tmp_path / keep["with"]["path"]) as made:
-        names = {Path(name).name for name in made.getnames()}
-    assert {"0001-sign.json", "Darkbloom.app"} <= names
-    assert not names & {".notary", "a.json", ".scratch", "submission.zip"}
+    assert pack["run"].endswith("release-tool handoff pack")
+    assert keep["with"]["name"] == artifact("notarize", "download")["name"]
+    assert keep["with"]["overwrite"]
+    continued = [job for job in JOBS for _, words, _ in handoffs(job) if "--continued" in words]
+    assert continued == ["notarize"]
+
+
+def test_the_workflow_calls_handoff_as_it_is() -> None:
+    """Each call parses: no option that the command does not have."""
+    for job in JOBS:
+        for _, words, _ in handoffs(job):
+            name, *rest = [word.replace("$HEAD", "ab" * 32) for word in words]
+            found = handoff.command.commands[name]
+            assert isinstance(found, click.Command)
+            rest = [word.replace("dist/handoff.tar.gz", __file__) for word in rest]
+            found.make_context(name, rest)
+
+
+def test_secrets_stand_at_the_step_that_needs_them() -> None:
+    """A whole job sees addresses only; keys and passwords are given to `run` alone."""
+    secret = {setting.name for setting in credentials.SETTINGS if setting.secret}
+    for job in JOBS:
+        for step in [JOBS[job], *steps(job)]:
+            named = {re.sub("^(DEV|PROD)_", "", name) for name in step.get("env", {})}
+            if named & secret:
+                assert "release-tool run" in step.get("run", ""), job

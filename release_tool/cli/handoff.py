@@ -23,7 +23,7 @@ from release_tool.progress import Reporter, Silent
 from release_tool.report.summary import size
 
 _HEAD = re.compile(r"[0-9a-f]{64}")
-_NAME = Path("handoff.tar.gz")
+_NAME = "handoff.tar.gz"
 
 _environment = click.option(
     "--env", "environment", help="Environment of release.yaml; a tag names it, too."
@@ -46,7 +46,7 @@ def command() -> None:
 
     \b
     Here:   release-tool handoff pack --env dev --version 0.5.0
-    There:  release-tool handoff unpack handoff.tar.gz --env dev --version 0.5.0 --expect HEAD
+    There:  release-tool handoff unpack dist/handoff.tar.gz --env dev --version 0.5.0 --expect HEAD
     """
 
 
@@ -72,15 +72,17 @@ def pack(
 ) -> None:
     """Pack the ledger, and the artifacts that its standing records name, into FILE.
 
-    FILE is handoff.tar.gz here unless it is named. Modes, links and signatures in extended
-    attributes come along; the same ledger gives the same bytes. Every digest is compared.
+    FILE is handoff.tar.gz in the folder of --dist unless it is named. Modes, links and signatures
+    in extended attributes come along; the same ledger gives the same bytes. Every digest is
+    compared.
 
     \b
     For people:  release-tool handoff pack --env dev --version 0.5.0
     For a job:   release-tool handoff pack --github-output
     """
     plan = _plan(session, environment, version, config_file)
-    destination = file or _NAME
+    # Not beside the sources: their tree must stay clean.
+    destination = file or dist / _NAME
     _require_output(session, wanted=github_output)
     packed = packing.pack(
         _workspace(plan, dist),
@@ -149,8 +151,8 @@ def unpack(
     only extended, and only where its ledger is a beginning of the one that comes.
 
     \b
-    By hand:     release-tool handoff unpack handoff.tar.gz --env dev --version 0.5.0 --expect HEAD
-    In a job:    release-tool handoff unpack handoff.tar.gz --expect "$HEAD"
+    By hand:   release-tool handoff unpack handoff.tar.gz --env dev --version 0.5.0 --expect HEAD
+    In a job:  release-tool handoff unpack dist/handoff.tar.gz --expect "$HEAD"
     """
     if not _HEAD.fullmatch(expect):
         raise errors.UsageError(

@@ -243,7 +243,7 @@ def test_help_shows_how() -> None:
     for argv, example in (
         ((), "release-tool handoff pack --env dev --version 0.5.0"),
         (("pack",), "release-tool handoff pack --github-output"),
-        (("unpack",), 'release-tool handoff unpack handoff.tar.gz --expect "$HEAD"'),
+        (("unpack",), 'release-tool handoff unpack dist/handoff.tar.gz --expect "$HEAD"'),
         (("head",), "head=$(release-tool handoff head --env dev --version 0.5.0)"),
     ):
         out = io.StringIO()
