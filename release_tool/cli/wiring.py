@@ -40,6 +40,7 @@ from release_tool.stages import (
     notarize,
     profile,
     promote,
+    public_copy,
     publish,
     register,
     role_entitlements,
@@ -475,6 +476,7 @@ class Wiring:
             reporter=reporter,
             intents=intents,
             store=self.new_store(),
+            judge=public_copy.from_the_seal_down(self.trust),
         )
 
     def _register(self, found: Mapping[str, Value], reporter: Reporter, intents: Intents) -> Value:

@@ -306,15 +306,38 @@ def unpack(
         UsageError: the folder is not empty.
         HostError: the system refuses.
     """
-    shown_to = reporter or Silent()
+    with atomic.naming(archive, "read"), archive.open("rb") as source:
+        total = os.fstat(source.fileno()).st_size
+        with task(reporter or Silent(), "unpack", total):
+            return unpack_from(
+                source, folder, limits=limits, links=links, sidecars=sidecars, reporter=reporter
+            )
+
+
+def unpack_from(
+    source: BinaryIO,
+    folder: Path,
+    *,
+    limits: Limits = LIMITS,
+    links: bool = False,
+    sidecars: bool = True,
+    reporter: Reporter | None = None,
+) -> Unpacked:
+    """Unpack an archive while it comes in; as `unpack`, but for the task, which is the caller's.
+
+    Args:
+        source: the compressed bytes, read once and in order.
+        folder: an empty folder.
+        limits: how much it may ask.
+        links: whether symbolic links that stay inside are made; otherwise each is refused.
+        sidecars: whether `._name` beside `name` is a file as any other.
+        reporter: sees `unpack` advance over the compressed bytes.
+    """
     with atomic.naming(folder, "unpack into"):
         if any(folder.iterdir()):
             raise errors.UsageError("is not empty", subject=str(folder))
-    with atomic.naming(archive, "read"), archive.open("rb") as source:
-        total = os.fstat(source.fileno()).st_size
-        reader = ArchiveReader(source, limits=limits, links=links, reporter=shown_to, job="unpack")
-        with task(shown_to, "unpack", total):
-            found = [_unpack_one(reader, member, folder) for member in reader.members()]
+    reader = ArchiveReader(source, limits=limits, links=links, reporter=reporter, job="unpack")
+    found = [_unpack_one(reader, member, folder) for member in reader.members()]
     if not sidecars:
         found = _without_sidecars(found, folder)
     for member in found:

@@ -48,7 +48,7 @@ class Parts:
             2 GiB that a release may have make 128 of them.
     """
 
-    above_bytes: int = 64 * 1024**2
+    above_bytes: int = 32 * 1024**2
     part_bytes: int = 16 * 1024**2
 
 

@@ -1,4 +1,4 @@
-"""Publish: the archive at its own key, created once, and read back as the world gets it.
+"""Publish: the archive at its own key, created once, and judged as the world gets it.
 
 A key is written only while nothing stands there. The same bytes are success; other bytes are
 refused for ever, because a registered digest may point at them.
@@ -20,7 +20,7 @@ from release_tool.progress import Reporter
 from release_tool.services import addresses, public_url, retries
 from release_tool.services.object_store import ObjectStore, StoredObject
 from release_tool.services.object_store_calls import Outcome
-from release_tool.stages import findings
+from release_tool.stages import findings, public_copy
 from release_tool.values import Intents, PublishedRelease, ReleaseArchive, SmokeEvidence
 
 READS = (
@@ -28,8 +28,13 @@ READS = (
     "archive",
     "publish.prefix",
     "coordinator.contract",
+    "bundle.executables",
+    "bundle.metallib",
     "limits.archive_bytes",
+    "limits.member_bytes",
+    "limits.members",
     "environment.provider",
+    "environment.signer",
     "endpoints.r2_endpoint",
     "endpoints.r2_bucket",
     "endpoints.r2_public_url",
@@ -48,9 +53,10 @@ def run(
     reporter: Reporter,
     intents: Intents,
     store: ObjectStore,
+    judge: public_copy.Verdict,
     policy: retries.Policy = retries.DEFAULT,
 ) -> PublishedRelease:
-    """Put the archive at its key if nothing stands there, and read it back.
+    """Put the archive at its key if nothing stands there, and judge what users get from there.
 
     Args:
         plan: the release plan.
@@ -60,6 +66,7 @@ def run(
         reporter: sees hashing, upload and read-back.
         intents: where an upload in parts is written down, so that another run goes on with it.
         store: the bucket.
+        judge: judges the unpacked download (`public_copy.from_the_seal_down`).
         policy: how to retry the public address.
 
     Raises:
@@ -83,7 +90,10 @@ def run(
     if outcome is Outcome.KEPT:
         _judge_standing(plan, archive, key, store, reporter)
     url = addresses.join(public_base, key)
-    _read_back(plan, archive, url, reporter, policy)
+    with workspace.scratch("publish") as scratch:
+        copy = public_copy.PublicCopy(plan=plan, folder=scratch)
+        _read_back(plan, archive, url, copy, reporter, policy)
+        _judge_copy(plan, archive, url, copy, judge)
     return PublishedRelease(
         archive_sha256=archive.sha256,
         size=archive.size,
@@ -229,11 +239,12 @@ def _read_back(
     plan: ReleasePlan,
     archive: ReleaseArchive,
     url: str,
+    copy: public_copy.PublicCopy,
     reporter: Reporter,
     policy: retries.Policy,
 ) -> None:
-    served = _served(plan, archive, url, reporter, policy)
-    if served != public_url.Served(sha256=archive.sha256, size=archive.size):
+    served = _served(plan, archive, url, copy, reporter, policy)
+    if served is None or (served.sha256, served.size) != (archive.sha256, archive.size):
         raise errors.VerificationError(
             "the public address does not serve what was put",
             subject=url,
@@ -241,12 +252,34 @@ def _read_back(
             observed=f"{served.sha256}, {served.size} bytes" if served else "nothing (404)",
             hint="R2_PUBLIC_URL must be the public address of R2_BUCKET, with nothing rewriting it",
         )
+    if served.fault is not None:
+        raise errors.VerificationError(
+            f"what users download cannot be unpacked: it {served.fault}",
+            subject=url,
+            hint="nothing was registered; pack and release the next version",
+        ) from served.fault
+
+
+def _judge_copy(
+    plan: ReleasePlan,
+    archive: ReleaseArchive,
+    url: str,
+    copy: public_copy.PublicCopy,
+    judge: public_copy.Verdict,
+) -> None:
+    assert copy.unpacked  # noqa: S101 - read through without a fault
+    findings.require(
+        judge(plan, archive, copy.root, copy.unpacked),
+        f"{url}: what users download does not verify",
+        hint="nothing was registered; release the next version",
+    )
 
 
 def _served(
     plan: ReleasePlan,
     archive: ReleaseArchive,
     url: str,
+    copy: public_copy.PublicCopy,
     reporter: Reporter,
     policy: retries.Policy,
 ) -> public_url.Served | None:
@@ -260,6 +293,7 @@ def _served(
             reporter=reporter,
             total_bytes=archive.size,
             policy=policy,
+            consumer=copy.take,
         )
         if served is not None:
             return served

@@ -13,7 +13,7 @@ from release_tool.progress import Reporter, Silent
 from release_tool.services import retries
 from release_tool.services.coordinator import Coordinator
 from release_tool.services.object_store import ObjectStore
-from release_tool.stages import promote, publish, register
+from release_tool.stages import promote, public_copy, publish, register
 from release_tool.stages.fleet_gate import Watch
 from release_tool.values import (
     Host,
@@ -65,6 +65,8 @@ class Chain:
     evidence: SmokeEvidence
     intents: MemoryIntents = field(default_factory=MemoryIntents)
     uploads: MemoryIntents = field(default_factory=MemoryIntents)
+    judge: public_copy.Verdict = lambda *_: ()
+    """These archives hold no app; those of `test_public_copy` do."""
     reporter: Reporter = field(default_factory=Silent)
     watch_seconds: float = 30.0
     published: PublishedRelease | None = None
@@ -80,6 +82,7 @@ class Chain:
             reporter=self.reporter,
             intents=self.uploads,
             store=self.world.object_store(),
+            judge=self.judge,
             policy=self.world.policy,
         )
         return self.published
