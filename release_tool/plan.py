@@ -237,6 +237,8 @@ class EnvironmentPolicy(Part):
     require_default_branch: bool = False
     require_known_source: bool = False
     """Whether an `unknown` source commit, digest or test outcome is refused."""
+    built_in: tuple[str, ...] = ()
+    """Texts that the main executable must hold: the host of the environment's coordinator."""
     require_qualification: bool = False
     """Whether a registration waits for an approval of the signed build (contract 2026-10)."""
     fleet_watch_seconds: float = Field(default=0, ge=0, le=3600, allow_inf_nan=False)

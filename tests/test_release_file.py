@@ -59,6 +59,7 @@ def test_the_release_is_that_of_darkbloom(release: ReleaseFile) -> None:
     real = [one for one in release.environments.values() if one.trust == "apple"]
     # The address that ends in /ts does not answer as a timestamp service.
     assert {one.timestamp_url for one in real} == {"http://timestamp.apple.com/ts01"}
+    assert release.environments["prod"].built_in == ("api.darkbloom.dev",)
     flat = [one.name for one in release.bundle.executables if one.flat_copy]
     assert flat == ["darkbloom", "darkbloom-enclave"]
     assert release.bundle.metallib.flat_copy

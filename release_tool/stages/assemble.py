@@ -28,6 +28,7 @@ READS = (
     "source.commit",
     "product",
     "bundle",
+    "environment.built_in",
     "environment.require_known_source",
 )
 ROOT = "assembled"
@@ -152,6 +153,7 @@ class _Layout:
         self.checks += found
         if name == self._plan.bundle.main_executable:
             self._main = code
+            self.checks += build_output.judge_built_in(self._plan, name, code)
         if part is None:
             return
         version, proof = self._version(executable, target, code, part)

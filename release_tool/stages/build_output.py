@@ -182,6 +182,22 @@ def judge_code(plan: ReleasePlan, path: str, code: bytes) -> tuple[list[Check], 
     return found, slices[0]
 
 
+def judge_built_in(plan: ReleasePlan, name: str, code: bytes) -> Iterator[Check]:
+    """Whether the main executable holds the texts that its environment wants in it.
+
+    Source: a release once shipped with `localhost` as its coordinator.
+    """
+    for text in plan.environment.built_in:
+        held = text.encode() in code
+        yield checks.compare(
+            "built in",
+            expected=text,
+            observed=text if held else "nowhere in it",
+            subject=name,
+            hint=f"build it for {plan.environment.name}",
+        )
+
+
 def holds_version(code: bytes, version: str) -> bool:
     """Whether the version stands in the bytes of an executable, not as part of a longer one."""
     pattern = rb"(?<![0-9A-Za-z.+-])" + re.escape(version.encode()) + rb"(?![0-9A-Za-z.+-])"

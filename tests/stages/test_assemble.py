@@ -207,6 +207,18 @@ def test_a_wrong_build_is_refused(plan: ReleasePlan, tmp_path: Path, fault: str)
     assert expected in _refusal(plan, tmp_path, binaries_folder=built)
 
 
+def test_a_build_for_another_coordinator_is_refused(plan: ReleasePlan, tmp_path: Path) -> None:
+    """What an environment wants built in must stand in the main executable, and only there."""
+    for name in ("ours", "theirs"):
+        (tmp_path / name).mkdir()
+    built = changed(plan, environment={"built_in": ["sample-record:version"]})
+    assert assembled(built, tmp_path / "ours").binaries
+    foreign = changed(plan, environment={"built_in": ["api.darkbloom.dev"]})
+    text = _refusal(foreign, tmp_path / "theirs")
+    assert "built in of darkbloom: expected api.darkbloom.dev, observed nowhere in it" in text
+    assert "built in of darkbloom-enclave" not in text
+
+
 def test_all_faults_are_told_at_once(plan: ReleasePlan, tmp_path: Path) -> None:
     """Faults of the folder, the code and the entitlements come in one error."""
     built = binaries(tmp_path / "built", plan)
