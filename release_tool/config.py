@@ -299,9 +299,9 @@ class _Resolution:
         self.problems += faults
         known = Origin(kind="git") if found.known else Origin(kind="default")
         self.origins |= {f"source.{name}": known for name in Source.model_fields}
-        return found.as_plan().model_copy(update={"ci_run_id": self._run_id(release, environment)})
+        return found.as_plan().model_copy(update={"ci_run_id": self._run_id()})
 
-    def _run_id(self, release: ReleaseFile, environment: Environment) -> str:
+    def _run_id(self) -> str:
         """The run of the CI, which an approval of October binds."""
         for variable in RUN_VARIABLES:
             value = self.request.environ.get(variable, "").strip()
@@ -312,12 +312,6 @@ class _Resolution:
                 return value
             self.problems.append(f"{variable} is {value[:40]!r}, expected 1 to 32 digits")
             return ""
-        wanted = release.coordinator.contract != "2026-05" and environment.require_qualification
-        if wanted and "register" in (self.request.stages or ()):
-            self.problems.append(
-                f"{environment.name} registers approved builds, which name the run that built"
-                f" them: set {RUN_VARIABLES[0]}"
-            )
         return ""
 
     def _settings(self, environment: Environment) -> Settled:

@@ -22,6 +22,7 @@ from release_tool.cli.session import Session
 from release_tool.files.workspace import Workspace
 from release_tool.handoff.settling import settle
 from release_tool.ledger import Ledger
+from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter, Silent
 from release_tool.report import expiries, overview
 from release_tool.report.summary import size
@@ -239,6 +240,7 @@ def _run(
         coming = run.coming(only=options.only, last=last)
         require_settings(resolved, coming)
         if "register" in coming:
+            _require_run_id(resolved.plan)
             _require_somebody(session, options, resolved)
         asked = preflight.run(probes.of(wired), coming)
         if asked and isinstance(observer, RunConsole):
@@ -248,6 +250,18 @@ def _run(
         return run.only(options.only) if options.only else run.until(last)
     finally:
         session.state = f"ledger head {ledger.head[:12]}"
+
+
+def _require_run_id(plan: ReleasePlan) -> None:
+    """An approval binds the run that built the release: better known before anything is signed."""
+    wanted = plan.coordinator.contract != "2026-05" and plan.environment.require_qualification
+    if wanted and not plan.source.ci_run_id:
+        raise errors.UsageError(
+            "nothing says which run of the CI built this release",
+            expected=f"the run's number in {' or '.join(config.RUN_VARIABLES)}",
+            hint=f"set {config.RUN_VARIABLES[0]}: {plan.environment.name} registers approved"
+            " builds, and an approval binds their run",
+        )
 
 
 def require_settings(resolved: config.Resolved, coming: list[str]) -> None:

@@ -21,18 +21,29 @@ REQUEST = "qualification-request.json"
 _REQUEST_BYTES = 64 * 1024
 
 
-def write_request(workspace: Workspace, release: Release, build: Build) -> None:
-    """Write the body that an administrator sends, unless it stands there, evidence and all."""
+def write_request(workspace: Workspace, release: Release, build: Build) -> str:
+    """Write the body that an administrator sends, unless it stands there, evidence and all.
+
+    Returns:
+        Its path, for people.
+    """
     row = {name: value for name, value in asdict(release).items() if name != "changelog"}
     wanted = {"release": row} | {name: getattr(build, name) for name in BUILD}
     path = workspace.path(REQUEST)
     if _identity(workspace) != wanted:
         text = json.dumps(wanted | {"evidence": ""}, indent=2, ensure_ascii=False)
         atomic.write_atomically(path, f"{text}\n".encode())
+    return str(path)
 
 
-def require(coordinator: Coordinator, release: Release, build: Build) -> None:
+def require(coordinator: Coordinator, release: Release, build: Build, request: str) -> None:
     """Pass where exactly this build is approved, or where that cannot be asked.
+
+    Args:
+        coordinator: who is asked.
+        release: what will be registered.
+        build: where it comes from.
+        request: where the request for an approval stands.
 
     Raises:
         PendingError: nobody has approved it yet.
@@ -40,11 +51,15 @@ def require(coordinator: Coordinator, release: Release, build: Build) -> None:
     """
     found = coordinator.approval(release, build)
     if found is not None and found.status != "approved":
-        raise refusal(found)
+        raise _refusal(found, request)
 
 
 def after_refusal(
-    coordinator: Coordinator, release: Release, build: Build, problem: UnapprovedError
+    coordinator: Coordinator,
+    release: Release,
+    build: Build,
+    request: str,
+    problem: UnapprovedError,
 ) -> errors.ReleaseError:
     """The error for a registration that was refused for want of an approval.
 
@@ -52,9 +67,9 @@ def after_refusal(
     """
     found = coordinator.approval(release, build)
     if found is None:
-        return _pending(problem.observed)
+        return _pending(problem.observed, request)
     if found.status != "approved":
-        return refusal(found)
+        return _refusal(found, request)
     return errors.RemoteRefusedError(
         "this build is approved, and the coordinator still refuses it",
         observed=problem.observed,
@@ -62,10 +77,18 @@ def after_refusal(
     )
 
 
-def refusal(found: Approval) -> errors.ReleaseError:
-    """The error for an approval that does not stand."""
+def unexpected(problem: UnapprovedError) -> errors.UsageError:
+    """The error where the plan wants no approval, and the coordinator does."""
+    return errors.UsageError(
+        "this coordinator registers approved builds only",
+        observed=problem.observed,
+        hint="set `require_qualification: true` for this environment in release.yaml",
+    )
+
+
+def _refusal(found: Approval, request: str) -> errors.ReleaseError:
     if found.status == "pending":
-        return _pending("pending")
+        return _pending("pending", request)
     if found.status == "revoked":
         return errors.RemoteRefusedError(
             "the approval of this build was revoked, which is for good",
@@ -78,10 +101,10 @@ def refusal(found: Approval) -> errors.ReleaseError:
     )
 
 
-def _pending(observed: str) -> errors.PendingError:
+def _pending(observed: str, request: str) -> errors.PendingError:
     return errors.PendingError(
         "nobody has approved this build yet",
-        subject=REQUEST,
+        subject=request,
         observed=observed,
         hint=(
             "let an administrator fill in its evidence and send it to"

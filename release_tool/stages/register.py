@@ -91,9 +91,15 @@ def run(
     build = _build(plan, archive)
     _check(plan, release, build, published, archive, workspace)
     _refuse_other_intent(release, intents)
-    if build and build.qualified:
-        approval.write_request(workspace, release, build)
-    sending = _Sending(release=release, build=build, intents=intents, coordinator=coordinator)
+    sending = _Sending(
+        release=release,
+        build=build,
+        intents=intents,
+        coordinator=coordinator,
+        request=approval.write_request(workspace, release, build)
+        if build and build.qualified
+        else "",
+    )
     status = retries.call(sending.once, policy, reporter)
     found = fleet_gate.judge(
         sending.seen_before(),
@@ -199,13 +205,15 @@ class _Sending:
     build: Build | None
     intents: Intents
     coordinator: Coordinator
+    request: str
+    """Where the request for an approval stands; empty where none is wanted."""
 
     def once(self) -> str:
         """Find it or send it; returns the status."""
         if _stands(self.release, self.coordinator):
             return ALREADY
-        if self.build and self.build.qualified:
-            approval.require(self.coordinator, self.release, self.build)
+        if self.build and self.request:
+            approval.require(self.coordinator, self.release, self.build, self.request)
         self._declare()
         answer = self._send()
         _compare_echo(self.release, answer)
@@ -229,10 +237,10 @@ class _Sending:
         try:
             return self.coordinator.register(self.release, self.build)
         except UnapprovedError as problem:
-            if self.build is None:
-                raise
+            if self.build is None or not self.request:
+                raise approval.unexpected(problem) from problem
             raise approval.after_refusal(
-                self.coordinator, self.release, self.build, problem
+                self.coordinator, self.release, self.build, self.request, problem
             ) from problem
 
 

@@ -72,7 +72,7 @@ def test_an_approval_is_waited_for_and_used(
     for _ in range(2):
         with pytest.raises(errors.PendingError, match="nobody has approved") as caught:
             chain.register()
-        assert caught.value.subject == approval.REQUEST
+        assert caught.value.subject == str(chain.workspace.path(approval.REQUEST))
     assert world.rows.registrations() == []
     assert chain.intents.declared == []
     assert approve(world, chain).status_code == 200
@@ -169,6 +169,18 @@ def test_without_an_approval_what_is_known_is_sent(
     chain.archive = chain.archive.model_copy(update={"source_commit": "unknown"})
     assert chain.register().status == "release_registered"
     assert not chain.workspace.path(approval.REQUEST).exists()
+
+
+def test_a_coordinator_that_always_wants_approvals_is_told(
+    plan: ReleasePlan, tmp_path: Path
+) -> None:
+    """Exit 2 with the setting, where the plan asks for none."""
+    with ExitStack() as stack:
+        world = LookAlikes(tmp_path / "world", stack, "2026-10", approval_always=True)
+        chain = start(world, plan, tmp_path / "a", qualified=False)
+        with pytest.raises(errors.UsageError, match="approved builds only") as caught:
+            chain.register()
+        assert "require_qualification" in caught.value.hint
 
 
 @pytest.mark.parametrize(
