@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup test test-online fidelity lint format lock rehearse kill fuzz bench clean
+.PHONY: help setup test test-online test-macos fidelity lint format lock rehearse kill fuzz bench clean
 
 help:
 	@echo "make rehearse     carry a whole release through look-alikes on this machine"
