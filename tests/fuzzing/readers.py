@@ -66,6 +66,7 @@ from release_tool.services import (
     notary_api,
     notary_errors,
     notarytool,
+    release_pointer,
     stapler,
 )
 from release_tool.services.http_client import Answer
@@ -141,6 +142,27 @@ def _detached_signatures() -> list[bytes]:
     embedded = [superblob.encode(superblob.parse(room).blobs) for room in _superblobs()]
     pairs = list(enumerate(embedded))
     return [superblob.encode(pairs, magic=superblob.MAGIC_DETACHED)]
+
+
+def _pointers() -> list[bytes]:
+    return [
+        release_pointer.encode(
+            release_pointer.Pointer(
+                version="0.5.0",
+                platform="macos-arm64",
+                key="releases/v0.5.0/bundle.tar.gz",
+                url="https://downloads.example/releases/v0.5.0/bundle.tar.gz",
+                sha256="ab" * 32,
+                size=1024,
+            )
+        )
+    ]
+
+
+def _pointer(data: bytes) -> object:
+    found = release_pointer.parse(data)
+    assert release_pointer.parse(release_pointer.encode(found)) == found
+    return found
 
 
 def _apple_doubles() -> list[bytes]:
@@ -755,6 +777,7 @@ READERS: tuple[Reader, ...] = (
     Reader(name="superblob", read=_superblob, make_seeds=_superblobs),
     Reader(name="macho of other processors", read=_macho, make_seeds=_old_code),
     Reader(name="detached signature", read=_detached, make_seeds=_detached_signatures),
+    Reader(name="release pointer", read=_pointer, make_seeds=_pointers, structure="json"),
     Reader(name="apple double", read=apple_double.parse, make_seeds=_apple_doubles),
     Reader(
         name="code directory",
