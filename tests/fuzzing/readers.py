@@ -587,7 +587,7 @@ def _zips() -> list[bytes]:
             link = zipfile.ZipInfo("a.app/link")
             link.create_system, link.external_attr = 3, 0o120777 << 16
             packed.writestr(link, "Contents/Info.plist")
-            packed.writestr("__MACOSX/a.app/._Contents", b"\0\5\x16\7")
+            packed.writestr("__MACOSX/a.app/Contents/._Info.plist", _apple_doubles()[0])
         found.append(stream.getvalue())
     return found
 
