@@ -313,12 +313,24 @@ def _archive(path: Path, question: Question) -> Judged:
         name=path.name,
         kind="archive",
         ours=inner.ours,
-        checks=(around, *inner.checks),
+        checks=(around, *inner.checks, *_riding_along(unpacked)),
         code=inner.code,
         app=inner.app,
         unpacked=unpacked,
         flat_copies=inner.flat_copies,
     )
+
+
+def _riding_along(unpacked: Unpacked) -> Iterator[Check]:
+    """Extended attributes in an archive: a Mac's tar puts them onto the files."""
+    attributes = {one.path: one.attributes for one in unpacked.members if one.attributes}
+    yield from file_attributes.extended(attributes, path="")
+    if unpacked.sidecars:
+        yield _in_apple_double(len(unpacked.sidecars))
+
+
+def _in_apple_double(count: int) -> Check:
+    return checks.unprotected("attributes beside the files", f"{count} in AppleDouble")
 
 
 def _unpacked(name: str, tree: DiskTree, question: Question) -> Judged:
@@ -350,9 +362,7 @@ def _zip(path: Path, question: Question) -> Judged:
     found = [_open_zip(unpacked), *inner.checks]
     doubles = [member.path for member in unpacked.members if zip_unpacker.is_beside(member)]
     if doubles:
-        found.append(
-            checks.unprotected("attributes beside the files", f"{len(doubles)} in AppleDouble")
-        )
+        found.append(_in_apple_double(len(doubles)))
     return replace(inner, name=path.name, kind="zip", checks=tuple(found), unpacked=unpacked)
 
 

@@ -52,6 +52,8 @@ class Unpacked:
     size: int
     tar_sha256: str
     members: tuple[Member, ...]
+    sidecars: tuple[str, ...] = ()
+    """Members in AppleDouble that were left out: attributes of the files beside them."""
 
     @property
     def beside(self) -> Mapping[str, Mapping[str, bytes]]:
@@ -338,8 +340,10 @@ def unpack_from(
             raise errors.UsageError("is not empty", subject=str(folder))
     reader = ArchiveReader(source, limits=limits, links=links, reporter=reporter, job="unpack")
     found = [_unpack_one(reader, member, folder) for member in reader.members()]
+    every = [member.path for member in found]
     if not sidecars:
         found = _without_sidecars(found, folder)
+    kept = {member.path for member in found}
     for member in found:
         if member.kind == "symlink":
             with atomic.naming(folder / member.path, "make"):
@@ -349,6 +353,7 @@ def unpack_from(
         size=reader.size,
         tar_sha256=reader.tar_sha256,
         members=tuple(found),
+        sidecars=tuple(path for path in every if path not in kept),
     )
 
 

@@ -9,6 +9,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import tarfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -461,6 +462,35 @@ def test_bundles_of_each_kind_are_told(tmp_path: Path, trust: Path, path: str, k
     assert code == 0, [item for item in document["checks"] if item["outcome"] == "failed"]
     names = {item["name"] for item in document["checks"] if item["outcome"] == "not_checked"}
     assert {"team", "revocation"} <= names
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "told"),
+    [
+        ("com.apple.FinderInfo", 6, "failed       extended attribute"),
+        ("com.apple.quarantine", 0, ""),
+        ("org.example.x", 0, "unprotected  extended attribute"),
+        (None, 0, "attributes beside the files  1 in AppleDouble"),
+    ],
+)
+def test_attributes_in_an_archive_are_judged_as_on_files(
+    tmp_path: Path, trust: Path, name: str | None, code: int, told: str
+) -> None:
+    """A Mac's tar puts them onto the files that it unpacks, and so it does with `._name`."""
+    made = signed_release.made()
+    with (
+        tarfile.open(fileobj=io.BytesIO(made.archive)) as old,
+        tarfile.open(tmp_path / "a.tar.gz", "w:gz") as new,
+    ):
+        for member in old:
+            is_info = member.name.endswith("Contents/Info.plist")
+            member.pax_headers = {f"SCHILY.xattr.{name}": "x"} if is_info and name else {}
+            new.addfile(member, old.extractfile(member) if member.isfile() else None)
+            if is_info and name is None:
+                folder = member.name.rpartition("/")[0]
+                new.addfile(tarfile.TarInfo(f"{folder}/._Info.plist"))
+    found, text = run("verify", tmp_path / "a.tar.gz", "--foreign", "--trust", trust)
+    assert (found, told in text) == (code, True), text
 
 
 def test_a_verdict_as_people_read_it(tmp_path: Path, trust: Path) -> None:
