@@ -8,9 +8,10 @@ the digest of its record, while it is written to scratch.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -96,14 +97,25 @@ def unpack(
 
 def _take_place(scratch: Path, root: Path, incoming: _Incoming) -> Outcome:
     if not root.exists():
-        scratch.rename(root)
-        atomic.sync_directory(root.parent)
+        _name(scratch, root)
         return "created"
     extends = len(Ledger(root / LEDGER).records) < len(incoming.counted)
     scratch.rename(root / INCOMING)
     atomic.sync_directory(root)
     settle(root)
     return "extended" if extends else "kept"
+
+
+def _name(scratch: Path, root: Path) -> None:
+    try:
+        scratch.rename(root)
+    except OSError as problem:
+        if problem.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
+        raise errors.TransientError(
+            "another run began this release meanwhile", subject=str(root), hint="run again"
+        ) from problem
+    atomic.sync_directory(root.parent)
 
 
 @dataclass(kw_only=True)
@@ -290,8 +302,8 @@ class _Incoming:
                 changed = [name for name in names if record.plan_part[name] != here.get(name)]
                 raise errors.UsageError(
                     f"{record.stage} was done by another plan",
-                    expected=", ".join(f"{name} {here.get(name)}" for name in changed),
-                    observed=", ".join(f"{name} {record.plan_part[name]}" for name in changed),
+                    expected=_parts(changed, here),
+                    observed=_parts(changed, record.plan_part),
                     hint="give this job the settings and the release.yaml of the one before it",
                 )
 
@@ -352,6 +364,11 @@ class _Incoming:
             signature=dict(member.signature),
         )
         _require_digest(artifact, digest)
+
+
+def _parts(names: Sequence[str], values: Mapping[str, object]) -> str:
+    """Parts of a plan on one line; a whole section is only a beginning of itself."""
+    return ", ".join(f"{name} {shown(str(values.get(name, 'missing')))}" for name in names)
 
 
 def _require_digest(artifact: Artifact, observed: str) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from release_tool import errors
+from release_tool.handoff import unpacking
 from release_tool.handoff.settling import settle
 from release_tool.plan import ReleasePlan
 from tests.handoff import releases
@@ -116,18 +120,21 @@ def test_a_killed_extension_leaves_the_old_or_the_new(
     seen = {"old": 0, "new": 0}
     while died:
         root = tmp_path / str(at) / "0.5.0"
-        shutil.copytree(old.root, root, symlinks=True)
+        # Linked, since nothing that stands is written into.
+        shutil.copytree(old.root, root, symlinks=True, copy_function=os.link)
         died = death.strikes(at, lambda: here.unpack(tmp_path / "second", root, head))  # noqa: B023
         with Release(root, here.plan).ledger.lock():
             settle(root)
         found = releases.state(root)
         assert found in (before, after), at
         seen["new" if found == after else "old"] += 1
-        here.unpack(tmp_path / "second", root, head)
-        assert releases.state(root) == after, at
+        if found == before:
+            here.unpack(tmp_path / "second", root, head)
+            assert releases.state(root) == after, at
         shutil.rmtree(root.parent)
         at += 1
     assert min(seen.values()) > 5
+    assert releases.state(old.root) == before
 
 
 def test_settling_itself_may_be_killed_again_and_again(
@@ -152,3 +159,52 @@ def test_settling_itself_may_be_killed_again_and_again(
             assert (came.root / releases.ARCHIVE).exists()
         at += 1
     assert releases.state(came.root) == releases.named(here)
+
+
+@contextlib.contextmanager
+def room_for(count: int) -> Iterator[None]:
+    """No file of this process may grow further."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (count, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_disk_that_is_full_is_told_and_left_as_it_was(here: Release, tmp_path: Path) -> None:
+    """Exit 3 on both sides, in the middle of a file; with room, the same command succeeds."""
+    releases.carried_on(here)
+    head = here.pack(tmp_path / "whole")
+    root = tmp_path / "there" / "0.5.0"
+    for room in (0, 100, 5_000, 60_000):
+        with room_for(room), pytest.raises(errors.HostError):
+            here.unpack(tmp_path / "whole", root, head)
+        assert not root.exists()
+        assert [path.name for path in (tmp_path / "there" / ".handoff").iterdir()] == [".lock"]
+    with room_for(100), pytest.raises(errors.HostError):
+        here.pack(tmp_path / "again")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "there", "whole"]
+    came = here.unpack(tmp_path / "whole", root, head)
+    assert releases.state(came.root) == releases.named(here)
+
+
+def test_a_run_that_began_meanwhile_is_not_touched(
+    here: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody made the workspace while the handoff was read: exit 5, and theirs stays."""
+    head = here.pack(tmp_path / "handoff")
+    root = tmp_path / "there" / "0.5.0"
+
+    def meanwhile(folder: Path) -> None:
+        del folder
+        (root / "ledger").mkdir(parents=True, exist_ok=True)
+        (root / "ledger" / "theirs").touch()
+
+    monkeypatch.setattr(unpacking, "_sync", meanwhile)
+    exists = Path.exists
+    # As seen before they came.
+    monkeypatch.setattr(Path, "exists", lambda path: path != root and exists(path))
+    with pytest.raises(errors.TransientError, match="meanwhile"):
+        here.unpack(tmp_path / "handoff", root, head)
+    assert [path.name for path in (root / "ledger").iterdir()] == ["theirs"]
