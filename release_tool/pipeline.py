@@ -60,7 +60,7 @@ class Run:
         if isinstance(stage, Slot):
             raise _unfilled(stage, self.steps)
         self._judge_all([name])
-        missing = [need for need in stage.needs if not self._standing[need].counts]
+        missing = [need for need in stage.inputs if not self._standing[need].counts]
         if missing:
             raise errors.UsageError(
                 f"cannot run {name} alone",
@@ -140,11 +140,11 @@ class Run:
             self.observer.reused(stage.name, standing.record, standing.value)
             return standing.value
         reporter = _Noting(self.observer.reporter(stage.name))
-        inputs = {need: values[need].digest() for need in stage.needs} | dict(stage.externals())
+        inputs = {need: values[need].digest() for need in stage.inputs} | dict(stage.externals())
         started = time.monotonic()
         try:
             value = stage.work(
-                {need: values[need] for need in stage.needs},
+                {need: values[need] for need in stage.inputs},
                 reporter,
                 _LedgerIntents(self, stage),
             )
@@ -224,7 +224,7 @@ class Run:
     def _drop(self, name: str, reason: str) -> None:
         self._standing[name] = Standing(self._standing[name].record, None, reason)
         for stage in stages_of(self.steps):
-            if name in stage.needs and self._standing[stage.name].counts:
+            if name in stage.inputs and self._standing[stage.name].counts:
                 self._drop(stage.name, because(name, reason))
 
     def _refuse_repeats(self, names: Sequence[str]) -> None:
@@ -238,7 +238,7 @@ class Run:
         affected = {name}
         lines = []
         for stage in stages_of(self.steps):
-            if stage.name != name and affected.intersection(stage.needs):
+            if stage.name != name and affected.intersection(stage.inputs):
                 affected.add(stage.name)
             if stage.name in affected and (record := self.ledger.newest(stage.name)):
                 lines.append(f"{stage.name} of {record.at}{_first_output(record)}")

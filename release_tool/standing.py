@@ -48,7 +48,7 @@ def _judge(
     if record.plan_digest != plan.part_digest(stage.reads):
         changed = _changed_parts(record.plan_part, plan.part(stage.reads))
         return Standing(record, None, f"the plan has changed: {', '.join(changed)}")
-    for need in stage.needs:
+    for need in stage.inputs:
         value = before[need].value
         if value is None:
             return Standing(record, None, because(need, before[need].reason))

@@ -37,8 +37,15 @@ class Stage:
     externals: Callable[[], Mapping[str, str]] = no_externals
     """Digests of what comes from outside the ledger. A thing that is not at hand is left out,
     and then the record stands as it is: a later job has no binaries."""
+    facts: tuple[str, ...] = ()
+    """Stages whose values it tells of. Unlike those of its needs, their outputs may be gone."""
     repeatable: bool = True
     """False where a repeat makes other bytes that somebody may already rely on: signing."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The stages whose values it gets."""
+        return (*self.needs, *self.facts)
 
 
 @dataclass(frozen=True, kw_only=True)

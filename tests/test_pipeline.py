@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -281,3 +282,37 @@ def test_intents_close_with_the_record(bench: Bench) -> None:
         attempt()
     attempt()
     assert found == [None, {"bytes": "ab"}, {"bytes": "ab"}, {"bytes": "ab"}]
+
+
+class Telling(Bench):
+    """The last stage only tells of the signed result; it touches the packed one alone."""
+
+    def steps(self) -> list[Step]:
+        *others, _ = super().steps()
+        last = self.stage("send", "pack", reads=("smoke",))
+        return [*others, replace(last, facts=("sign",))]
+
+
+def test_a_stage_that_only_tells_of_another_does_without_its_outputs(
+    tmp_path: Path, plan: ReleasePlan
+) -> None:
+    """The signed tree may be gone: its value is handed over, and nothing is signed again."""
+    bench = Telling(tmp_path, plan)
+    bench.run()[0].until("pack")
+    signed = Made.model_validate(bench.run()[0].until("pack")["sign"].model_dump())
+    (tmp_path / "sign").unlink()
+    sent = bench.run()[0].until("send")["send"]
+    assert isinstance(sent, Made)
+    assert signed.digest() in sent.sources
+    assert bench.calls["sign"] == 1
+
+
+def test_a_stage_that_tells_of_another_is_done_again_after_it(
+    tmp_path: Path, plan: ReleasePlan
+) -> None:
+    """What is told must be of the newest result."""
+    bench = Telling(tmp_path, plan)
+    bench.run()[0].until("send")
+    (tmp_path / "sign").unlink()
+    bench.run(resign=True)[0].until("send")
+    assert bench.calls["send"] == 2

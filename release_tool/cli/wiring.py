@@ -161,8 +161,14 @@ class Wiring:
         if not self.plan.environment.github_release:
             return Slot(name="github", reason=_NO_GITHUB, required=False)
         apples = ("notarize", "staple") if self._notarized else ()
-        needs = ("sign", *apples, "archive", "smoke", "promote")
-        return self._stage("github", values.GitHubRelease, needs, github.READS, self._github)
+        return self._stage(
+            "github",
+            values.GitHubRelease,
+            ("archive", "smoke", "promote"),
+            github.READS,
+            self._github,
+            facts=("sign", *apples),
+        )
 
     def _apples_word(self) -> list[Step]:
         """Notarize and staple, or their places where the environment leaves them open."""
@@ -188,6 +194,7 @@ class Wiring:
         *,
         externals: Callable[[], Mapping[str, str]] = no_externals,
         repeatable: bool = True,
+        facts: tuple[str, ...] = (),
     ) -> Stage:
         return Stage(
             name=name,
@@ -197,6 +204,7 @@ class Wiring:
             work=work,
             externals=externals,
             repeatable=repeatable,
+            facts=facts,
         )
 
     # What comes from outside.
