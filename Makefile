@@ -15,7 +15,7 @@ help:
 	@echo "make format       put the code into the one format"
 	@echo "make kill         kill a run fifty times at random moments and resume it each time"
 	@echo "make fuzz         give 100,000 mutated inputs to each reader of hostile bytes"
-	@echo "make bench        ratios against the shell pipeline; 3 GB of scratch for a while"
+	@echo "make bench        ratios against the shell pipeline; 10 GB of scratch for a while"
 	@echo "make lock         resolve the dependencies again, with hashes"
 	@echo "make clean        remove the environment and every output"
 
