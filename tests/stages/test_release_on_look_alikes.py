@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from release_tool.rehearsal.release_store import ReleaseStore
 from release_tool.services import release_pointer, retries
 from release_tool.services.coordinator import Coordinator
 from release_tool.services.coordinator_rules import Contract
+from release_tool.services.multipart_upload import Parts
 from release_tool.services.object_store import ObjectStore
 from tests.stages import release_chain
 from tests.stages.release_chain import NAME, Chain
@@ -36,6 +38,8 @@ ALIASES = {f"releases/latest/{NAME}", "releases/latest/eigeninference-bundle-mac
 
 class LookAlikes:
     """The look-alikes' servers, and clients of ours for them."""
+
+    parts = Parts()
 
     def __init__(
         self,
@@ -99,6 +103,7 @@ class LookAlikes:
             access_key_id=lambda: CREDENTIALS.access_key_id,
             secret_access_key=lambda: secret,
             policy=self.policy,
+            parts=self.parts,
         )
 
     def coordinator(self, key: str = KEY) -> Coordinator:
@@ -249,6 +254,26 @@ def test_of_two_publishers_exactly_one_wins(
         "PublishedRelease", "RemoteRefusedError",
     ]  # fmt: skip
     assert len(world.written()) == 1
+
+
+def test_a_release_in_parts_is_carried_through_and_repeated(
+    world: LookAlikes, plan: ReleasePlan, tmp_path: Path
+) -> None:
+    """A copy of what went in parts bears another ETag: aliases are known again by their bytes."""
+    world.parts = Parts(above_bytes=1024**2, part_bytes=5 * 1024**2)
+    binary = b"".join(hashlib.sha256(b"%d" % number).digest() for number in range(100_000))
+    first, again = (_start(world, plan, tmp_path / name, binary=binary) for name in ("a", "b"))
+    assert first.resume().outcome == again.resume().outcome == "promoted"
+    assert sorted(world.written()) == sorted(
+        [
+            f"CompleteMultipartUpload releases/v0.5.0/{NAME}",
+            f"PutObject {POINTER}",
+            *(f"CopyObject {alias}" for alias in ALIASES),
+        ]
+    )
+    assert {world.index.get(alias).sha256 for alias in ALIASES} == {first.archive.sha256}  # type: ignore[union-attr]
+    assert len(first.uploads.declared) == 1
+    assert again.uploads.declared == []
 
 
 def test_two_versions_racing_to_latest_end_with_the_newer(
