@@ -81,12 +81,16 @@ class ArchiveWriter:
         self._hashing.result()
         return self._tar_digest.hexdigest()
 
-    def add(self, member: Member, content: Iterable[bytes] = ()) -> Member:
+    def add(
+        self, member: Member, content: Iterable[bytes] = (), *, repeated: bool = True
+    ) -> Member:
         """Append a member.
 
         Args:
             member: what it is; of a file, `size` bytes of content must come.
             content: chunks of a file.
+            repeated: whether the content may come again, so that its compressed blocks are kept;
+                the bytes do not depend on it.
 
         Returns:
             The member as it stands in the archive, with its digest.
@@ -97,7 +101,7 @@ class ArchiveWriter:
         self._write(tar_header.encode(member, self._date, signatures=self._signatures))
         digest = hashlib.sha256(member.target.encode())
         if member.kind == "file":
-            self._content(member, content, digest)
+            self._content(member, content, digest, repeated=repeated)
             self._write(bytes(tar_header.padding(member.size)))
         return replace(
             member,
@@ -112,7 +116,9 @@ class ArchiveWriter:
         self._write(bytes(end + -(self.tar_size + end) % tar_header.RECORD_BYTES))
         self._gzip.close()
 
-    def _content(self, member: Member, content: Iterable[bytes], digest: Digest) -> None:
+    def _content(
+        self, member: Member, content: Iterable[bytes], digest: Digest, *, repeated: bool
+    ) -> None:
         """Write a file's content, a large one in blocks of its own."""
         large = member.size >= BLOCK_BYTES
         if large:
@@ -121,7 +127,7 @@ class ArchiveWriter:
             digest.update(block)
             if large and len(block) == BLOCK_BYTES:
                 self._hash(block)
-                self._gzip.write_block(block, digest.digest())
+                self._gzip.write_block(block, digest.digest() if repeated else None)
             else:
                 self._write(block)
 

@@ -73,12 +73,13 @@ class GzipBlocks:
             del self._buffer[:BLOCK_BYTES]
             self._block(block, None)
 
-    def write_block(self, block: bytes, key: bytes) -> None:
+    def write_block(self, block: bytes, key: bytes | None) -> None:
         """Append one whole block after a cut or after another whole block.
 
         Args:
             block: `BLOCK_BYTES` of data.
-            key: a digest of everything since the cut; the same key means the same bytes.
+            key: a digest of everything since the cut; the same key means the same bytes. None
+                where they will not come again.
         """
         self._block(block, key)
 

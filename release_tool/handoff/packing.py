@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,6 +96,7 @@ class _Packing:
     def write(self, destination: Path) -> Packed:
         artifacts = contents.artifacts(self._ledger.records)
         planned = {path: self._planned(artifacts[path]) for path in sorted(artifacts)}
+        several = Counter(artifact.sha256 for artifact in artifacts.values())
         total = sum(member.size for member in planned.values())
         with (
             task(self._reporter, "pack", total),
@@ -104,7 +106,8 @@ class _Packing:
             self._add_manifest(writer)
             self._add_records(writer)
             for path, member in planned.items():
-                self._add(writer, artifacts[path], member)
+                repeated = several[artifacts[path].sha256] > 1
+                self._add(writer, artifacts[path], member, repeated=repeated)
             writer.close()
         return Packed(
             manifest=self._manifest,
@@ -130,7 +133,9 @@ class _Packing:
         digests = contents.digests(self._ledger)
         for record, digest in zip(self._ledger.records, digests, strict=True):
             path = f"{LEDGER}/{file_name(record)}"
-            content = self._tree.read(path)
+            with self._tree.open(path) as source:
+                # The ledger has judged its size.
+                content = source.read()
             member = Member(path=path, kind="file", mode=0o644, size=len(content))
             _require(path, digest, writer.add(member, [content]).sha256)
 
@@ -159,9 +164,12 @@ class _Packing:
             signature=tuple(sorted(signature.items())),
         )
 
-    def _add(self, writer: ArchiveWriter, artifact: Artifact, member: Member) -> None:
+    def _add(
+        self, writer: ArchiveWriter, artifact: Artifact, member: Member, *, repeated: bool
+    ) -> None:
         content = self._chunks(member) if member.kind == "file" else ()
-        _require(artifact.path, artifact.sha256, writer.add(member, content).sha256)
+        added = writer.add(member, content, repeated=repeated)
+        _require(artifact.path, artifact.sha256, added.sha256)
 
     def _chunks(self, member: Member) -> Iterator[bytes]:
         with self._tree.open(member.path) as source:

@@ -13,6 +13,7 @@ import pytest
 
 from release_tool.cli import embedded, main
 from release_tool.cli.session import Session
+from release_tool.handoff import unpacking
 from release_tool.ledger import Ledger
 from release_tool.rehearsal import counts, environment, places, samples, tiny_model
 from release_tool.rehearsal.environment import Environment
@@ -191,6 +192,30 @@ def test_one_document_for_programs(signed: Machines, tmp_path: Path) -> None:
         assert document["source_commit"] == packed["source_commit"]
         assert document["head"] == packed["head"]
         assert (document["records"], document["left_out"]) == (3, 0)
+
+
+def test_a_run_finishes_what_a_killed_unpack_had_decided(
+    machines: Machines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before it judges any record: nothing is signed again, and nothing of it is left to do."""
+    metallib = ("--metallib", str(machines.folder / "lib.metallib"))
+    heads = []
+    for stage in ("profile", "sign"):
+        machines.run("early", "--until", stage, *metallib)
+        argv = ("handoff", "pack", str(tmp_path / stage), "--json")
+        heads.append(json.loads(machines.call("early", *argv)[1])["head"])
+    unpack = ("handoff", "unpack", str(tmp_path / "profile"), "--expect", heads[0])
+    assert machines.call("late", *unpack)[0] == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(unpacking, "settle", lambda _: False)
+        unpack = ("handoff", "unpack", str(tmp_path / "sign"), "--expect", heads[1])
+        assert machines.call("late", *unpack)[0] == 0
+    workspace = machines.workspace("late")
+    assert (workspace / ".handoff").is_dir()
+    assert len(Ledger(workspace / "ledger").records) == 1
+    machines.run("late", "--until", "sign", *metallib)
+    assert Ledger(workspace / "ledger").head == heads[1]
+    assert not (workspace / ".handoff").exists()
 
 
 def test_another_head_is_exit_6(signed: Machines, tmp_path: Path) -> None:

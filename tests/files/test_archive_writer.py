@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -265,3 +266,19 @@ def test_names_agree_with_a_plain_model(paths: list[list[str]]) -> None:
         assert not fits()
     else:
         assert fits()
+
+
+def test_keeping_blocks_for_a_second_use_changes_no_byte() -> None:
+    """A content that comes once or again is compressed to the same bytes, kept or not."""
+    content = bytes(range(256)) * 8192
+    member = Member(path="a", kind="file", mode=0o644, size=len(content))
+
+    def written(*, repeated: bool) -> bytes:
+        found: list[bytes] = []
+        with archive_writer.ArchiveWriter(found.append, date=0) as writer:
+            for path in ("a", "b"):
+                writer.add(replace(member, path=path), [content], repeated=repeated)
+            writer.close()
+        return b"".join(found)
+
+    assert written(repeated=True) == written(repeated=False)

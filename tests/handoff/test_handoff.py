@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
 import tarfile
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -67,6 +69,24 @@ def test_nothing_is_packed_that_no_record_names(here: Release, archive: Path) ->
         )
     assert CANARY not in whole
     assert not [name for name in names if "/." in name.removeprefix("./") or "keychain" in name]
+
+
+def test_memory_does_not_grow_with_the_release(
+    plan: ReleasePlan, archive: Path, tmp_path: Path
+) -> None:
+    """Of what comes once nothing is kept: less than the file is ever held, on either side."""
+    here = Release(tmp_path / "large", plan)
+    here.root.mkdir()
+    megabytes = 40
+    here.file("archive", releases.ARCHIVE, random.Random(1).randbytes(megabytes * 1024**2))  # noqa: S311 - no secret
+    tracemalloc.start()
+    try:
+        head = here.pack(archive)
+        here.unpack(archive, there(tmp_path), head)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < megabytes / 4 * 3 * 1024**2
 
 
 def test_only_what_stands_is_carried(here: Release, archive: Path, tmp_path: Path) -> None:
