@@ -8,7 +8,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from release_tool import data, errors, release_file, release_yaml
@@ -312,6 +312,8 @@ _PLAIN = st.recursive(
 def test_plain_values_come_back_as_they_were(values: dict[str, Any]) -> None:
     """Reading gives what another writer of YAML wrote, each value with a line of the file."""
     text = yaml.safe_dump(values, allow_unicode=True)
+    # The other writer loses a few control characters at the end of a key.
+    assume(yaml.safe_load(text) == values)
     document = release_yaml.parse(text.encode(), name="x.yaml")
     assert document.data == values
     assert set(document.lines.values()) <= set(range(1, text.count("\n") + 2))

@@ -26,6 +26,7 @@ from release_tool.files.tree import APPLE_DOUBLE_PREFIX
 MAGIC = b"PK\x03\x04"
 _SYSTEM_FOLDERS = ("/System/", "/Library/")
 _UNIX = 3
+_PIECE_BYTES = 64 * 1024
 # A signature's large part is its code directory; a larger file is a resource fork, and no matter.
 _BESIDE_BYTES = 2 * MAX_PART_BYTES
 
@@ -78,7 +79,7 @@ def _signatures(
         path = file_beside(member.path)
         if not path or member.kind != "file" or member.size > _BESIDE_BYTES:
             continue
-        data = opened.read(info)
+        data = _whole(opened, info)
         if data.startswith(apple_double.MAGIC):
             yield path, tuple(signature_in(data, path).items())
 
@@ -154,10 +155,16 @@ def _unpack_one(
             path.chmod(member.mode | 0o700)
             return member
     if member.kind == "symlink":
-        raw = opened.read(info)
+        raw = _whole(opened, info)
         target = raw.decode("utf-8", "surrogateescape")
         return replace(member, target=target, sha256=hashlib.sha256(raw).hexdigest())
     return replace(member, sha256=_write(opened, info, path, member.mode))
+
+
+def _whole(opened: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    """A small member. Asked for at once, it would get the room that its packed size claims."""
+    with opened.open(info) as content:
+        return b"".join(iter(lambda: content.read(_PIECE_BYTES), b""))
 
 
 def _write(opened: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, mode: int) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import stat
+import tracemalloc
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -124,6 +126,26 @@ def test_damage_is_a_format_error(tmp_path: Path) -> None:
         folder.mkdir()
         with pytest.raises(errors.FormatError):
             zip_unpacker.unpack(damaged, folder)
+
+
+@pytest.mark.parametrize("name", ["A.app/Contents/link", "__MACOSX/A.app/._Contents"])
+def test_a_packed_size_that_lies_costs_no_memory(tmp_path: Path, name: str) -> None:
+    """What a member claims to be packed to is not made room for."""
+    path = packed(tmp_path, GOOD)
+    with zipfile.ZipFile(path) as made:
+        packed_size = made.getinfo(name).compress_size
+    data = bytearray(path.read_bytes())
+    at = data.index(b"PK\1\2", data.rindex(name.encode()) - 46)
+    assert int.from_bytes(data[at + 20 : at + 24], "little") == packed_size
+    data[at + 20 : at + 24] = (0x40000000).to_bytes(4, "little")
+    path.write_bytes(data)
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(errors.FormatError):
+            unpacked(tmp_path, path)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_size_that_lies_does_not_fill_the_disk(tmp_path: Path) -> None:
