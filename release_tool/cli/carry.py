@@ -18,7 +18,7 @@ from release_tool import config, errors, pipeline, values
 from release_tool.apple.policy import expiry
 from release_tool.cli import embedded, notary_route, preflight, probes, wiring
 from release_tool.cli.console import JSONObserver, RunConsole
-from release_tool.cli.session import Session
+from release_tool.cli.session import Session, shown_path, workspace_root
 from release_tool.files.workspace import Workspace
 from release_tool.handoff.settling import settle
 from release_tool.ledger import Ledger
@@ -102,8 +102,7 @@ def _observer(session: Session, options: Options) -> Observer:
 
 
 def _workspace(resolved: config.Resolved, options: Options) -> Workspace:
-    plan = resolved.plan
-    return Workspace((options.dist / plan.environment.name / plan.version).resolve())
+    return Workspace(workspace_root(resolved.plan, options.dist))
 
 
 def resolve(session: Session, options: Options) -> tuple[config.Resolved, wiring.Inputs]:
@@ -285,7 +284,7 @@ def _greet(
     for notice in resolved.notices:
         print(f"  notice: {notice}", file=session.out)
     if ledger.records:
-        where = _shown(workspace.root)
+        where = shown_path(workspace.root)
         print(f"Resuming {plan.version} from {where} (head {ledger.head[:12]})", file=session.out)
 
 
@@ -329,7 +328,7 @@ def _table(workspace: Workspace, found: Mapping[str, values.Value]) -> list[str]
         rows += [
             (
                 "archive",
-                f"{_shown(path)}, {size(archive.size)}{'' if path.is_file() else ', gone'}",
+                f"{shown_path(path)}, {size(archive.size)}{'' if path.is_file() else ', gone'}",
             ),
             ("sha256", archive.sha256),
             ("binary", archive.binary_sha256),
@@ -362,13 +361,6 @@ def _ends(found: Iterable[values.Value]) -> list[tuple[str, str]]:
     return [("ends", f"{row.line}: {row.todo}") for row in soon] or [
         ("ends", f"first on {row.ends:%Y-%m-%d}: {row.what} {row.name}") for row in rows[:1]
     ]
-
-
-def _shown(path: Path) -> str:
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
 
 
 # Said already, or a matter of the one run: who resumes wants the verdict.

@@ -11,10 +11,10 @@ from pathlib import Path
 import click
 
 from release_tool import config, errors
-from release_tool.cli import embedded
+from release_tool.cli import embedded, github_commands
 from release_tool.cli.console import RunConsole
 from release_tool.cli.run import DIST, FILE
-from release_tool.cli.session import Session, pass_session
+from release_tool.cli.session import Session, pass_session, shown_path, workspace_root
 from release_tool.handoff import packing, unpacking
 from release_tool.handoff.contents import LEDGER
 from release_tool.ledger import Ledger
@@ -83,9 +83,11 @@ def pack(
     plan = _plan(session, environment, version, config_file)
     # Not beside the sources: their tree must stay clean.
     destination = file or dist / _NAME
-    _require_output(session, wanted=github_output)
+    if github_output:
+        # Before any work, as the job would lose it.
+        github_commands.outputs_file(session.environ)
     packed = packing.pack(
-        _workspace(plan, dist),
+        workspace_root(plan, dist),
         destination,
         environment=plan.environment.name,
         version=plan.version,
@@ -93,7 +95,8 @@ def pack(
         reporter=_reporter(session, as_json=as_json),
     )
     head = packed.manifest.head
-    _hand_on(session, head, wanted=github_output)
+    if github_output:
+        github_commands.hand_on(session.environ, {"head": head})
     if as_json:
         facts = {
             "file": str(destination),
@@ -163,8 +166,10 @@ def unpack(
         )
     flags = {"smoke.model": config.Flag(name="--model", value=model)} if model else {}
     plan = _plan(session, environment, version, config_file, flags=flags, dist=dist)
-    _require_output(session, wanted=github_output)
-    root = _workspace(plan, dist)
+    if github_output:
+        # Before any work, as the job would lose it.
+        github_commands.outputs_file(session.environ)
+    root = workspace_root(plan, dist)
     found = unpacking.unpack(
         file,
         root,
@@ -173,7 +178,8 @@ def unpack(
         continued=continued,
         reporter=_reporter(session, as_json=as_json),
     )
-    _hand_on(session, found.head, wanted=github_output)
+    if github_output:
+        github_commands.hand_on(session.environ, {"head": found.head})
     if as_json:
         facts = {
             "workspace": str(root),
@@ -186,7 +192,7 @@ def unpack(
         _document(session, {**found.manifest.model_dump(mode="json"), **facts})
         return
     print(
-        f"{_shown(root)}: {found.outcome} from {file},"
+        f"{shown_path(root)}: {found.outcome} from {file},"
         f" {_counted(found.records, found.artifacts)}, each as recorded",
         file=session.out,
     )
@@ -222,8 +228,10 @@ def head(
     For a job:     release-tool handoff head --github-output
     """
     plan = _plan(session, environment, version, config_file)
-    _require_output(session, wanted=github_output)
-    folder = _workspace(plan, dist) / LEDGER
+    if github_output:
+        # Before any work, as the job would lose it.
+        github_commands.outputs_file(session.environ)
+    folder = workspace_root(plan, dist) / LEDGER
     ledger = Ledger(folder)
     if not ledger.records:
         raise errors.UsageError(
@@ -231,7 +239,8 @@ def head(
             subject=str(folder),
             hint="begin the release: release-tool run",
         )
-    _hand_on(session, ledger.head, wanted=github_output)
+    if github_output:
+        github_commands.hand_on(session.environ, {"head": ledger.head})
     if as_json:
         _document(session, {"head": ledger.head, "records": len(ledger.records)})
     else:
@@ -265,26 +274,8 @@ def _plan(
     return config.resolve(replace(request, settings=made)).plan
 
 
-def _workspace(plan: ReleasePlan, dist: Path) -> Path:
-    return (dist / plan.environment.name / plan.version).resolve()
-
-
 def _reporter(session: Session, *, as_json: bool) -> Reporter:
     return Silent() if as_json else RunConsole(session).aside("handoff")
-
-
-def _require_output(session: Session, *, wanted: bool) -> None:
-    """Before any work, as the job would lose it."""
-    if wanted and not session.environ.get("GITHUB_OUTPUT"):
-        raise errors.UsageError(
-            "GITHUB_OUTPUT is not set", hint="--github-output is for jobs of GitHub Actions"
-        )
-
-
-def _hand_on(session: Session, found: str, *, wanted: bool) -> None:
-    if wanted:
-        with Path(session.environ["GITHUB_OUTPUT"]).open("a", encoding="utf-8") as output:
-            output.write(f"head={found}\n")
 
 
 def _document(session: Session, facts: Mapping[str, object]) -> None:
@@ -296,10 +287,3 @@ def _counted(records: int, artifacts: int) -> str:
         return f"{count} {what}{'' if count == 1 else 's'}"
 
     return f"{many(records, 'record')}, {many(artifacts, 'artifact')}"
-
-
-def _shown(path: Path) -> str:
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)

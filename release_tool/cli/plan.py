@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from release_tool import config, credentials, errors, release_file
-from release_tool.cli import notary_route
+from release_tool import config, credentials, release_file
+from release_tool.cli import github_commands, notary_route
 from release_tool.cli.session import Session, pass_session
 from release_tool.release_yaml import dotted
 
@@ -68,7 +68,9 @@ def command(
         )
     )
     if github_output:
-        _hand_on(session, resolved)
+        plan = resolved.plan
+        outputs = {"environment": plan.environment.name, "version": plan.version}
+        github_commands.hand_on(session.environ, outputs)
     lacking = [] if github_output else resolved.lacking()
     if as_json:
         print(json.dumps(as_document(resolved), ensure_ascii=False, indent=1), file=session.out)
@@ -99,17 +101,6 @@ def as_document(resolved: config.Resolved) -> dict[str, object]:
         ],
         "notices": list(resolved.notices),
     }
-
-
-def _hand_on(session: Session, resolved: config.Resolved) -> None:
-    target = session.environ.get("GITHUB_OUTPUT", "")
-    if not target:
-        raise errors.UsageError(
-            "GITHUB_OUTPUT is not set", hint="--github-output is for jobs of GitHub Actions"
-        )
-    plan = resolved.plan
-    with Path(target).open("a", encoding="utf-8") as output:
-        output.write(f"environment={plan.environment.name}\nversion={plan.version}\n")
 
 
 def _show(session: Session, resolved: config.Resolved) -> None:

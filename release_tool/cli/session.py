@@ -5,9 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TextIO
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
 
 import click
+
+if TYPE_CHECKING:
+    from release_tool.plan import ReleasePlan
 
 
 @dataclass
@@ -29,6 +33,19 @@ class Session:
     @property
     def on_terminal(self) -> bool:
         return self.out.isatty() and not self.in_github_actions
+
+
+def workspace_root(plan: ReleasePlan, dist: Path) -> Path:
+    """The folder of a release below the folder of all: one for each environment and version."""
+    return (dist / plan.environment.name / plan.version).resolve()
+
+
+def shown_path(path: Path) -> str:
+    """A path as people read it: short where it lies below the working folder."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
 
 
 pass_session = click.make_pass_decorator(Session)
