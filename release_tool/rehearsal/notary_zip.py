@@ -131,4 +131,7 @@ def _write(source: zipfile.ZipFile, member: _Member, folder: Path) -> None:
 def _link(source: zipfile.ZipFile, member: _Member, folder: Path) -> None:
     if not 0 < member.info.file_size <= _TARGET_BYTES:
         raise ZipError(f"{member.path!r} is a link of {member.info.file_size} bytes")
-    (folder / member.path).symlink_to(source.read(member.info).decode("utf-8"))
+    # Read at once, it would get the room that its packed size claims.
+    with source.open(member.info) as content:
+        target = b"".join(iter(lambda: content.read(_TARGET_BYTES), b""))
+    (folder / member.path).symlink_to(target.decode("utf-8"))
