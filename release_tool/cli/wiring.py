@@ -141,6 +141,7 @@ class Wiring:
                 ("publish", "archive"),
                 register.READS,
                 self._register,
+                facts=("smoke",),
             ),
             self._stage(
                 "promote",
@@ -148,6 +149,7 @@ class Wiring:
                 ("publish", "register"),
                 promote.READS,
                 self._promote,
+                facts=("smoke",),
             ),
             self._on_github(),
         ]
@@ -493,6 +495,7 @@ class Wiring:
             self.plan,
             _value(found, "publish", values.PublishedRelease),
             _value(found, "archive", values.ReleaseArchive),
+            _value(found, "smoke", values.SmokeEvidence),
             workspace=self.workspace,
             reporter=reporter,
             intents=intents,
@@ -504,6 +507,7 @@ class Wiring:
             self.plan,
             _value(found, "publish", values.PublishedRelease),
             _value(found, "register", values.RegisteredRelease),
+            _value(found, "smoke", values.SmokeEvidence),
             workspace=self.workspace,
             reporter=reporter,
             store=self.new_store(),

@@ -26,10 +26,16 @@ from release_tool.services.coordinator_rules import HASHES, Release
 from release_tool.services.object_store import ObjectStore, StoredObject
 from release_tool.services.object_store_calls import Outcome
 from release_tool.services.release_pointer import Pointer
-from release_tool.values import PromotedRelease, PublishedRelease, RegisteredRelease
+from release_tool.stages import smoke_evidence
+from release_tool.values import (
+    PromotedRelease,
+    PublishedRelease,
+    RegisteredRelease,
+    SmokeEvidence,
+)
 
 READS = (
-    "version",
+    *smoke_evidence.READS,
     "archive",
     "publish",
     "product.platform",
@@ -48,6 +54,7 @@ def run(
     plan: ReleasePlan,
     published: PublishedRelease,
     registered: RegisteredRelease,
+    evidence: SmokeEvidence,
     *,
     workspace: Workspace,  # noqa: ARG001
     reporter: Reporter,
@@ -62,6 +69,7 @@ def run(
         plan: the release plan.
         published: where the archive stands.
         registered: what the coordinator has.
+        evidence: what ran from exactly the registered archive.
         workspace: not used; every stage takes it.
         reporter: is told of the waiting.
         store: the bucket.
@@ -73,9 +81,17 @@ def run(
         RemoteRefusedError: the coordinator serves other bytes under this version or ranks an
             older one above it; the pointer or an alias holds a newer release than that.
         PendingError: it still serves an older release after the time for its cache.
-        VerificationError: an alias, read back, holds other bytes.
+        VerificationError: the evidence is of another archive or of a kind that this environment
+            refuses; an alias, read back, holds other bytes.
         CredentialError, TransientError: the store or the coordinator.
     """
+    smoke_evidence.require(
+        plan,
+        evidence,
+        archive_sha256=registered.bundle_hash,
+        binary_sha256=registered.binary_hash,
+        act="promoting",
+    )
     promotion = _Promotion(
         plan=plan,
         published=published,

@@ -20,11 +20,11 @@ from release_tool.progress import Reporter
 from release_tool.services import addresses, public_url, retries
 from release_tool.services.object_store import ObjectStore, StoredObject
 from release_tool.services.object_store_calls import Outcome
-from release_tool.stages import findings, public_copy
+from release_tool.stages import findings, public_copy, smoke_evidence
 from release_tool.values import Intents, PublishedRelease, ReleaseArchive, SmokeEvidence
 
 READS = (
-    "version",
+    *smoke_evidence.READS,
     "archive",
     "publish.prefix",
     "coordinator.contract",
@@ -33,7 +33,6 @@ READS = (
     "limits.archive_bytes",
     "limits.member_bytes",
     "limits.members",
-    "environment.provider",
     "environment.signer",
     "endpoints.r2_endpoint",
     "endpoints.r2_bucket",
@@ -76,7 +75,13 @@ def run(
         CredentialError, TransientError: the store.
     """
     public_base = addresses.base(plan.endpoints.r2_public_url, name="R2_PUBLIC_URL")
-    _judge_evidence(plan, archive, evidence)
+    smoke_evidence.require(
+        plan,
+        evidence,
+        archive_sha256=archive.sha256,
+        binary_sha256=archive.binary_sha256,
+        act="publishing",
+    )
     _judge_archive(archive, workspace, reporter)
     key = key_of(plan, archive)
     outcome = store.create(
@@ -129,49 +134,6 @@ class _Journal:
             ACTION,
             {name: [*one] if isinstance(one, list) else one for name, one in facts.items()},
         )
-
-
-def _judge_evidence(plan: ReleasePlan, archive: ReleaseArchive, evidence: SmokeEvidence) -> None:
-    found = [
-        checks.compare("archive", expected=archive.sha256, observed=evidence.archive_sha256),
-        checks.compare("version", expected=plan.version, observed=evidence.version),
-        checks.compare(
-            "executable", expected=archive.binary_sha256, observed=evidence.executable_sha256
-        ),
-        _answers(evidence),
-    ]
-    if plan.environment.provider == "bundle":
-        found.extend(_bundle_checks(evidence))
-    findings.require(
-        found,
-        "the smoke evidence does not allow publishing this archive",
-        hint="run the smoke stage on this archive: release-tool run --only smoke",
-    )
-
-
-def _answers(evidence: SmokeEvidence) -> checks.Check:
-    agreeing = sum(prompt.agrees for prompt in evidence.prompts)
-    whole = len(evidence.prompts)
-    if whole and agreeing == whole:
-        return checks.passed("prompts", f"{agreeing} of {whole} agree")
-    return checks.failed(
-        "prompts", expected="each agrees, one at least", observed=f"{agreeing} of {whole} agree"
-    )
-
-
-def _bundle_checks(evidence: SmokeEvidence) -> list[checks.Check]:
-    """What a real environment asks: the bundle's own executable, on Apple Silicon."""
-    host = f"{evidence.host.system} {evidence.host.machine}"
-    return [
-        checks.compare("kind", expected="bundle", observed=evidence.kind),
-        checks.compare("host", expected="macos arm64", observed=host),
-        checks.compare(
-            "what ran", expected=evidence.executable_sha256, observed=evidence.ran_sha256
-        ),
-        checks.compare(
-            "--version", expected="ran", observed="ran" if evidence.version_ran else "not run"
-        ),
-    ]
 
 
 def _judge_archive(archive: ReleaseArchive, workspace: Workspace, reporter: Reporter) -> None:

@@ -22,7 +22,7 @@ from release_tool.services import addresses, coordinator_rules, retries
 from release_tool.services.coordinator import Coordinator, Registration
 from release_tool.services.coordinator_refusals import UnapprovedError
 from release_tool.services.coordinator_rules import BUILD, Build, Release
-from release_tool.stages import approval, findings, fleet_gate
+from release_tool.stages import approval, findings, fleet_gate, smoke_evidence
 from release_tool.stages.fleet_gate import Watch
 from release_tool.values import (
     UNKNOWN,
@@ -31,10 +31,11 @@ from release_tool.values import (
     PublishedRelease,
     RegisteredRelease,
     ReleaseArchive,
+    SmokeEvidence,
 )
 
 READS = (
-    "version",
+    *smoke_evidence.READS,
     "product.platform",
     "product.backend",
     "source.changelog",
@@ -58,6 +59,7 @@ def run(
     plan: ReleasePlan,
     published: PublishedRelease,
     archive: ReleaseArchive,
+    evidence: SmokeEvidence,
     *,
     workspace: Workspace,
     reporter: Reporter,
@@ -72,6 +74,7 @@ def run(
         plan: the release plan.
         published: where the archive stands.
         archive: the archive and its digests.
+        evidence: what ran from exactly this archive.
         workspace: holds the archive, for the coordinator's own checks.
         reporter: is told of repeated tries.
         intents: where the request is written down before it is sent.
@@ -80,8 +83,9 @@ def run(
         watch: how to watch the fleet; as long as the plan says without one.
 
     Raises:
-        VerificationError: the coordinator's own checks fail here, or its answer differs from
-            what was sent, or the fleet suffers from the registration.
+        VerificationError: the evidence is of another archive or of a kind that this environment
+            refuses; the coordinator's own checks fail here; its answer differs from what was
+            sent; or the fleet suffers from the registration.
         PendingError: nobody has approved this build yet.
         RemoteRefusedError: other bytes are registered under this version, or it refused.
         UsageError: it speaks another contract than the plan says.
@@ -90,6 +94,13 @@ def run(
     release = _release(plan, published, archive)
     build = _build(plan, archive)
     _check(plan, release, build, published, archive, workspace)
+    smoke_evidence.require(
+        plan,
+        evidence,
+        archive_sha256=archive.sha256,
+        binary_sha256=archive.binary_sha256,
+        act="registering",
+    )
     _refuse_other_intent(release, intents)
     sending = _Sending(
         release=release,

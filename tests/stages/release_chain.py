@@ -93,6 +93,7 @@ class Chain:
             self.plan,
             self.published,
             self.archive,
+            self.evidence,
             workspace=self.workspace,
             reporter=self.reporter,
             intents=self.intents,
@@ -109,6 +110,7 @@ class Chain:
             self.plan,
             self.published,
             self.registered,
+            self.evidence,
             workspace=self.workspace,
             reporter=self.reporter,
             store=self.world.object_store(),
@@ -148,7 +150,7 @@ def start(
         plan=_plan(world, plan, version),
         workspace=Workspace(folder),
         archive=_archive(content, binary),
-        evidence=_evidence(content, binary, version),
+        evidence=_evidence(content, binary, version, plan.smoke.prompts),
     )
 
 
@@ -180,15 +182,18 @@ def _archive(content: bytes, binary: bytes) -> ReleaseArchive:
     )
 
 
-def _evidence(content: bytes, binary: bytes, version: str) -> SmokeEvidence:
-    prompt = SmokePrompt(
-        prompt="p",
-        text="t",
-        completion_tokens=1,
-        agrees=True,
-        first_token_seconds=0.1,
-        decode_tokens_per_second=1.0,
-        reference_decode_tokens_per_second=1.0,
+def _evidence(content: bytes, binary: bytes, version: str, asked: tuple[str, ...]) -> SmokeEvidence:
+    prompts = tuple(
+        SmokePrompt(
+            prompt=prompt,
+            text="t",
+            completion_tokens=1,
+            agrees=True,
+            first_token_seconds=0.1,
+            decode_tokens_per_second=1.0,
+            reference_decode_tokens_per_second=1.0,
+        )
+        for prompt in asked
     )
     return SmokeEvidence(
         archive_sha256=hashlib.sha256(content).hexdigest(),
@@ -201,6 +206,6 @@ def _evidence(content: bytes, binary: bytes, version: str) -> SmokeEvidence:
         host=Host(system="linux", release="1", machine="x86_64"),
         model="tiny",
         model_sha256="0" * 64,
-        prompts=(prompt,),
+        prompts=prompts,
         macos_verdicts={},
     )

@@ -1,0 +1,91 @@
+"""Evidence is held against what is about to be done, by each stage that does it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from release_tool import errors
+from release_tool.plan import ReleasePlan
+from release_tool.stages import promote, publish, register, smoke_evidence
+from release_tool.values import SmokeEvidence
+from tests import small_world
+from tests.small_world import SmallWorld
+from tests.stages import release_chain
+from tests.stages.release_chain import Chain
+
+ACTS: dict[str, Callable[[Chain], object]] = {
+    "publishing": Chain.publish,
+    "registering": Chain.register,
+    "promoting": Chain.promote,
+}
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[SmallWorld]:
+    """The servers that the tests of this module share."""
+    with small_world.existing() as made:
+        yield made
+
+
+def stand_before(act: str, servers: SmallWorld, plan: ReleasePlan, folder: Path) -> Chain:
+    """A release with everything done that comes before an act."""
+    servers.reset()
+    chain = release_chain.start(servers, plan, folder / "dist")
+    for name, do in ACTS.items():
+        if name == act:
+            break
+        do(chain)
+    return chain
+
+
+def state(world: SmallWorld) -> tuple[object, ...]:
+    return ({key: one.body for key, one in world.objects.items()}, world.puts, world.posts)
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_a_foreign_record_opens_nothing(
+    act: str, servers: SmallWorld, plan: ReleasePlan, tmp_path: Path
+) -> None:
+    """Evidence of another archive, version, executable or set of prompts stops each act alone."""
+    chain = stand_before(act, servers, plan, tmp_path)
+    good, before = chain.evidence.model_dump(), state(servers)
+    prompt = chain.evidence.prompts[0]
+    changes: list[tuple[dict[str, object], str]] = [
+        ({"archive_sha256": "9" * 64}, "archive"),
+        ({"version": "0.4.9"}, "version"),
+        ({"executable_sha256": "9" * 64}, "executable"),
+        ({"prompts": ()}, "prompts"),
+        ({"prompts": (prompt.model_copy(update={"agrees": False}),)}, "prompts"),
+        ({"prompts": (prompt.model_copy(update={"prompt": "other"}),)}, "prompts"),
+    ]
+    for change, named in changes:
+        chain.evidence = SmokeEvidence.model_validate(good | change)
+        with pytest.raises(errors.VerificationError, match=f"does not allow {act}") as caught:
+            ACTS[act](chain)
+        assert [line.split(":")[0] for line in caught.value.details] == [named]
+    assert state(servers) == before
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_a_stand_in_opens_no_real_environment(
+    act: str, servers: SmallWorld, plan: ReleasePlan, tmp_path: Path
+) -> None:
+    """Dev and prod ask each act anew for the bundle's own executable on Apple Silicon."""
+    chain = stand_before(act, servers, plan, tmp_path)
+    before = state(servers)
+    real = chain.plan.environment.model_copy(update={"provider": "bundle"})
+    chain.plan = chain.plan.model_copy(update={"environment": real})
+    with pytest.raises(errors.VerificationError) as caught:
+        ACTS[act](chain)
+    names = [line.split(":")[0] for line in caught.value.details]
+    assert names == ["kind", "host", "what ran", "--version"]
+    assert state(servers) == before
+
+
+def test_what_decides_is_part_of_each_record() -> None:
+    """A changed prompt or kind of provider makes each of the three records stop counting."""
+    for stage in (publish, register, promote):
+        assert set(smoke_evidence.READS) <= set(stage.READS)
