@@ -17,6 +17,9 @@ from release_tool import errors
 # Longer addresses come from a mistake, not from a configuration.
 _ADDRESS_CHARACTERS = 2048
 _PLAIN = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@%/\[\]-]*")
+# A name or an address in four numbers, or one of IPv6 in brackets, and a port. Readers of
+# addresses differ about everything else: one finds `::1` in `evil.example[::1]`.
+_AUTHORITY = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{0,5})?")
 
 
 def base(text: str, *, name: str) -> str:
@@ -65,13 +68,34 @@ def same(one: str, other: str) -> bool:
     )
 
 
+def host(address: str) -> str:
+    """The host that every reader of addresses finds in this one; empty where they may differ."""
+    try:
+        parts = urllib.parse.urlsplit(address)
+    except ValueError:
+        return ""
+    # urlsplit drops tabs and line ends silently.
+    as_it_stands = address.partition("://")[2].startswith(parts.netloc)
+    whole = as_it_stands and _AUTHORITY.fullmatch(parts.netloc) is not None
+    return (parts.hostname or "") if whole else ""
+
+
 def is_loopback(address: str) -> bool:
     """Whether the address names this machine."""
-    host = urllib.parse.urlsplit(address).hostname or ""
-    if host == "localhost":
+    return _names_this_machine(host(address))
+
+
+def is_confidential(address: str) -> bool:
+    """Whether what is sent there can be read by nobody on the way: https, or this machine."""
+    scheme, named = address.partition("://")[0].lower(), host(address)
+    return bool(named) and (scheme == "https" or (scheme == "http" and _names_this_machine(named)))
+
+
+def _names_this_machine(named: str) -> bool:
+    if named == "localhost":
         return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(named).is_loopback
     except ValueError:
         return False
 
@@ -84,14 +108,16 @@ def _fault(text: str) -> str:
         return "it has a query or a fragment"
     try:
         parts = urllib.parse.urlsplit(text)
-        host, _ = parts.hostname, parts.port
+        named, _ = parts.hostname, parts.port
     except ValueError:
         return "it is not an address"
-    if parts.scheme not in ("http", "https") or not host:
+    if parts.scheme not in ("http", "https") or not named:
         return "it is not absolute"
     if "@" in parts.netloc:
         return "it carries credentials"
-    if parts.scheme == "http" and not is_loopback(text):
+    if not host(text):
+        return "its host is not plain"
+    if not is_confidential(text):
         return "it would travel in the clear"
     path = parts.path.rstrip("/")
     # urlsplit drops tabs and line ends silently, so the text as it stood is judged.

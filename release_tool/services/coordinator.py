@@ -11,7 +11,7 @@ import math
 import re
 import urllib.parse
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from release_tool import errors
@@ -299,7 +299,7 @@ class Coordinator:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         if body is not None:
             headers["Content-Type"] = "application/json"
-        answer = http_client.exchange(
+        return http_client.exchange(
             method,
             f"{self.base_url}/{path}",
             seconds=self._seconds,
@@ -307,8 +307,6 @@ class Coordinator:
             headers=headers,
             body=body,
         )
-        # The body may be shown; what stands before a coordinator could echo the header.
-        return replace(answer, body=_without(answer.body, key)) if key else answer
 
     def _refusal(
         self, answer: http_client.Answer, what: str, *, administrator: bool = False
@@ -344,12 +342,6 @@ def _checked(key: str, name: str) -> str:
             hint=f"set {name} to the bare key",
         )
     return key
-
-
-def _without(body: bytes, key: str) -> bytes:
-    for spelling in (key, json.dumps(key)[1:-1]):
-        body = body.replace(spelling.encode(), b"...")
-    return body
 
 
 def _release(row: Mapping[str, object], subject: str) -> Release:

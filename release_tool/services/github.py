@@ -16,7 +16,7 @@ import re
 import time
 import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from release_tool import errors, progress
@@ -251,7 +251,7 @@ class GitHub:
                 whole = Answer(
                     status=answer.status, headers=answer.headers, body=answer.body(_ANSWER_BYTES)
                 )
-                raise self._refusal(self._covered(whole), f"the download of {asset.name}")
+                raise self._refusal(whole, f"the download of {asset.name}")
             location = answer.headers.get("location", "")
         local = addresses.is_loopback(self._api)
         return github_storage.fetch(location, transfer, seconds=seconds, local=local)
@@ -292,7 +292,7 @@ class GitHub:
         headers: Mapping[str, str],
         body: bytes | FileBody | None,
     ) -> Answer:
-        answer = http_client.exchange(
+        return http_client.exchange(
             method,
             address,
             seconds=seconds,
@@ -300,15 +300,6 @@ class GitHub:
             headers=self._headers(headers),
             body=body,
         )
-        return self._covered(answer)
-
-    def _covered(self, answer: Answer) -> Answer:
-        """What stands before GitHub may echo a request, and bodies are shown in errors."""
-        token = self._checked_token()
-        body = answer.body
-        for spelling in (token, json.dumps(token)[1:-1]):
-            body = body.replace(spelling.encode(), b"...")
-        return replace(answer, body=body)
 
     def _headers(self, more: Mapping[str, str]) -> dict[str, str]:
         token = self._checked_token()

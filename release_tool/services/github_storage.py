@@ -93,12 +93,12 @@ def _judge(location: str, name: str, *, local: bool) -> None:
     """Only https, or this machine where the interface itself is on it."""
     try:
         parts = urllib.parse.urlsplit(location)
-        _, host = parts.port, parts.hostname
+        _, host = parts.port, addresses.host(location)
     except ValueError:
-        parts, host = urllib.parse.urlsplit(""), None
+        parts, host = urllib.parse.urlsplit(""), ""
     plain = location.isascii() and location.isprintable() and " " not in location
     bare = len(location) <= _LOCATION_CHARACTERS and "@" not in parts.netloc
-    here = local and parts.scheme == "http" and bool(host) and addresses.is_loopback(location)
+    here = local and parts.scheme == "http" and addresses.is_loopback(location)
     if not (plain and bare and host and (parts.scheme == "https" or here)):
         raise errors.VerificationError(
             "the asset lies where nothing is fetched from",

@@ -7,7 +7,7 @@ is never an error here, the callers know what it means.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -17,12 +17,13 @@ import urllib3
 
 import release_tool
 from release_tool import errors
-from release_tool.services import addresses
+from release_tool.services import addresses, covering
 
 # Cloudflare answers the default agents of HTTP libraries with 403 (error 1010).
 USER_AGENT = f"release-tool/{release_tool.__version__}"
 _CONNECT_SECONDS = 15.0
 _CHUNK_BYTES = 1024 * 1024
+_REASON_CHARACTERS = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,12 +77,22 @@ class FileBody:
 class Stream:
     """An answer whose body is still to be read, once."""
 
-    def __init__(self, response: requests.Response, *, address: str, deadline: float) -> None:
+    def __init__(
+        self,
+        response: requests.Response,
+        *,
+        address: str,
+        deadline: float,
+        secrets: Sequence[str] = (),
+    ) -> None:
         self.status: int = response.status_code
-        self.headers = {name.lower(): value for name, value in response.headers.items()}
+        self.headers = {
+            name.lower(): covering.text(value, secrets) for name, value in response.headers.items()
+        }
         self._raw = response.raw
         self._address = address
         self._deadline = deadline
+        self._secrets = secrets
 
     def chunks(self) -> Iterator[bytes]:
         """The body as it travels, undecoded.
@@ -89,14 +100,14 @@ class Stream:
         Raises:
             TransientError: the connection broke or the time is up.
         """
-        with _converted(self._address):
+        with _converted(self._address, self._secrets):
             while chunk := self._raw.read1(_CHUNK_BYTES, decode_content=False):
                 if time.monotonic() > self._deadline:
                     raise _too_slow(self._address)
                 yield chunk
 
     def body(self, limit_bytes: int) -> bytes:
-        """The whole body.
+        """The whole body, with the credentials covered that the request carried.
 
         Raises:
             RemoteRefusedError: it is larger than `limit_bytes`.
@@ -107,10 +118,10 @@ class Stream:
             if len(collected) > limit_bytes:
                 raise errors.RemoteRefusedError(
                     "the answer is larger than any that belongs here",
-                    subject=self._address,
+                    subject=shown(self._address),
                     expected=f"at most {limit_bytes} bytes",
                 )
-        return bytes(collected)
+        return covering.body(bytes(collected), self._secrets)
 
 
 @contextmanager
@@ -128,19 +139,29 @@ def stream(
         method: the HTTP method.
         address: a full address.
         seconds: the whole budget, and the longest silence.
-        headers: further headers; names of credentials are never logged here.
+        headers: further headers. A credential among them is covered in everything that comes
+            back and may be shown: headers, whole bodies and errors.
         body: the body to send.
 
     Raises:
+        UsageError: a credential would travel in the clear; nothing was sent.
         TransientError: no connection, a broken one, or out of time.
         VerificationError: the server's certificate does not hold.
     """
+    secrets = _credentials(headers or {})
+    if secrets and not addresses.is_confidential(address):
+        raise errors.UsageError(
+            "a credential would travel in the clear",
+            subject=shown(address),
+            expected="https, or http on a loopback host",
+            hint="nothing was sent; correct the address",
+        )
     deadline = time.monotonic() + seconds
     sent = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"} | dict(headers or {})
     with _OneRequest() as session:
         # A proxy never stands before this machine itself.
         session.trust_env = not addresses.is_loopback(address)
-        with _converted(address):
+        with _converted(address, secrets):
             response = session.request(
                 method,
                 address,
@@ -152,7 +173,7 @@ def stream(
                 timeout=(min(_CONNECT_SECONDS, seconds), seconds),
             )
         with response:
-            yield Stream(response, address=address, deadline=deadline)
+            yield Stream(response, address=address, deadline=deadline, secrets=secrets)
 
 
 def exchange(
@@ -181,35 +202,52 @@ class _OneRequest(requests.Session):
         return None
 
 
+def _credentials(headers: Mapping[str, str]) -> tuple[str, ...]:
+    """The tokens that the headers carry, without the word for their kind."""
+    named = (value for name, value in headers.items() if name.lower() == "authorization")
+    return tuple(value.partition(" ")[2] or value for value in named)
+
+
+def shown(address: str) -> str:
+    """An address as an error may name it: without its query, which may be a signature."""
+    return address.partition("?")[0]
+
+
 def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
     """Keep the request: without this a `.netrc` would replace our Authorization header."""
     return request
 
 
 @contextmanager
-def _converted(address: str) -> Iterator[None]:
+def _converted(address: str, secrets: Sequence[str] = ()) -> Iterator[None]:
     try:
         yield
     except (requests.RequestException, urllib3.exceptions.HTTPError) as problem:
-        raise convert(problem, address) from problem
+        # `from None`: the libraries' own texts hold whole addresses and headers.
+        raise convert(problem, address, secrets) from None
 
 
-def convert(problem: Exception, address: str) -> errors.ReleaseError:
-    """The error of ours for one of requests or urllib3."""
+def convert(problem: Exception, address: str, secrets: Sequence[str] = ()) -> errors.ReleaseError:
+    """The error of ours for one of requests or urllib3.
+
+    Args:
+        problem: what was raised.
+        address: what was asked; its query is shown nowhere.
+        secrets: what the request carried and no error may show.
+    """
+    query = address.partition("?")[2]
+    reason = covering.text(_reason(problem), (*secrets, query))[:_REASON_CHARACTERS]
+    subject = shown(address)
     if "CERTIFICATE_VERIFY_FAILED" in str(problem):
         return errors.VerificationError(
             "the server's certificate does not hold",
-            subject=address,
-            observed=_reason(problem),
+            subject=subject,
+            observed=reason,
             hint="check the address, and the certificates that this host trusts",
         )
     if isinstance(problem, _WRONG_REQUEST):
-        return errors.UsageError(
-            "this cannot be requested", subject=address, observed=_reason(problem)
-        )
-    return errors.TransientError(
-        "no answer", subject=address, observed=_reason(problem), hint="run again"
-    )
+        return errors.UsageError("this cannot be requested", subject=subject, observed=reason)
+    return errors.TransientError("no answer", subject=subject, observed=reason, hint="run again")
 
 
 # The request itself cannot be made; trying again does not help.
@@ -230,10 +268,10 @@ def _reason(problem: Exception) -> str:
     inner: BaseException = problem
     while (cause := inner.__cause__ or inner.__context__) is not None:
         inner = cause
-    return f"{type(inner).__name__}: {inner}"[:300]
+    return f"{type(inner).__name__}: {inner}"
 
 
 def _too_slow(address: str) -> errors.TransientError:
     return errors.TransientError(
-        "the answer did not end in time", subject=address, hint="run again"
+        "the answer did not end in time", subject=shown(address), hint="run again"
     )

@@ -11,7 +11,7 @@ import re
 import time
 import urllib.parse
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -191,11 +191,10 @@ class NotaryAPI:
         return whole
 
     def _exchange(self, method: str, path: str, body: bytes | None) -> Answer:
-        token = self.key.token()
-        headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
+        headers = {"Authorization": f"Bearer {self.key.token()}", "Accept": "application/json"}
         if body is not None:
             headers["Content-Type"] = "application/json"
-        answer = http_client.exchange(
+        return http_client.exchange(
             method,
             f"{self.base_url}{path}",
             seconds=_SECONDS,
@@ -203,16 +202,15 @@ class NotaryAPI:
             headers=headers,
             body=body,
         )
-        # What stands before a service may echo a request, and bodies are shown in errors.
-        return replace(answer, body=answer.body.replace(token.encode(), b"..."))
 
     def _judge_log_address(self, address: str) -> None:
         """Only where Apple keeps logs; on this machine only where the notary itself is there."""
         parts = _split(address)
-        host = (parts.hostname or "").lower() if parts else ""
+        host = addresses.host(address).lower() if parts else ""
         local = addresses.is_loopback(self.base_url)
         usable = (
             parts is not None
+            and bool(host)
             and len(address) <= _LOG_ADDRESS
             and address.isascii()
             and address.isprintable()

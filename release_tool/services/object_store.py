@@ -412,11 +412,20 @@ class ObjectStore:
 
 def _described(key: str, answer: HeadObjectOutputTypeDef | GetObjectOutputTypeDef) -> StoredObject:
     notes = answer.get("Metadata", {})
-    return StoredObject(
-        key=key,
-        size=answer["ContentLength"],
-        etag=answer["ETag"],
-        modified=answer["LastModified"],
-        sha256=notes.get("sha256", ""),
-        version=notes.get("version", ""),
-    )
+    try:
+        return StoredObject(
+            key=key,
+            size=answer["ContentLength"],
+            etag=answer["ETag"],
+            modified=answer["LastModified"],
+            sha256=notes.get("sha256", ""),
+            version=notes.get("version", ""),
+        )
+    except KeyError as problem:
+        raise errors.RemoteRefusedError(
+            "what answers for the object store describes no object",
+            subject=key,
+            expected="an ETag, a length and a time",
+            observed=f"no {problem.args[0]}",
+            hint="check R2_ENDPOINT, and look at what stands before the store",
+        ) from None

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from release_tool.services import addresses
+from release_tool import errors
+from release_tool.services import addresses, covering
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 _CONNECT_SECONDS = 15
 _ANSWER_SECONDS = 120
+_FIRST_REFUSAL = 300
+# What can stand in a header; the library's error for anything else would show it.
+_KEY = re.compile(r"[\x21-\x7e]+")
 # No profile, region or endpoint of the user's own AWS configuration may steer a release.
 _NOT_THEIRS: dict[str, tuple[Any, Any, Any, Any]] = {
     "profile": (None, None, None, None),
@@ -40,8 +46,17 @@ def connect(
         session_token: of temporary credentials.
 
     Raises:
+        CredentialError: a key cannot be one.
         BotoCoreError: botocore refuses the endpoint.
     """
+    keys = [access_key_id, secret_access_key, *([session_token] if session_token else [])]
+    if not all(_KEY.fullmatch(key) for key in keys):
+        raise errors.CredentialError(
+            "a key of the object store cannot be one",
+            expected="visible ASCII characters without spaces",
+            observed="an empty one" if not all(keys) else "other characters, perhaps a line end",
+            hint="set the bare keys again",
+        )
     import boto3
     import botocore.config
     import botocore.session
@@ -75,6 +90,7 @@ def connect(
     )
     client: S3Client = session.client("s3", endpoint_url=endpoint or None, config=config)
     client.meta.events.register("before-sign.s3", _without_expect)
+    client.meta.events.register("before-parse.s3", _covering(keys))
     return client
 
 
@@ -89,3 +105,13 @@ def _models() -> Any:  # noqa: ANN401 - botocore's own
 def _without_expect(request: Any, **_: object) -> None:  # noqa: ANN401
     """R2 never answers `100-continue`, so each upload would wait a second for nothing."""
     del request.headers["Expect"]
+
+
+def _covering(keys: list[str]) -> Callable[..., None]:
+    """Covers the keys in refusals: a store may echo the request, and its words are shown."""
+
+    def cover(response_dict: dict[str, Any], **_: object) -> None:
+        if response_dict["status_code"] >= _FIRST_REFUSAL:
+            response_dict["body"] = covering.body(response_dict["body"], keys)
+
+    return cover

@@ -444,6 +444,8 @@ LOG_ADDRESSES = [
     ("https://x.apple.com:99999/", False),
     ("//x.apple.com/log.json", False),
     ("https://x.apple.com/\u202e", False),
+    ("https://evil.example\\.apple.com/log.json", False),
+    ("https://evil.example[x.apple.com]/log.json", False),
 ]
 
 
