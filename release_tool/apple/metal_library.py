@@ -2,8 +2,10 @@
 
 Layout, all little-endian: `MTLB`; u16 platform (bit 15: macOS); u16, u16 version of the format;
 u8 kind; u8 target system; u16, u16 its version; u64 size of the whole file; then four pairs of
-u64 offset and size. Measured on the library of `mlx-metal` 0.31.1; the names of the fields are
-those of the public reverse engineering of the format. Apple documents none of it.
+u64 offset and size: of the list of functions (`metal_functions`), of their public and private
+metadata, and of their compiled modules. Measured on the libraries of `mlx` 0.5.1 and `mlx-metal`
+0.31.1 and 0.32.4; the names of the fields are those of the public reverse engineering of the
+format. Apple documents none of it.
 """
 
 from __future__ import annotations
@@ -44,6 +46,10 @@ class MetalLibrary(NamedTuple):
     format_version: str
     size: int
     """Of the whole file, in bytes."""
+    functions: tuple[int, int]
+    """Offset and size of the list of functions; a list without any has the size 0."""
+    modules: tuple[int, int]
+    """Offset and size of the compiled modules."""
 
     @property
     def is_macos(self) -> bool:
@@ -92,17 +98,27 @@ def parse(head: bytes | memoryview, *, size: int) -> MetalLibrary:
         minimum=f"{system_major}.{system_minor}",
         format_version=f"{major}.{minor}",
         size=whole,
+        functions=(parts[0], parts[1]),
+        modules=(parts[6], parts[7]),
     )
 
 
-def header(*, size: int, minimum: str = "14.0", system: int = 0x81) -> bytes:
-    """Write a header for a library without functions: what look-alikes are made of.
+def header(
+    *,
+    size: int,
+    minimum: str = "14.0",
+    system: int = 0x81,
+    parts: tuple[int, ...] = (HEADER_SIZE, 0) * 4,
+) -> bytes:
+    """Write a header: what look-alikes are made of.
 
     Args:
         size: of the whole file, header included.
         minimum: the target system's version, `major.minor`.
         system: its number; 0x81 is macOS.
+        parts: offset and size of functions, public and private metadata and modules; a library
+            without functions unless they are given.
     """
     major, minor = (int(part) for part in minimum.split("."))
     fields = _HEADER.pack(MAGIC, _MACOS_PLATFORM, 2, 7, 0, system, major, minor, size)
-    return fields + _SECTIONS.pack(*(HEADER_SIZE, 0) * 4)
+    return fields + _SECTIONS.pack(*parts)

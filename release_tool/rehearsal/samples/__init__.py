@@ -12,7 +12,13 @@ from importlib import resources
 from pathlib import Path
 
 from release_tool import errors
-from release_tool.apple import code_directory, macho, metal_library, superblob
+from release_tool.apple import (
+    code_directory,
+    macho,
+    metal_functions,
+    metal_library,
+    superblob,
+)
 from release_tool.files import atomic
 
 EXECUTABLES = ("darkbloom", "darkbloom-enclave")
@@ -20,11 +26,23 @@ EXECUTABLES = ("darkbloom", "darkbloom-enclave")
 FOREIGN = "darkbloom-x86_64"
 """The same program for x86_64, which no release may hold: for tests of refusals and signers."""
 MANIFEST = "build.json"
+FUNCTIONS = (
+    "affine_gather_qmm_t_float_gs_64_b_4_alN_true",
+    "affine_qmv_fast_float_gs_64_b_4_batch_0",
+    "gemv_float32_bm1_bn1_sm1_sn32_tm4_tn4_nc0_axpby0",
+    "rmsfloat32",
+    "rope_float32",
+    "sdpa_vector_float_64_64",
+    "steel_attention_float32_bq32_bk16_bd64_wm4_wn1_maskfloat32",
+)
+"""Of the sample library: one name of each kind that the provider's engine asks for."""
 
 _VERSION_MARK = b"sample-record:version\0\0\0"
 _COMMIT_MARK = b"sample-record:commit\0\0\0\0"
 _VERSION_WIDTH = 64
 _COMMIT_WIDTH = 48
+# What the list of its functions needs; smaller ones have none.
+_LEAST_METALLIB = 2048
 _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+-]{0,62}")
 _COMMIT = re.compile(r"[0-9a-f]{40}|unknown")
 
@@ -61,10 +79,12 @@ def executable(name: str, version: str, commit: str = "unknown") -> bytes:
 
 
 def metallib(size: int = 64 * 1024) -> bytes:
-    """A Metal library without kernels: a header that says macOS 14.0, then filler."""
-    head = metal_library.header(size=size)
-    line = b"A sample of the rehearsal: no kernels. "
-    return (head + line * (size // len(line) + 1))[:size]
+    """A Metal library for macOS 14.0: names of MLX's functions, no code in them, then filler."""
+    if size < _LEAST_METALLIB:
+        return metal_library.header(size=size).ljust(size, b".")[:size]
+    modules = {name: f"A sample of the rehearsal: no {name}.".encode() for name in FUNCTIONS}
+    bare = len(metal_functions.library(modules))
+    return metal_functions.library(modules, filler=size - bare)
 
 
 def materialize(folder: Path, version: str, commit: str = "unknown") -> Path:
