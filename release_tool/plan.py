@@ -85,6 +85,8 @@ class Metallib(Part):
     member: str
     """Path of the library inside the wheel."""
     sha256: SHA256
+    functions: tuple[Annotated[str, StringConstraints(min_length=1)], ...] = ()
+    """Texts, each of which the name of some function of it must hold."""
     placement: MetallibPlacement = MetallibPlacement()
 
 
@@ -99,7 +101,9 @@ class CapabilityMarker(Part):
     """A marker file that stands if and only if `code_string` is in the provider's binary."""
 
     name: FileName
-    code_string: str
+    code_string: Annotated[str, StringConstraints(min_length=1)]
+    needs: tuple[RelativePath, ...] = ()
+    """Files relative to `Contents` that stand exactly when the marker does."""
 
 
 class WhenGranted(Part):
@@ -239,6 +243,8 @@ class EnvironmentPolicy(Part):
     """Whether an `unknown` source commit, digest or test outcome is refused."""
     built_in: tuple[str, ...] = ()
     """Texts that the main executable must hold: the host of the environment's coordinator."""
+    not_built_in: tuple[Annotated[str, StringConstraints(min_length=1)], ...] = ()
+    """Texts that no address among its constants may hold: the coordinators of other builds."""
     require_qualification: bool = False
     """Whether a registration waits for an approval of the signed build (contract 2026-10)."""
     fleet_watch_seconds: float = Field(default=0, ge=0, le=3600, allow_inf_nan=False)

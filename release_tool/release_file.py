@@ -204,6 +204,9 @@ def _in_paths(release: ReleaseFile) -> Iterator[tuple[Location, str]]:
         for key in ("source", "destination"):
             if _climbs(getattr(resource, key)):
                 yield ("bundle", "resources", at, key), f"{key} leaves its folder"
+    for at, marker in enumerate(release.bundle.capability_markers):
+        if any(_climbs(need) for need in marker.needs):
+            yield ("bundle", "capability_markers", at, "needs"), "a path leaves Contents"
     if _climbs(release.publish.prefix):
         yield ("publish", "prefix"), "the prefix is not a plain path"
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from release_tool import errors, values
-from release_tool.apple import checks, macho, metal_library
+from release_tool.apple import capabilities, checks, macho, metal_library
 from release_tool.apple.checks import Check
 from release_tool.apple.policy import distribution, inventory, library_validation, verdict
 from release_tool.files import atomic, copying
@@ -20,7 +20,7 @@ from release_tool.files.workspace import Workspace
 from release_tool.plan import Executable, ReleasePlan
 from release_tool.progress import Reporter, task
 from release_tool.services import executable_version, wheels
-from release_tool.stages import build_output, findings, listing, role_entitlements
+from release_tool.stages import build_output, bundle_needs, findings, listing, role_entitlements
 from release_tool.values import AssembledBundle, BuiltBinary, VerifiedProfile
 
 READS = (
@@ -29,13 +29,12 @@ READS = (
     "product",
     "bundle",
     "environment.built_in",
+    "environment.not_built_in",
     "environment.require_known_source",
 )
 ROOT = "assembled"
 EXECUTABLE_MODE = 0o755
 DATA_MODE = 0o644
-_MARKERS = "Contents/Resources/darkbloom-runtime-capabilities"
-_MARKER = b"1"
 
 
 def run(
@@ -153,9 +152,10 @@ class _Layout:
         self.checks += found
         if name == self._plan.bundle.main_executable:
             self._main = code
-            self.checks += build_output.judge_built_in(self._plan, name, code)
         if part is None:
             return
+        if name == self._plan.bundle.main_executable:
+            self.checks += build_output.judge_built_in(self._plan, name, code)
         version, proof = self._version(executable, target, code, part)
         self.binaries.append(
             BuiltBinary(
@@ -222,9 +222,9 @@ class _Layout:
         """A marker stands if and only if its code is in the main executable."""
         for marker in self._plan.bundle.capability_markers:
             if marker.code_string.encode() in self._main:
-                target = self.app / _MARKERS / marker.name
+                target = self.app / capabilities.FOLDER / marker.name
                 target.parent.mkdir(parents=True, exist_ok=True)
-                atomic.write_atomically(target, _MARKER, mode=DATA_MODE)
+                atomic.write_atomically(target, capabilities.CONTENT, mode=DATA_MODE)
 
     def metallib(self, source: Path, reporter: Reporter) -> None:
         """Copy the Metal library beside the executables, where the runtime looks for it."""
@@ -259,6 +259,7 @@ class _Layout:
             as_written=True,
         )
         self.checks.append(distribution.attributes(tree.attributes()))
+        self.checks += bundle_needs.of_build(self._plan, tree)
 
     def profile(self, source: Path, sha256: str) -> None:
         """Embed the provisioning profile as it was verified."""

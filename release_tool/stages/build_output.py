@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from release_tool import errors
-from release_tool.apple import checks, macho
+from release_tool.apple import built_in, checks, macho
 from release_tool.apple.checks import Check
 from release_tool.files import extended_attributes
 from release_tool.files.tree import DiskTree
@@ -182,20 +182,15 @@ def judge_code(plan: ReleasePlan, path: str, code: bytes) -> tuple[list[Check], 
     return found, slices[0]
 
 
-def judge_built_in(plan: ReleasePlan, name: str, code: bytes) -> Iterator[Check]:
-    """Whether the main executable holds the texts that its environment wants in it.
-
-    Source: a release once shipped with `localhost` as its coordinator.
-    """
-    for text in plan.environment.built_in:
-        held = text.encode() in code
-        yield checks.compare(
-            "built in",
-            expected=text,
-            observed=text if held else "nowhere in it",
-            subject=name,
-            hint=f"build it for {plan.environment.name}",
-        )
+def judge_built_in(plan: ReleasePlan, name: str, code: bytes) -> list[Check]:
+    """Whether the main executable was built for its environment (see `apple.built_in`)."""
+    return built_in.judge(
+        code,
+        wanted=plan.environment.built_in,
+        unwanted=plan.environment.not_built_in,
+        environment=plan.environment.name,
+        subject=name,
+    )
 
 
 def holds_version(code: bytes, version: str) -> bool:

@@ -24,6 +24,7 @@ from release_tool import errors
 from release_tool.apple import (
     apple_double,
     armor,
+    built_in,
     certificates,
     cms,
     code_directory,
@@ -36,6 +37,7 @@ from release_tool.apple import (
     inner_profile,
     launch_constraints,
     macho,
+    metal_functions,
     metal_library,
     notary_log,
     pkcs12,
@@ -44,6 +46,7 @@ from release_tool.apple import (
     provisioning_profile,
     requirement,
     requirement_evaluation,
+    resource_bundles,
     seal_verification,
     signatures,
     signing,
@@ -70,7 +73,7 @@ from release_tool.services import (
     stapler,
 )
 from release_tool.services.http_client import Answer
-from tests import linked_macho, macho_samples, signed_release, signing_identity
+from tests import built, linked_macho, macho_samples, signed_release, signing_identity
 from tests.fake_mac import attributes
 from tests.fuzzing.mutation import MAX_BYTES, Structure
 from tests.signing_identity import NOW, TEAM
@@ -773,6 +776,21 @@ READERS: tuple[Reader, ...] = (
         name="metal library",
         read=_metal,
         make_seeds=lambda: [metal_library.header(size=metal_library.HEADER_SIZE)],
+    ),
+    Reader(
+        name="metal functions",
+        read=metal_functions.parse,
+        make_seeds=lambda: [metal_functions.library({"gemv": b"one", "rope": b"two"})],
+    ),
+    Reader(
+        name="built-in addresses",
+        read=built_in.addresses,
+        make_seeds=lambda: [built.holding("https://one.test", "http://two.test:8080/v1"), *_code()],
+    ),
+    Reader(
+        name="resource bundles",
+        read=resource_bundles.opened,
+        make_seeds=lambda: [b"\0/b/kit_Core.bundle\0kit_Core.bundle\0"],
     ),
     Reader(name="superblob", read=_superblob, make_seeds=_superblobs),
     Reader(name="macho of other processors", read=_macho, make_seeds=_old_code),
