@@ -1,15 +1,18 @@
-"""Child processes in a small world of their own, whose whole process group always ends.
+"""Child processes in a small world of their own, which end with all that they started.
 
 The environment of a child is made here and inherits nothing: no secret, no proxy, no library path.
-The group ends in every outcome, an exception or an interrupt among them; when the tool itself is
-killed, the guard between the two ends it. Only a process that left the session could stay.
+They end in every outcome, an exception or an interrupt among them; when the tool itself is killed,
+the guard between the two ends them. Who left the group and the session is known by its parent and
+by a mark in its environment; off Linux a process that dropped both could stay.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -21,13 +24,20 @@ from pathlib import Path
 from typing import IO
 
 from release_tool import errors
-from release_tool.services import child_guard
+from release_tool.services import child_guard, process_table
 
 GRACE_SECONDS = 5.0
 """Between TERM and KILL; a provider drains its requests, and ours have ended by then."""
 _REAP_SECONDS = 10.0
-_KEPT_BYTES = 64 * 1024
-"""Of each output, the last: a child may log without end."""
+_GUARD_SECONDS = child_guard.SETTLE_SECONDS + 5.0
+"""What the guard needs beside the grace: looking for what is left, and killing it."""
+_REPORT_BYTES = 64 * 1024
+"""The room of a pipe; the guard writes less."""
+_HEAD_BYTES = 16 * 1024
+_TAIL_BYTES = 44 * 1024
+"""Of each output, the first and the last: a child may log without end."""
+FLOOD_BYTES = 16 * 1024 * 1024
+"""A provider writes some lines for each request; this is a loop that writes."""
 _SHOWN_LINES = 12
 _LAST_WORDS_SECONDS = 1.0
 _GUARD = Path(child_guard.__file__)
@@ -62,22 +72,39 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Aftermath:
+    """What an ended child left to do."""
+
+    killed: bool = False
+    """It did not end when it was told to."""
+    left: tuple[str, ...] = ()
+    """Processes that it had started and that outlived it; they are gone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
     """A child that ran to its end."""
 
     ending: Ending
     stdout: str
-    """The last 64 KiB, as text."""
+    """Its beginning and its end, 60 KiB at most, as text."""
     log: tuple[str, ...]
     """The last lines of both outputs, redacted."""
+    aftermath: Aftermath = Aftermath()
+    record: str = ""
+    """All that was kept of both outputs, redacted."""
 
 
 class Child:
     """A running child. Made by `running`."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], *, mark: str, report: int) -> None:
         self._process = process
-        self._outputs = [_Tail(process.stdout), _Tail(process.stderr)]
+        self._mark = mark
+        self._report = report
+        self._outputs = [_Output(process.stdout), _Output(process.stderr)]
+        self.aftermath = Aftermath()
+        """Told once it has ended."""
 
     @property
     def group(self) -> int:
@@ -98,33 +125,56 @@ class Child:
 
     def settle(self) -> None:
         """Wait for what an ended child wrote last to arrive."""
-        for tail in self._outputs:
-            tail.settle()
+        for output in self._outputs:
+            output.settle()
 
     @property
     def stdout(self) -> str:
         return self._outputs[0].text()
 
     @property
+    def flooded(self) -> bool:
+        """Whether it writes more than anybody would read."""
+        return any(output.size > FLOOD_BYTES for output in self._outputs)
+
+    @property
     def log(self) -> tuple[str, ...]:
         """The last lines that it wrote, standard error first, redacted."""
-        said = [tail.text() for tail in reversed(self._outputs)]
+        said = [output.text() for output in reversed(self._outputs)]
         return tuple(line for text in said for line in redacted(text)[-_SHOWN_LINES:])
 
+    @property
+    def record(self) -> str:
+        """All that was kept of both outputs, redacted: 120 KiB at most."""
+        named = zip(("standard output", "standard error"), self._outputs, strict=True)
+        lines = []
+        for name, output in named:
+            lines.append(f"-- {name}, {output.size} bytes")
+            lines += redacted(output.text())
+        return "\n".join(lines) + "\n"
+
+    def started(self) -> list[process_table.Process]:
+        """What lives of it and of all that it started."""
+        return process_table.started_by(guard=self.group, mark=self._mark)
+
     def end(self, grace_seconds: float) -> None:
-        """TERM to the group, KILL after the grace, and nothing is left of it."""
+        """The guard ends it: TERM, KILL after the grace, and all that it started goes with it."""
         try:
-            if self.ending is None and _signal(self.group, signal.SIGTERM):
-                self.wait(grace_seconds)
-        finally:
-            # In every outcome, an interrupt of this wait too: grandchildren outlive a leader.
-            _signal(self.group, signal.SIGKILL)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(_REAP_SECONDS)
-            for tail in self._outputs:
-                tail.close()
             if self._process.stdin:
                 self._process.stdin.close()
+            self.wait(grace_seconds + _GUARD_SECONDS)
+        finally:
+            # In every outcome, an interrupt of this wait and a killed guard too. The number of a
+            # guard that was reaped may be another's by now.
+            if self.ending is None:
+                process_table.kill(self.started())
+                _kill_group(self.group)
+            process_table.kill(process_table.marked(self._mark))
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_REAP_SECONDS)
+            for output in self._outputs:
+                output.close()
+            self.aftermath = _read_report(self._report)
 
 
 @contextmanager
@@ -135,7 +185,7 @@ def running(
     folder: Path,
     grace_seconds: float = GRACE_SECONDS,
 ) -> Iterator[Child]:
-    """Run a command while the block lasts; its process group is gone afterwards.
+    """Run a command while the block lasts; it and all that it started are gone afterwards.
 
     Args:
         command: the executable's path and its arguments.
@@ -146,20 +196,26 @@ def running(
     Raises:
         HostError: no process can be started here.
     """
-    guarded = [sys.executable, "-I", "-S", str(_GUARD), str(grace_seconds), *command]
+    mark = secrets.token_hex(16)
+    reading, writing = os.pipe()
+    guard = [sys.executable, "-I", "-S", str(_GUARD), str(grace_seconds), str(writing)]
     try:
         process = subprocess.Popen(
-            guarded,
+            [*guard, *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=dict(environment),
+            env={**environment, process_table.MARK: mark},
             cwd=folder,
             start_new_session=True,
+            pass_fds=(writing,),
         )
     except OSError as problem:
+        os.close(reading)
         raise errors.HostError("cannot start a process", observed=str(problem)) from problem
-    child = Child(process)
+    finally:
+        os.close(writing)
+    child = Child(process, mark=mark, report=reading)
     try:
         yield child
     finally:
@@ -175,7 +231,13 @@ def run(
         if ending is None:
             return None
         child.settle()
-        return Finished(ending=ending, stdout=child.stdout, log=child.log)
+    return Finished(
+        ending=ending,
+        stdout=child.stdout,
+        log=child.log,
+        aftermath=child.aftermath,
+        record=child.record,
+    )
 
 
 def small_world(home: Path) -> dict[str, str]:
@@ -203,32 +265,56 @@ def redacted(text: str) -> list[str]:
     return [line.rstrip()[:300] for line in clean.splitlines() if line.strip()]
 
 
-def _signal(group: int, number: signal.Signals) -> bool:
-    """Whether somebody of the group was there to get it."""
+def _kill_group(group: int) -> None:
+    # macOS says EPERM for a group of which only the dead leader is left.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signal.SIGKILL)
+
+
+def _read_report(descriptor: int) -> Aftermath:
+    """What the guard found; nothing if it was killed before it could say so."""
     try:
-        os.killpg(group, number)
-    except (ProcessLookupError, PermissionError):
-        # macOS says EPERM for a group of which only the dead leader is left.
-        return False
-    return True
+        os.set_blocking(descriptor, False)
+        found = json.loads(os.read(descriptor, _REPORT_BYTES) or b"{}")
+    except (OSError, ValueError):
+        return Aftermath()
+    finally:
+        os.close(descriptor)
+    left = found.get("left", ())
+    return Aftermath(killed=bool(found.get("killed")), left=tuple(str(one) for one in left))
 
 
-class _Tail:
-    """Reads an output all the time, so that the child never blocks, and keeps its end."""
+class _Output:
+    """Reads an output all the time, so that the child never blocks; keeps its two ends."""
 
     def __init__(self, stream: IO[bytes] | None) -> None:
         if stream is None:
             message = "the child has no such output"
             raise TypeError(message)
         self._stream = stream
-        self._kept = bytearray()
+        self._head = bytearray()
+        self._tail = bytearray()
+        self.size = 0
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
     def text(self) -> str:
+        """What was kept; where something was left out, whole lines and a word about it.
+
+        A line that was cut could have lost the word that says that a secret follows.
+        """
         with self._lock:
-            return self._kept.decode("utf-8", "replace")
+            head, tail, left_out = bytes(self._head), bytes(self._tail), self._left_out
+        if not left_out:
+            return (head + tail).decode("utf-8", "replace")
+        first = head[: head.rfind(b"\n") + 1].decode("utf-8", "replace")
+        last = tail.partition(b"\n")[2].decode("utf-8", "replace")
+        return f"{first}[about {left_out} bytes left out]\n{last}"
+
+    @property
+    def _left_out(self) -> int:
+        return self.size - len(self._head) - len(self._tail)
 
     def settle(self) -> None:
         """Give what was written before the end the time to arrive."""
@@ -241,7 +327,10 @@ class _Tail:
 
     def _read(self) -> None:
         descriptor = self._stream.fileno()
-        while chunk := os.read(descriptor, 16 * 1024):
+        while chunk := os.read(descriptor, 64 * 1024):
             with self._lock:
-                self._kept += chunk
-                del self._kept[:-_KEPT_BYTES]
+                self.size += len(chunk)
+                room = _HEAD_BYTES - len(self._head)
+                self._head += chunk[:room]
+                self._tail += chunk[room:]
+                del self._tail[:-_TAIL_BYTES]

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from release_tool.services import child
+from release_tool.services import child, process_table
 from tests import smoke_parts
 
 # Ignores TERM, and so does the grandchild that it leaves.
@@ -41,7 +41,10 @@ def test_a_child_knows_its_own_small_world_only(
     done = child.run(["/usr/bin/env"], environment=world, folder=tmp_path, seconds=20)
     assert done is not None
     names = {line.partition("=")[0] for line in done.stdout.splitlines()}
-    assert names - {"LC_CTYPE", "__CF_USER_TEXT_ENCODING", "PWD", "SHLVL", "_"} == set(world)
+    assert names - {"LC_CTYPE", "__CF_USER_TEXT_ENCODING", "PWD", "SHLVL", "_"} == {
+        *world,
+        process_table.MARK,
+    }
     assert "s3cret" not in done.stdout
     assert Path(world["TMPDIR"]).is_dir()
 
@@ -54,6 +57,85 @@ def test_a_stubborn_group_is_killed_whole(tmp_path: Path) -> None:
         await_words(running, "started")
         assert len(smoke_parts.living(running.group)) >= 3
     assert smoke_parts.group_is_gone(running.group)
+
+
+# Leaves its group and session, and forgets the environment that it was started with.
+DAEMON = """
+import os, sys
+if os.fork():
+    sys.exit()
+os.setsid()
+if os.fork():
+    os._exit(0)
+print(os.getpid(), flush=True)
+arguments = [sys.executable, "-I", "-c", "import time; time.sleep(600)"]
+os.execve(arguments[0], arguments, {} if sys.argv[1] == "forgets" else dict(os.environ))
+"""
+LINUX_ONLY = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="only Linux hands orphans to the guard"
+)
+
+
+@pytest.mark.parametrize("how", ["remembers", pytest.param("forgets", marks=LINUX_ONLY)])
+def test_a_daemon_is_found_and_ended(how: str, tmp_path: Path) -> None:
+    """A process that left group, session and parent is named and gone, without its mark too."""
+    done = child.run(
+        [sys.executable, "-I", "-c", DAEMON, how], environment={}, folder=tmp_path, seconds=20
+    )
+    assert done is not None
+    assert done.ending.status == 0
+    pid = int(done.stdout)
+    (left,) = done.aftermath.left
+    assert f"process {pid}" in left
+    assert smoke_parts.group_is_gone(pid)
+
+
+def test_a_daemon_ends_when_the_guard_is_killed(tmp_path: Path) -> None:
+    """A child that kills its own guard does not get away: its mark is looked for."""
+    script = f"{sys.executable} -I -c '{DAEMON}' remembers; kill -KILL $PPID; sleep 600"
+    with child.running(shell(script), environment={}, folder=tmp_path) as running:
+        assert str(running.wait(10)) == "killed by SIGKILL"
+        pid = int(running.stdout)
+    assert smoke_parts.group_is_gone(pid)
+    assert smoke_parts.group_is_gone(running.group)
+
+
+def test_what_a_child_leaves_to_do_is_told(tmp_path: Path) -> None:
+    """Ignoring TERM and leaving a process are told apart from a good end, which tells nothing."""
+    for script, killed, left in (
+        ("echo started; exec sleep 600", False, 0),
+        ("trap '' TERM; echo started; while :; do sleep 0.1; done", True, 0),
+        ("sleep 600 >/dev/null 2>&1 & echo started; exec sleep 600", False, 1),
+    ):
+        with child.running(
+            shell(script), environment={}, folder=tmp_path, grace_seconds=0.3
+        ) as running:
+            await_words(running, "started")
+        assert (running.aftermath.killed, len(running.aftermath.left)) == (killed, left), script
+
+
+def test_who_ends_a_moment_later_is_not_left(tmp_path: Path) -> None:
+    """A helper that sees the end of its parent and follows is no leftover."""
+    script = "(while kill -0 $$ 2>/dev/null; do sleep 0.02; done) & exec sleep 0.1"
+    done = child.run(shell(script), environment={}, folder=tmp_path, seconds=20)
+    assert done is not None
+    assert done.aftermath == child.Aftermath()
+
+
+def test_ps_of_macos_is_read() -> None:
+    """The mark counts as a word of its own; dead processes and broken lines do not count."""
+    text = (
+        "  501     1   501 S    /tmp/a b/darkbloom start HOME=/tmp/x RELEASE_TOOL_CHILD=ab12\n"
+        "  502   501   501 Z    (darkbloom)\n"
+        "  503   501   503 R+   /bin/sh RELEASE_TOOL_CHILD=ab123\n"
+        "  junk\n\n  504 1 1 S\n"
+    )
+    found = list(process_table.parse_ps(text, "RELEASE_TOOL_CHILD=ab12"))
+    assert [(one.pid, one.parent, one.group, one.marked) for one in found] == [
+        (501, 1, 501, True),
+        (503, 501, 503, False),
+    ]
+    assert found[1].name == "sh"
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, ValueError])
@@ -144,6 +226,35 @@ def test_an_endless_log_is_kept_at_its_end_only(tmp_path: Path) -> None:
     assert done is not None
     assert len(done.stdout) <= 64 * 1024
     assert done.log[-1] == "line-39999"
+    kept = done.record.splitlines()
+    assert kept[:2] == ["-- standard output, 428890 bytes", "line-0"]
+    (cut,) = [at for at, line in enumerate(kept) if "bytes left out" in line]
+    whole = kept[1:cut] + kept[cut + 1 : -1]
+    assert all(line == f"line-{line.removeprefix('line-')}" for line in whole)
+    numbers = [int(line.removeprefix("line-")) for line in whole]
+    assert numbers[cut - 1 :] == list(range(numbers[cut - 1], 40000))
+
+
+def test_a_cut_hides_no_secret(tmp_path: Path) -> None:
+    """Where a long output is cut in the middle of a line, that line goes: its key may be lost."""
+    script = (
+        "head -c 15900 /dev/zero | tr '\\0' x; echo; "
+        "printf 'Authorization: Bearer '; head -c 70000 /dev/zero | tr '\\0' s; echo; echo end"
+    )
+    done = child.run(shell(script), environment={}, folder=tmp_path, seconds=20)
+    assert done is not None
+    assert "sss" not in done.record
+    assert done.log[-1] == "end"
+
+
+def test_a_flood_is_noticed(tmp_path: Path) -> None:
+    """Who writes without end is told from who writes much; nothing of it piles up."""
+    with child.running(shell("yes"), environment={}, folder=tmp_path) as running:
+        deadline = time.monotonic() + 20
+        while not running.flooded and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert running.flooded
+        assert len(running.record) < 200_000
 
 
 @given(secret=st.from_regex(r"[A-Za-z0-9_-]{12,40}", fullmatch=True))
