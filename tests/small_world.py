@@ -181,7 +181,7 @@ class SmallWorld:
     def _bucket_or_public(self, request: Request) -> Reply:
         path = urllib.parse.unquote(request.path)
         if path.startswith("/public/"):
-            there = self.objects.get(path.removeprefix("/public/"))
+            there = self.objects.get(path.removeprefix("/public/").partition("?")[0])
             return Reply(200, there.body) if there else Reply(404)
         key = path.removeprefix(f"/{BUCKET}/").partition("?")[0]
         if request.method == "PUT" and "x-amz-copy-source" in request.headers:

@@ -47,6 +47,11 @@ def of(wiring: Wiring) -> list[Probe]:
         Probe(name="reference", stages=frozenset({"smoke"}), ask=asks.reference),
         Probe(name="bucket", stages=frozenset({"publish", "promote"}), ask=asks.bucket),
         Probe(name="public address", stages=frozenset({"publish"}), ask=asks.public),
+        Probe(
+            name="tombstone",
+            stages=frozenset({"publish", "register", "promote", "github"}),
+            ask=wiring.look_out,
+        ),
         Probe(name="coordinator", stages=frozenset({"register", "promote"}), ask=asks.latest),
         Probe(name="release key", stages=frozenset({"register"}), ask=asks.release_key),
         Probe(name="github", stages=frozenset({"github"}), ask=asks.github),

@@ -19,7 +19,7 @@ from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter
 from release_tool.report import notes
-from release_tool.services import ditto, keychain, notarytool, wheels
+from release_tool.services import addresses, ditto, keychain, notarytool, tombstone, wheels
 from release_tool.services.apple_tools import AppleTools
 from release_tool.services.codesign_signer import Route
 from release_tool.services.coordinator import Coordinator
@@ -58,6 +58,7 @@ _LEFT_OPEN = "release.yaml leaves notarization open for this environment"
 
 # Beside the records, and outside of every one of them.
 _UPLOADS = ".notary"
+_STORE_KEYS = frozenset(("R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY"))
 
 STAGES = (
     *("profile", "assemble", "sign", "notarize", "staple"),
@@ -266,6 +267,19 @@ class Wiring:
             access_key_id=lambda: self._secret("R2_ACCESS_KEY_ID"),
             secret_access_key=lambda: self._secret("R2_SECRET_ACCESS_KEY"),
         )
+
+    def look_out(self) -> None:
+        """Refuse a version that was withdrawn; asked of the bucket where this job has its keys.
+
+        Raises:
+            WithdrawnError: it was.
+        """
+        prefix, version = self.plan.publish.prefix, self.plan.version
+        if self.resolved.credentials.secrets.keys() >= _STORE_KEYS:
+            tombstone.refuse(tombstone.find(self.new_store(), prefix, version))
+            return
+        base = addresses.base(self.plan.endpoints.r2_public_url, name="R2_PUBLIC_URL")
+        tombstone.refuse(tombstone.find_served(base, prefix, version))
 
     @cached_property
     def coordinator(self) -> Coordinator:
@@ -500,6 +514,7 @@ class Wiring:
             reporter=reporter,
             intents=intents,
             coordinator=self.coordinator,
+            lookout=self.look_out,
         )
 
     def _promote(self, found: Mapping[str, Value], reporter: Reporter, _: Intents) -> Value:

@@ -35,11 +35,16 @@ class Pointer:
     sha256: str
     size: int
     """Bytes of the archive."""
+    instead_of: str = ""
+    """The withdrawn versions that it was moved back from; stands in the document only then."""
 
 
 def encode(pointer: Pointer) -> bytes:
     """The document: one line of JSON, keys sorted."""
-    return json.dumps(asdict(pointer), sort_keys=True, separators=(",", ":")).encode() + b"\n"
+    facts = asdict(pointer)
+    if not pointer.instead_of:
+        del facts["instead_of"]
+    return json.dumps(facts, sort_keys=True, separators=(",", ":")).encode() + b"\n"
 
 
 def parse(content: bytes) -> Pointer:
@@ -62,7 +67,8 @@ def parse(content: bytes) -> Pointer:
     size = found.get("size")
     if isinstance(size, bool) or not isinstance(size, int) or not 0 < size <= _LARGEST:
         raise errors.FormatError("names no size", observed=repr(size)[:80])
-    return Pointer(**texts, size=size)
+    instead_of = _text("instead_of", found["instead_of"]) if "instead_of" in found else ""
+    return Pointer(**texts, size=size, instead_of=instead_of)
 
 
 def _text(name: str, value: object) -> str:

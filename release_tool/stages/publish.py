@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import semver
-
 from release_tool import errors, progress
 from release_tool.apple import checks
 from release_tool.files import hashing
 from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter
-from release_tool.services import addresses, public_url, retries
+from release_tool.services import addresses, precedence, public_url, retries, tombstone
 from release_tool.services.object_store import ObjectStore, StoredObject
 from release_tool.services.object_store_calls import Outcome
 from release_tool.stages import findings, public_copy, smoke_evidence
@@ -71,10 +69,11 @@ def run(
     Raises:
         VerificationError: the evidence is of another archive or of a kind that this environment
             refuses; the archive has changed; the public address serves other bytes.
-        RemoteRefusedError: the key holds other bytes.
+        RemoteRefusedError: the key holds other bytes; the version was withdrawn.
         CredentialError, TransientError: the store.
     """
     public_base = addresses.base(plan.endpoints.r2_public_url, name="R2_PUBLIC_URL")
+    tombstone.refuse(tombstone.find(store, plan.publish.prefix, plan.version))
     smoke_evidence.require(
         plan,
         evidence,
@@ -182,19 +181,9 @@ def _taken(
         ],
         hint=(
             "A registered hash may point at those bytes, so they are never overwritten. "
-            f"If {version} was never registered, release {_next_version(version)}."
+            f"If {version} was never registered, release {precedence.next_version(version)}."
         ),
     )
-
-
-def _next_version(version: str) -> str:
-    try:
-        parsed = semver.Version.parse(version)
-    except ValueError:
-        return "the next version"
-    if parsed.prerelease:
-        return str(parsed.bump_prerelease())
-    return str(parsed.bump_patch())
 
 
 def _read_back(

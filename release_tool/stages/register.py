@@ -22,6 +22,7 @@ from release_tool.services import addresses, coordinator_rules, retries
 from release_tool.services.coordinator import Coordinator, Registration
 from release_tool.services.coordinator_refusals import UnapprovedError
 from release_tool.services.coordinator_rules import BUILD, Build, Release
+from release_tool.services.tombstone import Lookout, WithdrawnError
 from release_tool.stages import approval, findings, fleet_gate, smoke_evidence
 from release_tool.stages.fleet_gate import Watch
 from release_tool.values import (
@@ -65,6 +66,7 @@ def run(
     reporter: Reporter,
     intents: Intents,
     coordinator: Coordinator,
+    lookout: Lookout,
     policy: retries.Policy = PATIENCE,
     watch: Watch | None = None,
 ) -> RegisteredRelease:
@@ -79,6 +81,7 @@ def run(
         reporter: is told of repeated tries.
         intents: where the request is written down before it is sent.
         coordinator: the coordinator.
+        lookout: looks for a tombstone of this version; a job need not have the bucket's keys.
         policy: how to retry what failed in passing, its download trouble included.
         watch: how to watch the fleet; as long as the plan says without one.
 
@@ -87,7 +90,8 @@ def run(
             refuses; the coordinator's own checks fail here; its answer differs from what was
             sent; or the fleet suffers from the registration.
         PendingError: nobody has approved this build yet.
-        RemoteRefusedError: other bytes are registered under this version, or it refused.
+        RemoteRefusedError: other bytes are registered under this version, or it refused; the
+            version was withdrawn.
         UsageError: it speaks another contract than the plan says.
         CredentialError, TransientError: the coordinator.
     """
@@ -107,11 +111,13 @@ def run(
         build=build,
         intents=intents,
         coordinator=coordinator,
+        lookout=lookout,
         request=approval.write_request(workspace, release, build)
         if build and build.qualified
         else "",
     )
     status = retries.call(sending.once, policy, reporter)
+    sending.require_not_withdrawn_meanwhile()
     found = fleet_gate.judge(
         sending.seen_before(),
         release,
@@ -216,11 +222,13 @@ class _Sending:
     build: Build | None
     intents: Intents
     coordinator: Coordinator
+    lookout: Lookout
     request: str
     """Where the request for an approval stands; empty where none is wanted."""
 
     def once(self) -> str:
         """Find it or send it; returns the status."""
+        self.lookout()
         if _stands(self.release, self.coordinator):
             return ALREADY
         if self.build and self.request:
@@ -229,6 +237,17 @@ class _Sending:
         answer = self._send()
         _compare_echo(self.release, answer)
         return answer.status
+
+    def require_not_withdrawn_meanwhile(self) -> None:
+        """A registration that crossed a rollback on its way has activated the release again."""
+        try:
+            self.lookout()
+        except WithdrawnError as problem:
+            raise WithdrawnError(
+                f"{self.release.version} was withdrawn while it was registered, and may be active",
+                details=problem.details,
+                hint="run the rollback again: it deactivates what it finds active",
+            ) from problem
 
     def seen_before(self) -> Mapping[str, JsonValue]:
         """What the coordinator told before this was sent, on whatever machine that was."""

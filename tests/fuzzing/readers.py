@@ -71,6 +71,7 @@ from release_tool.services import (
     notarytool,
     release_pointer,
     stapler,
+    tombstone,
 )
 from release_tool.services.http_client import Answer
 from tests import built, linked_macho, macho_samples, signed_release, signing_identity
@@ -165,6 +166,27 @@ def _pointers() -> list[bytes]:
 def _pointer(data: bytes) -> object:
     found = release_pointer.parse(data)
     assert release_pointer.parse(release_pointer.encode(found)) == found
+    return found
+
+
+def _tombstones() -> list[bytes]:
+    return [
+        tombstone.encode(
+            tombstone.Tombstone(
+                version="0.5.1",
+                platform="macos-arm64",
+                sha256="ab" * 32,
+                at="2026-05-14T21:51:07+00:00",
+                by="somebody",
+                reason="it does not start",
+            )
+        )
+    ]
+
+
+def _tombstone(data: bytes) -> object:
+    found = tombstone.parse(data)
+    assert tombstone.parse(tombstone.encode(found)) == found
     return found
 
 
@@ -796,6 +818,7 @@ READERS: tuple[Reader, ...] = (
     Reader(name="macho of other processors", read=_macho, make_seeds=_old_code),
     Reader(name="detached signature", read=_detached, make_seeds=_detached_signatures),
     Reader(name="release pointer", read=_pointer, make_seeds=_pointers, structure="json"),
+    Reader(name="tombstone", read=_tombstone, make_seeds=_tombstones, structure="json"),
     Reader(name="apple double", read=apple_double.parse, make_seeds=_apple_doubles),
     Reader(
         name="code directory",

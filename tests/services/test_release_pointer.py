@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -30,12 +31,19 @@ def test_what_is_written_is_one_line_that_is_read_back() -> None:
     assert release_pointer.parse(content) == POINTER
 
 
+def test_a_pointer_that_was_moved_back_says_from_what() -> None:
+    """Only then, so that older readers see the document that they know."""
+    back = replace(POINTER, instead_of="0.5.1")
+    assert release_pointer.parse(release_pointer.encode(back)) == back
+    assert b"instead_of" not in release_pointer.encode(POINTER)
+
+
 @pytest.mark.parametrize(
     "changes",
     [
         {"version": ""}, {"version": 5}, {"version": "a\nb"}, {"key": None}, {"url": "x" * 3000},
         {"sha256": "9" * 63}, {"sha256": "A" * 64}, {"size": 0}, {"size": True}, {"size": "7"},
-        {"size": 1e3}, {"size": 10**40},
+        {"instead_of": 5}, {"size": 1e3}, {"size": 10**40},
     ],
 )  # fmt: skip
 def test_each_field_is_judged(changes: dict[str, object]) -> None:

@@ -10,7 +10,7 @@ from typing import Protocol
 from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter, Silent
-from release_tool.services import retries
+from release_tool.services import retries, tombstone
 from release_tool.services.coordinator import Coordinator
 from release_tool.services.object_store import ObjectStore
 from release_tool.stages import promote, public_copy, publish, register
@@ -98,10 +98,15 @@ class Chain:
             reporter=self.reporter,
             intents=self.intents,
             coordinator=self.world.coordinator(),
+            lookout=self.look_out,
             policy=self.world.policy,
             watch=Watch(seconds=self.watch_seconds, sleep=self.world.sleep, clock=self.world.clock),
         )
         return self.registered
+
+    def look_out(self) -> None:
+        """As a job that has the bucket's keys looks for the tombstone."""
+        tombstone.refuse(tombstone.find(self.world.object_store(), "releases", self.plan.version))
 
     def promote(self) -> PromotedRelease:
         assert self.published

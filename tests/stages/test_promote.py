@@ -18,7 +18,6 @@ from release_tool import errors
 from release_tool.plan import ReleasePlan
 from release_tool.services import release_pointer
 from release_tool.services.object_store import ObjectStore
-from release_tool.stages import promote
 from release_tool.values import PromotedRelease
 from tests import small_world
 from tests.scripted_server import Reply, Request
@@ -479,46 +478,3 @@ def test_a_source_that_vanished_is_noticed(world: SmallWorld, chain: Chain) -> N
     del world.objects[f"releases/v0.5.0/{NAME}"]
     with pytest.raises(errors.VerificationError, match="does not stand"):
         chain.promote()
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "newer"),
-    [
-        ("0.5.1", "0.5.0", True),
-        ("0.5.0", "0.5.0", False),
-        ("0.5.0", "0.5.0-dev.9", True),
-        ("0.5.0-dev.10", "0.5.0-dev.9", True),
-        ("0.5.0-dev.1", "0.5.0", False),
-        ("0.5.0+b2", "0.5.0+b1", False),
-        ("0.10.0", "0.9.0", True),
-        ("not a version", "0.5.0", False),
-        ("01.0.0", "0.5.0", False),
-        ("", "0.5.0", False),
-    ],
-)
-def test_newer_is_strict_semver(one: str, other: str, newer: bool) -> None:
-    """Precedence, not text; a build suffix has none; what is no SemVer is never newer."""
-    assert promote.is_newer(one, other) is newer
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "above"),
-    [
-        ("0.5.0-dev.1", "0.5.0", True),
-        ("0.5.0-dev.1", "0.5.1", False),
-        ("0.5.0-rc", "0.5.0", False),
-        ("0.5.1", "0.5.0", False),
-        ("0.4.9", "0.5.0", False),
-        ("0.5.0", "0.5.0", False),
-    ],
-)
-def test_the_ranking_of_may_is_recognised(one: str, other: str, above: bool) -> None:
-    """Only where it contradicts SemVer."""
-    assert promote.may_ranks_above(one, other) is above
-
-
-@given(st.text(max_size=30), st.text(max_size=30))
-def test_any_versions_are_ranked_without_a_crash(one: str, other: str) -> None:
-    """A coordinator may serve any text as a version; never are two newer than each other."""
-    assert not (promote.is_newer(one, other) and promote.is_newer(other, one))
-    promote.may_ranks_above(one, other)
