@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import pytest_socket
 from hypothesis import HealthCheck, settings
 
 from release_tool.plan import ReleasePlan
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
 
 ROOT = Path(__file__).resolve().parent.parent
 REAL_DATA = ROOT.parent / "shared" / "realdata"
@@ -42,6 +48,24 @@ def real_data() -> Path:
     if not REAL_DATA.is_dir():
         pytest.skip("the folder of real data is not beside this checkout")
     return REAL_DATA
+
+
+# Whoever comes first builds it, which takes minutes where nothing is in Go's cache.
+_SECOND_STORE = pytest.param("versitygw", marks=[pytest.mark.online, pytest.mark.timeout(900)])
+
+
+@pytest.fixture(params=["look-alike", _SECOND_STORE])
+def new_bucket(request: pytest.FixtureRequest) -> Iterator[Callable[..., WSGIApplication]]:
+    """Makes the look-alike's bucket, or one of a server that others wrote."""
+    from release_tool.rehearsal import object_store
+    from tests.second_store import door, rules
+
+    if request.param == "look-alike":
+        yield object_store.ObjectStore
+        return
+    rules.expect(request)
+    with closing(door.SecondStore()) as made:
+        yield made
 
 
 @pytest.fixture

@@ -114,6 +114,10 @@ _CODES: Mapping[str, tuple[type[errors.ReleaseError], str]] = {
     "ObjectLockedByBucketPolicy": (errors.RemoteRefusedError, "a bucket lock protects this key"),
     "NoSuchBucket": (errors.RemoteRefusedError, "check R2_BUCKET and R2_ENDPOINT"),
     "BadDigest": (errors.TransientError, "the bytes were damaged on their way; run again"),
+    "XAmzContentSHA256Mismatch": (
+        errors.TransientError,
+        "the bytes were damaged on their way; run again",
+    ),
     "RequestTimeout": (errors.TransientError, "run again"),
     "ConditionalRequestConflict": (errors.TransientError, "run again"),
     "InvalidAccessKeyId": (errors.CredentialError, _HINTS[errors.CredentialError]),

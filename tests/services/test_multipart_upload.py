@@ -15,7 +15,6 @@ from werkzeug.wrappers import Request, Response
 from release_tool import errors
 from release_tool.progress import Silent
 from release_tool.rehearsal import faults, servers, signature_v4
-from release_tool.rehearsal import object_store as look_alike
 from release_tool.rehearsal.object_index import ObjectIndex
 from release_tool.services import retries
 from release_tool.services.multipart_upload import Parts
@@ -24,7 +23,7 @@ from release_tool.services.object_store_calls import Outcome
 from tests.small_world import KilledError
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 CREDENTIALS = signature_v4.Credentials(
     access_key_id="LOOKALIKE0001", secret_access_key="look-alike/secret+key"
@@ -68,10 +67,11 @@ class Bytes(Silent):
 
 
 class World:
-    """The look-alike behind a door that sees each request."""
+    """A store behind a door that sees each request."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, new_bucket: Callable[..., WSGIApplication]) -> None:
         self.folder = folder
+        self.new_bucket = new_bucket
         self.broken = faults.Faults()
         self.requests: list[str] = []
         self.before: Callable[[int], Response | None] = lambda _: None
@@ -82,10 +82,8 @@ class World:
         self.server = servers.Server(self)
 
     def restart(self) -> None:
-        """As the look-alike does after a restart: objects stay, uploads are gone."""
-        self.bucket = look_alike.ObjectStore(
-            "releases", CREDENTIALS, index=self.index, broken=self.broken
-        )
+        """As a store does whose uploads have expired: objects stay, uploads are gone."""
+        self.bucket = self.new_bucket("releases", CREDENTIALS, index=self.index, broken=self.broken)
 
     def __call__(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         self.requests.append(_named(Request(environ)))
@@ -132,9 +130,9 @@ def _unavailable() -> Response:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def world(tmp_path: Path, new_bucket: Callable[..., WSGIApplication]) -> Iterator[World]:
     """An empty bucket."""
-    made = World(tmp_path / "world")
+    made = World(tmp_path / "world", new_bucket)
     with made.server:
         yield made
     made.index.close()

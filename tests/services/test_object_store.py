@@ -173,7 +173,8 @@ def test_a_lost_race_is_an_outcome(
 @pytest.mark.parametrize(
     ("status", "code"),
     [(429, "TooManyRequests"), (503, "ServiceUnavailable"), (500, "InternalError"),
-     (409, "ConditionalRequestConflict"), (400, "BadDigest"), (503, "SlowDown")],
+     (409, "ConditionalRequestConflict"), (400, "BadDigest"), (503, "SlowDown"),
+     (400, "XAmzContentSHA256Mismatch")],
 )  # fmt: skip
 def test_passing_refusals_are_tried_again_a_second_later(
     server: ScriptedServer,

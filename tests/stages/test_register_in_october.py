@@ -184,15 +184,15 @@ def test_a_coordinator_that_always_wants_approvals_is_told(
 
 
 @pytest.mark.parametrize(
-    ("spoken", "there", "settings"),
-    [("2026-10", "2026-05", {}), ("2026-05", "2026-10", {"approval_always": True})],
+    ("spoken", "there", "always"),
+    [("2026-10", "2026-05", False), ("2026-05", "2026-10", True)],
 )
 def test_a_contract_that_is_not_spoken_is_named(
-    plan: ReleasePlan, tmp_path: Path, spoken: Contract, there: Contract, settings: dict[str, bool]
+    plan: ReleasePlan, tmp_path: Path, spoken: Contract, there: Contract, always: bool
 ) -> None:
     """Exit 2 with the line of release.yaml, and nothing is registered."""
     with ExitStack() as stack:
-        world = LookAlikes(tmp_path / "world", stack, there, **settings)
+        world = LookAlikes(tmp_path / "world", stack, there, approval_always=always)
         world.spoken = spoken
         chain = start(world, plan, tmp_path / "a")
         with pytest.raises(errors.UsageError, match=f"speaks the contract {there}"):

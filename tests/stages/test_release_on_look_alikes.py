@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -24,6 +25,9 @@ from release_tool.services.multipart_upload import Parts
 from release_tool.services.object_store import ObjectStore
 from tests.stages import release_chain
 from tests.stages.release_chain import NAME, Chain
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
 
 KEY = "look-alike-release-key"
 ADMIN = "look-alike-admin-key"
@@ -49,6 +53,7 @@ class LookAlikes:
         *,
         approval_always: bool = False,
         approval_question: bool = True,
+        new_bucket: Callable[..., WSGIApplication] = object_store.ObjectStore,
     ) -> None:
         self.contract: Contract = contract
         self.spoken: Contract | None = None
@@ -59,9 +64,7 @@ class LookAlikes:
         self.rows = ReleaseStore(folder / "releases.sqlite", contract)
         stack.callback(self.index.close)
         stack.callback(self.rows.close)
-        bucket = object_store.ObjectStore(
-            "releases", CREDENTIALS, index=self.index, broken=self.broken
-        )
+        bucket = new_bucket("releases", CREDENTIALS, index=self.index, broken=self.broken)
         self._store = stack.enter_context(servers.Server(bucket))
         public = public_bucket.PublicBucket(self.index, broken=self.broken)
         self._public = stack.enter_context(servers.Server(public))
@@ -127,10 +130,10 @@ class LookAlikes:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[LookAlikes]:
+def world(tmp_path: Path, new_bucket: Callable[..., WSGIApplication]) -> Iterator[LookAlikes]:
     """A fresh store and coordinator."""
     with ExitStack() as stack:
-        yield LookAlikes(tmp_path / "world", stack)
+        yield LookAlikes(tmp_path / "world", stack, new_bucket=new_bucket)
 
 
 def _start(world: LookAlikes, plan: ReleasePlan, folder: Path, **given: object) -> Chain:
@@ -276,6 +279,7 @@ def test_a_release_in_parts_is_carried_through_and_repeated(
     assert again.uploads.declared == []
 
 
+@pytest.mark.rule("copy destination", always=False)
 def test_two_versions_racing_to_latest_end_with_the_newer(
     world: LookAlikes, plan: ReleasePlan, tmp_path: Path
 ) -> None:
