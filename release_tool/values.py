@@ -280,6 +280,8 @@ class SmokeEvidence(Value):
     prompts: tuple[SmokePrompt, ...]
     macos_verdicts: Mapping[str, str]
     """codesign, spctl, stapler; empty off macOS."""
+    needs: tuple[CheckOutcome, ...] = ()
+    """What the unpacked bundle needs on a user's Mac, judged without one."""
 
 
 class PublishedRelease(Value):

@@ -30,14 +30,16 @@ from release_tool.services import hub, provider, reference, system_tar
 from release_tool.services.chat import Completion, Question
 from release_tool.services.provider import ProviderCommand
 from release_tool.services.reference import Reference, ReferenceText
-from release_tool.stages import findings, mac_verdicts
-from release_tool.values import Host, ReleaseArchive, SmokeEvidence, SmokePrompt
+from release_tool.stages import bundle_needs, findings, mac_verdicts
+from release_tool.values import CheckOutcome, Host, ReleaseArchive, SmokeEvidence, SmokePrompt
 
 READS = (
     "version",
     "product.name",
+    "product.team_id",
     "product.architecture",
-    "bundle.main_executable",
+    "product.minimum_macos",
+    "bundle",
     "smoke",
     "limits.archive_bytes",
     "limits.member_bytes",
@@ -47,6 +49,8 @@ READS = (
     "environment.provider",
     "environment.trust",
     "environment.notarization",
+    "environment.built_in",
+    "environment.not_built_in",
 )
 WIRING_ONLY = (
     "proves the wiring only: dev and prod need the bundle's own executable on Apple Silicon"
@@ -55,6 +59,7 @@ WIRING_ONLY = (
 _SCRATCH_PREFIX = "release-tool-smoke-"
 
 Judge = Callable[[Path], Mapping[str, str]]
+Needs = Callable[[ReleasePlan, Path], Sequence[Check]]
 
 
 def run(
@@ -68,6 +73,7 @@ def run(
     hub_cache: Path | None = None,
     host: Host | None = None,
     judge: Judge | None = None,
+    needs: Needs = bundle_needs.judge,
 ) -> SmokeEvidence:
     """Run an inference from the archive that will ship, and compare it with the reference.
 
@@ -81,10 +87,12 @@ def run(
         hub_cache: the cache of the model hub; None for the one of this user.
         host: this machine, unless a test says otherwise.
         judge: asks macOS about the app; None for Apple's own tools.
+        needs: judges the unpacked release without a Mac, before anything is started.
 
     Raises:
-        VerificationError: macOS refuses the app, it does not start or answer, its version is
-            another one, or its answers differ from each other or from the reference.
+        VerificationError: the bundle lacks what it needs on a user's Mac, macOS refuses the app,
+            it does not start or answer, its version is another one, or its answers differ from
+            each other or from the reference.
         HostError: this host cannot run it, or lacks mlx-lm or the model.
         UsageError: no stand-in is given where one is wanted.
     """
@@ -107,6 +115,8 @@ def run(
             model_digest=hub.digest(folder),
             scratch=scratch,
         )
+        needed = needs(plan, app.parent)
+        findings.require(needed, "the bundle lacks what it needs on a user's Mac")
         ask = judge or mac_verdicts.for_environment(plan.environment)
         verdicts = ask(app) if machine.system == "macos" else {}
         version, prompts = _observe(plan, subject)
@@ -125,6 +135,7 @@ def run(
             model_sha256=subject.model_digest,
             prompts=prompts,
             macos_verdicts=dict(verdicts),
+            needs=tuple(CheckOutcome.model_validate(check.as_json()) for check in needed),
         )
 
 

@@ -14,15 +14,17 @@ from pathlib import Path
 import pytest
 
 from release_tool import errors
+from release_tool.apple import metal_functions
 from release_tool.files import archive_writer
 from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Silent
 from release_tool.rehearsal import samples, tiny_model
 from release_tool.services import gatekeeper, hub
+from release_tool.services.provider import ProviderCommand
 from release_tool.stages import mac_verdicts, smoke
 from release_tool.values import Host, ReleaseArchive
-from tests import smoke_parts
+from tests import signed_release, smoke_parts
 
 pytest.importorskip("mlx_lm", reason="the extra `smoke` is not installed")
 
@@ -122,6 +124,7 @@ def test_a_stand_in_proves_the_wiring(plan: ReleasePlan, world: World) -> None:
         stand_in=smoke_parts.stand_in(),
         model=world.model,
         host=LINUX,
+        needs=smoke_parts.nothing_needed,
     )
     assert (found.kind, found.version, found.version_ran) == ("stand-in", "0.5.0", False)
     assert found.archive_sha256 == world.archive.sha256
@@ -155,6 +158,7 @@ def test_a_divergence_is_refused(fault: str, plan: ReleasePlan, world: World) ->
             stand_in=smoke_parts.stand_in("--fault", fault),
             model=world.model,
             host=LINUX,
+            needs=smoke_parts.nothing_needed,
         )
     assert caught.value.exit_code == 6
     # Each prompt is told: against the stream, or against the reference.
@@ -172,7 +176,67 @@ def run_stand_in(plan: ReleasePlan, world: World) -> None:
         stand_in=smoke_parts.stand_in(),
         model=world.model,
         host=LINUX,
+        needs=smoke_parts.nothing_needed,
     )
+
+
+def of_a_signed_release(folder: Path, model: Path, changes: Mapping[str, bytes]) -> World:
+    """A whole release, signed by the look-alike, some files changed, packed and recorded."""
+    made = signed_release.made()
+    root = made.write(folder / "root")
+    for path, content in changes.items():
+        (root / path).write_bytes(content)
+    packed = archive_writer.pack(root, folder / "a.tar.gz", date=1)
+    digests = {member.path: member.sha256 for member in packed.members}
+    recorded = pack(b"", folder, model).archive.model_copy(
+        update={"sha256": packed.sha256, "binary_sha256": digests["bin/darkbloom"]}
+    )
+    return World(Workspace(folder), recorded, model)
+
+
+def test_what_the_bundle_needs_is_named_in_the_evidence(
+    plan: ReleasePlan, tmp_path: Path, model: Path
+) -> None:
+    """Each static check of the unpacked release stands in the record, all of them passed."""
+    world = of_a_signed_release(tmp_path, model, {})
+    found = smoke.run(
+        plan,
+        world.archive,
+        workspace=world.workspace,
+        reporter=Silent(),
+        stand_in=smoke_parts.stand_in(),
+        model=model,
+        host=LINUX,
+    )
+    assert {check.outcome for check in found.needs} == {"passed"}
+    named = {check.name for check in found.needs}
+    assert {"Metal functions", "Metal target", "linked library", "team of the code"} <= named
+    assert {"flat copy", "resources", "minimum macOS of the code"} <= named
+
+
+def test_a_bundle_that_lacks_what_it_needs_is_not_run(
+    plan: ReleasePlan, tmp_path: Path, model: Path
+) -> None:
+    """A Metal library for a newer macOS in the archive: refused by name, nothing was started."""
+    other = metal_functions.library({"gemv": b"x"}, minimum="26.2")
+    changes = {f"{APP}/mlx.metallib": other, "bin/mlx.metallib": other}
+    world = of_a_signed_release(tmp_path, model, changes)
+    with pytest.raises(errors.VerificationError, match="lacks what it needs") as caught:
+        smoke.run(
+            plan,
+            world.archive,
+            workspace=world.workspace,
+            reporter=Silent(),
+            stand_in=ProviderCommand(argv=("/nowhere/at/all",), kind="stand-in"),
+            model=model,
+            host=LINUX,
+        )
+    assert caught.value.exit_code == 6
+    assert list(caught.value.details) == [
+        "Metal target of Darkbloom.app/Contents/MacOS/mlx.metallib: expected at most 14.0, "
+        "observed 26.2"
+    ]
+    assert leftovers() == []
 
 
 def test_another_version_is_refused(plan: ReleasePlan, tmp_path: Path, model: Path) -> None:
@@ -266,6 +330,7 @@ def test_the_bundles_own_executable_is_what_runs(
         hub_cache=hub.cache_folder(tmp_path / "user"),
         host=MAC,
         judge=judge,
+        needs=smoke_parts.nothing_needed,
     )
     assert (found.kind, found.version_ran, found.version) == ("bundle", True, "0.5.0")
     assert found.ran == f"{APP}/darkbloom"
