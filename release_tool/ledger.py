@@ -116,6 +116,7 @@ class Ledger:
             HostError: its folder cannot be made or written.
         """
         with hold(self.folder):
+            _drop_unfinished(self.folder)
             # What another process appended before we held the lock must be seen.
             self.reload()
             yield
@@ -207,6 +208,13 @@ def _write_new(final: Path, content: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _drop_unfinished(folder: Path) -> None:
+    """Remove what a kill amid `_write_new` left behind; its record was never in the chain."""
+    with contextlib.suppress(OSError):
+        for path in folder.glob(".*.json.*"):
+            path.unlink()
 
 
 def _read_chain(folder: Path) -> tuple[list[Record], str]:

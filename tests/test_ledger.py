@@ -154,3 +154,14 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     other = Ledger(tmp_path / "ledger")
     with pytest.raises(errors.HostError, match="the ledger's lock"), other.lock():
         pass
+
+
+def test_what_a_kill_left_of_a_record_goes(tmp_path: Path) -> None:
+    """Whoever holds the lock removes half-written records, and nothing that counts."""
+    ledger = filled(tmp_path)
+    (tmp_path / ".0004-staple.json.4711").write_bytes(b'{"num')
+    with ledger.lock():
+        assert len(ledger.records) == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".lock", "0001-profile.json", "0002-assemble.json", "0003-sign.json",
+    ]  # fmt: skip

@@ -67,6 +67,7 @@ def carry(session: Session, options: Options) -> None:
     with ledger.lock():
         if settle(workspace.root):
             ledger.reload()
+        workspace.tidy()
         try:
             found = _run(session, options, resolved, inputs, workspace, ledger)
         finally:

@@ -15,6 +15,7 @@ from release_tool import errors
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_UNFINISHED = ".part"
 
 
 @contextmanager
@@ -46,7 +47,7 @@ def new_file(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
     """
     with naming(path, "write"):
         descriptor, name = tempfile.mkstemp(
-            prefix=f".{path.name}.", suffix=".part", dir=path.parent
+            prefix=f".{path.name}.", suffix=_UNFINISHED, dir=path.parent
         )
     scratch = Path(name)
     try:
@@ -72,6 +73,16 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """
     with new_file(path, mode=mode) as target:
         target.write(data)
+
+
+def drop_unfinished(folder: Path) -> None:
+    """Remove what a kill amid `new_file` left directly in a folder; what cannot go stays.
+
+    The caller knows that nobody else writes there.
+    """
+    with suppress(OSError):
+        for path in folder.glob(f".*{_UNFINISHED}"):
+            path.unlink()
 
 
 def replace_directory(scratch: Path, final: Path) -> None:

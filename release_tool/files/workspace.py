@@ -9,6 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from release_tool.files import atomic
+
+_SCRATCH = ".scratch"
+
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
@@ -20,10 +24,15 @@ class Workspace:
         """The absolute path of an output."""
         return self.root / relative
 
+    def tidy(self) -> None:
+        """Remove what a killed run left half made; the caller holds the ledger's lock."""
+        shutil.rmtree(self.path(_SCRATCH), ignore_errors=True)
+        atomic.drop_unfinished(self.root)
+
     @contextmanager
     def scratch(self, name: str) -> Iterator[Path]:
         """An empty folder on the same volume, gone afterwards in every outcome."""
-        folder = self.root / ".scratch" / name
+        folder = self.root / _SCRATCH / name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         try:

@@ -116,9 +116,7 @@ class Uploads:
 
     def _drop_unfinished(self) -> None:
         """What a kill amid a write left behind holds credentials too."""
-        with suppress(OSError):
-            for path in self.folder.glob(".*.part"):
-                path.unlink()
+        atomic.drop_unfinished(self.folder)
 
     def forget_submission(self, submission_id: str) -> None:
         """Remove the state of a submission whose verdict has come."""

@@ -5,9 +5,13 @@ Their bytes are committed beside their source; `tools/build_samples.py` makes th
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 
@@ -102,20 +106,33 @@ def materialize(folder: Path, version: str, commit: str = "unknown") -> Path:
     """
     with atomic.naming(folder, "create"):
         folder.mkdir(parents=True, exist_ok=True)
-    digests = {}
-    for name in EXECUTABLES:
-        data = executable(name, version, commit)
-        atomic.write_atomically(folder / name, data, mode=0o755)
-        digests[name] = hashlib.sha256(data).hexdigest()
-    manifest = {
-        "source_commit": commit,
-        "version": version,
-        "test_outcome": "passed",
-        "files": digests,
-    }
-    path = folder / MANIFEST
-    atomic.write_atomically(path, (json.dumps(manifest, indent=2) + "\n").encode())
+    with _alone_in(folder):
+        atomic.drop_unfinished(folder)
+        digests = {}
+        for name in EXECUTABLES:
+            data = executable(name, version, commit)
+            atomic.write_atomically(folder / name, data, mode=0o755)
+            digests[name] = hashlib.sha256(data).hexdigest()
+        manifest = {
+            "source_commit": commit,
+            "version": version,
+            "test_outcome": "passed",
+            "files": digests,
+        }
+        path = folder / MANIFEST
+        atomic.write_atomically(path, (json.dumps(manifest, indent=2) + "\n").encode())
     return path
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Hold a folder: a second rehearsal of the version writes here before it meets a lock."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _write(data: bytearray, mark: bytes, text: bytes, width: int) -> None:
