@@ -13,7 +13,7 @@ help:
 	@echo "make test-macos   on a Mac: let Apple's tools judge what both signers wrote"
 	@echo "make lint         formatter, linter, types, layers, workflows"
 	@echo "make format       put the code into the one format"
-	@echo "make kill         kill a run fifty times at random moments and resume it each time"
+	@echo "make kill         kill a run at every write, request and child, and fifty times at random"
 	@echo "make fuzz         give 100,000 mutated inputs to each reader of hostile bytes"
 	@echo "make bench        ratios against the shell pipeline; 10 GB of scratch for a while"
 	@echo "make lock         resolve the dependencies again, with hashes"
@@ -64,6 +64,7 @@ rehearse: $(READY)
 	$(BIN)/release-tool rehearse
 
 kill: $(READY)
+	$(BIN)/python -m tests.killing
 	$(BIN)/python -m pytest -m "not online" tests/test_kill.py --kills 50 --timeout 3600
 
 fuzz: $(READY)

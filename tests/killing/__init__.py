@@ -1,0 +1,1 @@
+"""Kills a run at every write and every request, runs it again, and judges what is left."""

@@ -1,0 +1,39 @@
+"""A run that dies at a write or a request ends, run again, in exactly one release."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+# One moment of each kind after the smoke run, which takes longer than all else together.
+SAMPLE = (
+    "publish sent PUT /darkbloom-rehearsal/releases/v<version>/"
+    "darkbloom-bundle-macos-arm64.tar.gz #1",
+    "publish torn dist/rehearsal/<version>/.scratch/publish/served/bin/darkbloom #1",
+    "register link dist/rehearsal/<version>/ledger/0011-register.json #1",
+    "register sent POST /v1/releases #1",
+    "register torn dist/rehearsal/<version>/ledger/.0012-register.json.<pid> #1",
+    "promote sent PUT /darkbloom-rehearsal/releases/latest/release.json #1",
+    "promote answered PUT /darkbloom-rehearsal/releases/latest/"
+    "darkbloom-bundle-macos-arm64.tar.gz #1",
+    "github sent POST /repos/look-alike/darkbloom/releases #1",
+)
+
+
+@pytest.mark.timeout(200)
+def test_a_sample_of_all_points_holds() -> None:
+    """One registration, one set of bytes, no second upload, nothing left behind or running."""
+    # A process of its own: its runs are forks, and a test's process has threads.
+    command = [sys.executable, "-m", "tests.killing", "--json", "--jobs", "1"]
+    command += [word for point in SAMPLE for word in ("--point", point)]
+    swept = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    verdicts = [json.loads(line) for line in swept.stdout.splitlines()]
+    assert swept.returncode == 0, swept.stdout + swept.stderr
+    assert [(one["point"], one["outcome"]) for one in verdicts] == [
+        (point, "holds") for point in SAMPLE
+    ]
