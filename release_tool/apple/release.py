@@ -14,6 +14,9 @@ from release_tool.apple import (
     bundle,
     checks,
     file_attributes,
+    metal_functions,
+    metal_library,
+    resource_bundles,
 )
 from release_tool.apple.checks import Check
 from release_tool.apple.facts import BundleFacts, BundleReport
@@ -96,7 +99,21 @@ def verify_app(tree: BundleTree, *, judge: Judge, path: str) -> BundleReport:
     found += file_attributes.runnable(tree.entries(), programs, path=path)
     if judge.strict:
         found += _unstamped(report.facts)
+        found += _needs(tree, report.facts, path)
     return replace(report, checks=tuple(found))
+
+
+def _needs(tree: BundleTree, facts: BundleFacts, path: str) -> Iterator[Check]:
+    """What the program opens is there, and the Metal libraries beside it are whole."""
+    # What is missing has failed with the seal.
+    files = {entry.path for entry in tree.entries() if entry.kind == "file"}
+    if facts.main_executable in files:
+        yield from resource_bundles.judge(tree, facts.main_executable, path=path)
+    for place in files.intersection(facts.data_in_code_places):
+        if metal_library.is_metal_library(tree.head(place, len(metal_library.MAGIC))):
+            yield from metal_functions.judge(
+                tree.view(place), required=(), subject=f"{path}/{place}".removeprefix("/")
+            )
 
 
 def _programs(facts: BundleFacts, name: str) -> frozenset[str]:
