@@ -6,6 +6,7 @@ with the same addresses, keys and stores.
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import http.client
 import json
@@ -13,14 +14,14 @@ import subprocess
 import sys
 import time
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import release_tool
 from release_tool import errors
 from release_tool.files import atomic
-from release_tool.rehearsal import counts, github_store, places, registration
+from release_tool.rehearsal import counts, github_store, places, registration, wire
 
 IDLE_SECONDS = 600.0
 # A rehearsal would otherwise wait out May's 60 s cache at promotion.
@@ -115,6 +116,29 @@ class Environment:
         status, text = self._ask("POST", "/faults", json.dumps(dict(wanted)).encode())
         if status != 204:
             raise errors.UsageError(text or "the fault was not set")
+
+    def set_rules(self, rules: Sequence[wire.Rule]) -> None:
+        """Let exactly these faults of the wire hold from now on; none ends them all.
+
+        Raises:
+            UsageError: a rule names no service or kind that there is.
+            HostError: the environment does not answer.
+        """
+        told = json.dumps([dataclasses.asdict(rule) for rule in rules]).encode()
+        status, text = self._ask("POST", "/wire", told)
+        if status != 204:
+            raise errors.UsageError(text or "the rules were not set")
+
+    def wire_report(self) -> wire.Report:
+        """What came over the wire since rules were set.
+
+        Raises:
+            HostError: the environment does not answer.
+        """
+        status, text = self._ask("GET", "/wire")
+        if status != 200:
+            raise errors.HostError("the embedded environment tells nothing of its wire")
+        return wire.report_of(json.loads(text))
 
     def is_alive(self) -> bool:
         """Whether exactly this process still answers."""

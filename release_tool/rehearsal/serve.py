@@ -36,6 +36,7 @@ from release_tool.rehearsal import (
     servers,
     signature_v4,
     timestamp_server,
+    wire,
 )
 from release_tool.rehearsal.authority import Authority
 from release_tool.rehearsal.github_store import GitHubStore
@@ -55,6 +56,9 @@ BUCKET = "darkbloom-rehearsal"
 REPOSITORY = "look-alike/darkbloom"
 EXIT_ALREADY_SERVED = 3
 _WATCH_SECONDS = 0.25
+_CONTROL, _ELSEWHERE = "control", "elsewhere"
+# What sets the faults, and what sees where they lead, never fails.
+_OFF_THE_WIRE = (_CONTROL, _ELSEWHERE)
 
 
 class Clock:
@@ -113,12 +117,19 @@ def serving(
             handler: type[WSGIRequestHandler] = servers.QuietHandler,
         ) -> Server:
             server = Server(
-                application, port=known.get(name, 0), handler=handler, touched=clock.touch
+                application,
+                port=known.get(name, 0),
+                handler=handler,
+                touched=clock.touch,
+                name=name,
+                wire=None if name in _OFF_THE_WIRE else lines,
             )
             started[name] = stack.enter_context(server)
             return server
 
-        broken = faults.Faults()
+        broken, lines = faults.Faults(), wire.Wire()
+        # Another host by its name, and the same machine.
+        lines.elsewhere_url = f"http://localhost:{start(_ELSEWHERE, lines.elsewhere).port}"
         authority = materials.prepare(state, _subject(options))
         _start_look_alikes(state, options, authority, broken, stack, start)
         notarized = notary_servers.serve(
@@ -132,7 +143,8 @@ def serving(
         _start_github(state, options, broken, start)
         token = materials.read_secret(state, places.CONTROL_TOKEN)
         start(
-            "control", control.Control(token=token, instance=instance, broken=broken, ended=ended)
+            _CONTROL,
+            control.Control(token=token, instance=instance, broken=broken, wire=lines, ended=ended),
         )
         _write_json(places.ports(state), {name: server.port for name, server in started.items()})
         _describe(state, options, instance, started, notarized)
@@ -232,7 +244,7 @@ def _describe(
         "ticket_url": notarized.ticket_url,
         "github_api_url": started["github"].url,
         "github_uploads_url": started["github uploads"].url,
-        "control_url": started["control"].url,
+        "control_url": started[_CONTROL].url,
     }
     _write_json(places.description(state), described)
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from werkzeug.serving import WSGIRequestHandler, make_server
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
+
+from release_tool.rehearsal.wire import Wire
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -18,6 +21,7 @@ LOOPBACK = "127.0.0.1"
 _SOCKET_SECONDS = 150
 # How long a stop may take to be noticed.
 _POLL_SECONDS = 0.05
+_HOLD_SECONDS = 10.0
 
 
 class QuietHandler(WSGIRequestHandler):
@@ -56,6 +60,8 @@ class Server:
         port: the port that it had before; another one is taken where that is busy. 0 for any.
         handler: werkzeug's request handler.
         touched: called at each request, for the idle clock.
+        name: what rules of the wire call it.
+        wire: what may go wrong between it and its clients; nothing, where there is none.
     """
 
     def __init__(
@@ -65,27 +71,24 @@ class Server:
         port: int = 0,
         handler: type[WSGIRequestHandler] = QuietHandler,
         touched: Callable[[], None] = lambda: None,
+        name: str = "",
+        wire: Wire | None = None,
     ) -> None:
         def tell(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
             touched()
-            return application(environ, start_response)
+            if wire is None:
+                return application(environ, start_response)
+            return wire.pass_on(name, application, environ, start_response)
 
+        self._application = tell
+        self._handler = handler
         self._socket = _bind(port)
         self.port: int = self._socket.getsockname()[1]
-        self._server = make_server(
-            LOOPBACK,
-            self.port,
-            tell,
-            threaded=True,
-            request_handler=handler,
-            fd=self._socket.fileno(),
-        )
-        self._thread = threading.Thread(
-            target=self._server.serve_forever,
-            args=(_POLL_SECONDS,),
-            name=f"port {self.port}",
-            daemon=True,
-        )
+        self._server, self._thread = self._made()
+        self._changing = threading.Lock()
+        self._ended = False
+        if wire is not None:
+            wire.join(name, self)
 
     @property
     def url(self) -> str:
@@ -98,6 +101,45 @@ class Server:
 
     def stop(self) -> None:
         """Take no further request and free the port."""
+        with self._changing:
+            self._ended = True
+            self._close()
+
+    def cease(self) -> None:
+        """Refuse connections; the port stays ours, so that nobody else answers there."""
+        with self._changing:
+            if self._ended:
+                return
+            self._close()
+            self._socket = _held(self.port)
+
+    def resume(self) -> None:
+        """Listen again after `cease`."""
+        with self._changing:
+            if self._ended:
+                return
+            self._socket.listen()
+            self._server, self._thread = self._made()
+            self._thread.start()
+
+    def _made(self) -> tuple[BaseWSGIServer, threading.Thread]:
+        server = make_server(
+            LOOPBACK,
+            self.port,
+            self._application,
+            threaded=True,
+            request_handler=self._handler,
+            fd=self._socket.fileno(),
+        )
+        thread = threading.Thread(
+            target=server.serve_forever,
+            args=(_POLL_SECONDS,),
+            name=f"port {self.port}",
+            daemon=True,
+        )
+        return server, thread
+
+    def _close(self) -> None:
         if self._thread.is_alive():
             self._server.shutdown()
         self._server.server_close()
@@ -120,6 +162,24 @@ def drop_connection(environ: dict[str, Any]) -> None:
     """Cut the client off without an answer, as a dying server or network does."""
     connection: socket.socket = environ["werkzeug.socket"]
     connection.shutdown(socket.SHUT_RDWR)
+
+
+def _held(port: int) -> socket.socket:
+    """A socket that has the port and does not listen."""
+    held = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    deadline = time.monotonic() + _HOLD_SECONDS
+    while True:
+        try:
+            held.bind((LOOPBACK, port))
+        except OSError:
+            # The kernel lets go of what listened a moment after it was closed.
+            if time.monotonic() > deadline:
+                held.close()
+                raise
+            time.sleep(_POLL_SECONDS)
+        else:
+            return held
 
 
 def _bind(port: int) -> socket.socket:
