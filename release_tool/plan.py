@@ -158,6 +158,11 @@ class Limits(Part):
     """How long one run waits for the notary; the submission goes on, and `run` resumes."""
     ticket_wait_seconds: float = Field(default=600, gt=0, allow_inf_nan=False)
     """How long one run waits for a ticket, which comes some minutes after the verdict."""
+    answer_seconds: float = Field(default=1000, gt=0, le=1000, allow_inf_nan=False)
+    """The most that is waited for any one answer. Every request has a bound of its own, and this
+    can only shorten it: look-alikes that stall need no minutes."""
+    pause_share: float = Field(default=1, gt=0, le=1, allow_inf_nan=False)
+    """The share of every pause between tries that is kept; less is for look-alikes only."""
 
 
 class Smoke(Part):

@@ -19,7 +19,15 @@ from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter
 from release_tool.report import notes
-from release_tool.services import addresses, ditto, keychain, notarytool, tombstone, wheels
+from release_tool.services import (
+    addresses,
+    ditto,
+    keychain,
+    notarytool,
+    patience,
+    tombstone,
+    wheels,
+)
 from release_tool.services.apple_tools import AppleTools
 from release_tool.services.codesign_signer import Route
 from release_tool.services.coordinator import Coordinator
@@ -96,6 +104,12 @@ class Wiring:
     resolved: Resolved
     workspace: Workspace
     inputs: Inputs
+
+    def __post_init__(self) -> None:
+        limits = self.plan.limits
+        patience.hold(
+            patience.Patience(answer_seconds=limits.answer_seconds, pause_share=limits.pause_share)
+        )
 
     @property
     def plan(self) -> ReleasePlan:

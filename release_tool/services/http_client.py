@@ -17,7 +17,7 @@ import urllib3
 
 import release_tool
 from release_tool import errors
-from release_tool.services import addresses, covering
+from release_tool.services import addresses, covering, patience
 
 # Cloudflare answers the default agents of HTTP libraries with 403 (error 1010).
 USER_AGENT = f"release-tool/{release_tool.__version__}"
@@ -51,7 +51,7 @@ class FileBody:
     ) -> None:
         self._source = source
         self._size = size
-        self._deadline = time.monotonic() + seconds
+        self._deadline = time.monotonic() + patience.answer(seconds)
         self._told = told
 
     def __len__(self) -> int:
@@ -156,6 +156,7 @@ def stream(
             expected="https, or http on a loopback host",
             hint="nothing was sent; correct the address",
         )
+    seconds = patience.answer(seconds)
     deadline = time.monotonic() + seconds
     sent = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"} | dict(headers or {})
     with _OneRequest() as session:

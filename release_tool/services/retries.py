@@ -15,6 +15,7 @@ import tenacity
 
 from release_tool import errors
 from release_tool.progress import Reporter, Silent
+from release_tool.services import patience
 
 _Result = TypeVar("_Result")
 _RANDOM = random.SystemRandom()
@@ -99,5 +100,5 @@ def pauses(first_seconds: float, largest_seconds: float) -> Iterator[float]:
     """Endless growing pauses, each up to a half longer, so that two pollers do not walk in step."""
     pause = first_seconds
     while True:
-        yield pause * _RANDOM.uniform(1.0, 1.5)
+        yield patience.pause(pause * _RANDOM.uniform(1.0, 1.5))
         pause = min(pause * 1.5, largest_seconds)

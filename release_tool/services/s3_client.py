@@ -9,7 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from release_tool import errors
-from release_tool.services import addresses, covering
+from release_tool.services import addresses, covering, patience
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -65,8 +65,8 @@ def connect(
     aws: dict[str, Any] = {"use_accelerate_endpoint": True, "payload_signing_enabled": True}
     settings: dict[str, Any] = {
         "region_name": region,
-        "connect_timeout": _CONNECT_SECONDS,
-        "read_timeout": _ANSWER_SECONDS,
+        "connect_timeout": patience.answer(_CONNECT_SECONDS),
+        "read_timeout": patience.answer(_ANSWER_SECONDS),
         # Tries are counted in one place, with what stands there asked for between them.
         "retries": {"total_max_attempts": 1, "mode": "standard"},
         # R2 refuses the chunked trailers that boto3 sends otherwise.
