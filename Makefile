@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup test test-online test-macos fidelity lint format lock rehearse kill fuzz bench clean
+.PHONY: help setup test test-online test-macos fidelity lint format lock rehearse kill faults fuzz bench clean
 
 help:
 	@echo "make rehearse     carry a whole release through look-alikes on this machine"
@@ -14,6 +14,7 @@ help:
 	@echo "make lint         formatter, linter, types, layers, workflows"
 	@echo "make format       put the code into the one format"
 	@echo "make kill         kill a run at every write, request and child, and fifty times at random"
+	@echo "make faults       let every service of a release fail in every way, and judge what is left"
 	@echo "make fuzz         give 100,000 mutated inputs to each reader of hostile bytes"
 	@echo "make bench        ratios against the shell pipeline; 10 GB of scratch for a while"
 	@echo "make lock         resolve the dependencies again, with hashes"
@@ -66,6 +67,9 @@ rehearse: $(READY)
 kill: $(READY)
 	$(BIN)/python -m tests.killing
 	$(BIN)/python -m pytest -m "not online" tests/test_kill.py --kills 50 --timeout 3600
+
+faults: $(READY)
+	$(BIN)/python tools/fault_matrix.py
 
 fuzz: $(READY)
 	$(BIN)/python -m tests.fuzzing

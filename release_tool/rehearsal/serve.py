@@ -78,7 +78,7 @@ class Clock:
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve until it is over; the exit code of the process."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     state: Path = options.state.resolve()
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     with places.lock(state).open("w") as lock:
@@ -280,7 +280,8 @@ def _empty(folder: Path) -> None:
     folder.mkdir(parents=True)
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """The options of the serving process, for who serves in a process of their own."""
     parser = argparse.ArgumentParser(prog="release_tool.rehearsal.serve", description=__doc__)
     parser.add_argument("state", type=Path, help="folder of all its state")
     parser.add_argument("--team-id", default="SLDQ2GJ6TL")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -39,6 +40,7 @@ def test_every_client_keeps_to_it() -> None:
     client = s3_client.connect(
         endpoint="http://127.0.0.1:9", region="auto", access_key_id="a", secret_access_key="b"
     )
-    assert client.meta.config.read_timeout == client.meta.config.connect_timeout == 0.2
+    config: Any = client.meta.config
+    assert config.read_timeout == config.connect_timeout == 0.2
     for pause in itertools.islice(retries.pauses(1.0, 20.0), 3):
         assert pause < 0.05

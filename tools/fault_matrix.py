@@ -1,0 +1,225 @@
+"""The fault matrix: each service of a release fails in each way, once and for good.
+
+For each row a release that stands before the stage is carried on by the command line, as a process
+of its own, against look-alikes with the fault; then the fault ends and the advice is followed,
+which is to run again. Each row is judged by what the look-alikes and the disk hold afterwards.
+Exits with 1 where a row breaks a rule.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+import fault_judge
+import fault_rows
+from fault_cli import CommandLine
+from fault_judge import Judgement
+from fault_rows import Row
+from fault_world import World
+
+_TRIES = 3
+"""How often the advice is followed; what wants more is no advice."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a row ended in."""
+
+    row: Row
+    code: int
+    """Of the run that met the fault."""
+    seconds: float
+    requests: int
+    """Of the run that met the fault, to all services."""
+    hits: int
+    """Requests that went wrong."""
+    left: str
+    """What that run left behind."""
+    again: int
+    """How often the advice was followed."""
+    end: int
+    """The last exit code."""
+    broken: tuple[str, ...]
+    said: str
+    """What the runs said, for rows that break a rule."""
+
+    @property
+    def kind(self) -> str:
+        """The outcome in a word."""
+        if self.broken:
+            return "BROKEN"
+        if not self.hits:
+            return "not met"
+        if self.again:
+            return "typed error, then success"
+        return "success"
+
+
+@dataclass(kw_only=True)
+class _Trial:
+    """One row under way."""
+
+    row: Row
+    world: World
+
+    def run(self) -> Result:
+        with self.world.site(self.row.target.stage) as site, site.served() as living:
+            judgement = Judgement()
+            before = fault_judge.look(site)
+            living.set_rules([self.row.rule])
+            first = site.run()
+            report = living.wire_report()
+            living.set_rules([])
+            now = fault_judge.look(site)
+            fault_judge.said(judgement, first)
+            fault_judge.standing(judgement, before, now, site)
+            fault_judge.strayed(judgement, report)
+            left = fault_judge.left_behind(site, before, now)
+            texts, last, again = [first.text], first, 0
+            while last.ended.code and again < _TRIES:
+                again += 1
+                last = site.run()
+                texts.append(last.text)
+                fault_judge.said(judgement, last)
+            end = fault_judge.look(site)
+            judgement.require(last.ended.code == 0, "its advice does not end in success")
+            fault_judge.standing(judgement, before, end, site)
+            fault_judge.finished(judgement, end, report)
+            fault_judge.secrets(judgement, site, texts)
+        return Result(
+            row=self.row,
+            code=first.ended.code,
+            seconds=first.ended.seconds,
+            requests=report.requests.total(),
+            hits=report.hits,
+            left=left,
+            again=again,
+            end=last.ended.code,
+            broken=tuple(dict.fromkeys(judgement.broken)),
+            said="\n".join(texts),
+        )
+
+
+def trial(row: Row, world: World) -> Result:
+    """Carry out one row, and judge it."""
+    return _Trial(row=row, world=world).run()
+
+
+class _Worker:
+    """What one process of the matrix keeps between its rows."""
+
+    world: World
+
+    @classmethod
+    def begin(cls, folder: str) -> None:
+        place = Path(tempfile.mkdtemp(prefix="world-", dir=folder))
+        cls.world = World(folder=place, program=CommandLine(place / "program.log"))
+        cls.world.prepare()
+
+    @classmethod
+    def run(cls, row: Row) -> Result:
+        return trial(row, cls.world)
+
+
+def _chosen(wanted: Sequence[str]) -> list[Row]:
+    """Rows whose name contains each of the words."""
+    return [row for row in fault_rows.every() if all(word in row.name for word in wanted)]
+
+
+def _carried_out(rows: Sequence[Row], workers: int) -> Iterable[Result]:
+    """The results as they come."""
+    folder = tempfile.mkdtemp(prefix="faults-")
+    try:
+        with ProcessPoolExecutor(
+            workers,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_Worker.begin,
+            initargs=(folder,),
+        ) as pool:
+            waiting = {pool.submit(_Worker.run, row): row for row in rows}
+            for future in as_completed(waiting):
+                try:
+                    yield future.result()
+                except Exception:
+                    yield _failed(waiting[future], traceback.format_exc())
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _failed(row: Row, why: str) -> Result:
+    return Result(
+        row=row,
+        code=-1,
+        seconds=0.0,
+        requests=0,
+        hits=0,
+        left="",
+        again=0,
+        end=-1,
+        broken=("the matrix itself failed",),
+        said=why,
+    )
+
+
+def line(result: Result) -> str:
+    """One row of the table."""
+    row = result.row
+    then = f", then {result.end} after {result.again}" if result.again else ""
+    return (
+        f"{row.target.name:<22} {row.kind:<12} {row.strength:<9} exit {result.code}{then}".ljust(70)
+        + f"{result.seconds:5.1f} s {result.requests:4} requests {result.hits:3} hit  "
+        + f"left {result.left}  {result.kind}"
+        + (f": {'; '.join(result.broken)}" if result.broken else "")
+    )
+
+
+def summary(results: Sequence[Result]) -> list[str]:
+    """The table in a few lines, by service and outcome."""
+    lines = []
+    for service in dict.fromkeys(result.row.target.name for result in results):
+        found = [result for result in results if result.row.target.name == service]
+        counted = Counter(result.kind for result in found)
+        codes = Counter(result.code for result in found if result.code)
+        told = ", ".join(f"{count} {kind}" for kind, count in sorted(counted.items()))
+        exits = ", ".join(f"{count} with exit {code}" for code, count in sorted(codes.items()))
+        lines.append(
+            f"{service:<22} {len(found):3} rows: {told}" + (f" ({exits})" if exits else "")
+        )
+    whole = Counter(result.kind for result in results)
+    told = ", ".join(f"{count} {kind}" for kind, count in sorted(whole.items()))
+    return [*lines, f"{len(results)} rows: {told}"]
+
+
+def main() -> int:
+    """Run the rows that were asked for, and print them."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("words", nargs="*", help="only rows whose name holds all of these")
+    options.add_argument("--workers", type=int, default=3)
+    options.add_argument("--verbose", action="store_true", help="what the runs said, of all rows")
+    chosen = options.parse_args()
+    began, results = time.monotonic(), []
+    order = {row: number for number, row in enumerate(fault_rows.every())}
+    for result in _carried_out(_chosen(chosen.words), chosen.workers):
+        results.append(result)
+        print(line(result), flush=True)
+        if result.broken or chosen.verbose:
+            print("\n".join(f"    | {text}" for text in result.said.splitlines()), flush=True)
+    results.sort(key=lambda one: order[one.row])
+    print("\n".join(["", *summary(results)]))
+    print(f"in {time.monotonic() - began:.0f} s, {chosen.workers} rows at a time")
+    return 1 if any(result.broken for result in results) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

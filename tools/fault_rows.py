@@ -1,0 +1,166 @@
+"""The rows of the fault matrix: which service fails how, at which request of which stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from release_tool.rehearsal import wire
+from release_tool.rehearsal.wire import Rule
+
+TRANSIENT, LASTING = "transient", "lasting"
+STRENGTHS = (TRANSIENT, LASTING)
+# What changes when a request that matters has several neighbours.
+_CRITICAL = (
+    *("reset", "stalled", "503", "truncated", "shorter", "other-bytes"),
+    *("other-json", "redirect", "duplicate", "lost-answer"),
+)
+# One more than a client that tries once more would survive by luck.
+_TIMES = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """Requests of one service that a stage sends.
+
+    Args:
+        name: for people.
+        service: as the embedded environment calls it.
+        stage: the stage that meets the fault.
+        method: see `Rule`, as the others.
+        only_critical: leave out kinds that make no difference to a neighbour of the same service.
+    """
+
+    name: str
+    service: str
+    stage: str
+    method: str = ""
+    path: str = ""
+    agent: str = ""
+    least_bytes: int = 0
+    only_critical: bool = False
+
+
+_ARCHIVE = r"/releases/v[^/]+/darkbloom-bundle"
+TARGETS = (
+    Target(name="timestamp", service="timestamp", stage="sign", method="POST"),
+    Target(name="notary submit", service="notary", stage="notarize", method="POST"),
+    Target(
+        name="notary status",
+        service="notary",
+        stage="notarize",
+        path=r"/submissions/[0-9a-fA-F-]{36}$",
+        only_critical=True,
+    ),
+    Target(name="notary upload", service="notary-uploads", stage="notarize", method="PUT"),
+    Target(name="notary log", service="notary-logs", stage="notarize"),
+    Target(name="tickets", service="tickets", stage="staple", least_bytes=1),
+    Target(name="store put archive", service="store", stage="publish", method="PUT"),
+    Target(name="public read back", service="public", stage="publish", path=_ARCHIVE),
+    Target(
+        name="coordinator's download",
+        service="public",
+        stage="register",
+        agent="Go-http-client",
+        only_critical=True,
+    ),
+    Target(
+        name="coordinator register",
+        service="coordinator",
+        stage="register",
+        method="POST",
+        # The probe of the release key is an empty object.
+        least_bytes=10,
+    ),
+    Target(
+        name="coordinator latest",
+        service="coordinator",
+        stage="promote",
+        path="/releases/latest",
+        only_critical=True,
+    ),
+    Target(
+        name="store pointer",
+        service="store",
+        stage="promote",
+        method="PUT",
+        path=r"latest/release\.json",
+    ),
+    Target(
+        name="store copy alias",
+        service="store",
+        stage="promote",
+        method="PUT",
+        path=r"latest/.*\.tar\.gz",
+        only_critical=True,
+    ),
+    Target(
+        name="store read alias",
+        service="store",
+        stage="promote",
+        method="GET",
+        path=r"latest/.*\.tar\.gz",
+        only_critical=True,
+    ),
+    Target(
+        name="github draft",
+        service="github",
+        stage="github",
+        method="POST",
+        # The probe of the token is an empty object.
+        least_bytes=10,
+    ),
+    Target(
+        name="github publish",
+        service="github",
+        stage="github",
+        method="PATCH",
+        only_critical=True,
+    ),
+    Target(name="github upload", service="github uploads", stage="github", method="POST"),
+    Target(name="github download", service="github storage", stage="github"),
+)
+# Services as a whole: what their first request meets, which is a probe of the preflight.
+WHOLE = (
+    Target(name="store", service="store", stage="publish", only_critical=True),
+    Target(name="notary", service="notary", stage="notarize", only_critical=True),
+    Target(name="coordinator", service="coordinator", stage="register", only_critical=True),
+    Target(name="github", service="github", stage="github", only_critical=True),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One row of the matrix."""
+
+    target: Target
+    kind: str
+    strength: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.target.name}: {self.kind}, {self.strength}"
+
+    @property
+    def rule(self) -> Rule:
+        """The fault of this row."""
+        where = self.target
+        return Rule(
+            service=where.service,
+            kind=self.kind,
+            method=where.method,
+            path=where.path,
+            agent=where.agent,
+            least_bytes=where.least_bytes,
+            count=_TIMES if self.strength == TRANSIENT else None,
+        )
+
+
+def every() -> Iterator[Row]:
+    """All rows, those of one stage together."""
+    for target in (*TARGETS, *WHOLE):
+        for kind in wire.KINDS:
+            if target.only_critical and kind not in _CRITICAL and kind != wire.REFUSED:
+                continue
+            for strength in STRENGTHS:
+                yield Row(target=target, kind=kind, strength=strength)

@@ -1,0 +1,161 @@
+"""One world of the fault matrix: look-alikes on ports of their own, and a release at every stage.
+
+A release is carried once through all its stages, and its whole folder, records and look-alikes
+included, is kept before each stage that meets faults. A row starts from such a copy.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+from fault_cli import CommandLine, Ended
+
+from release_tool.rehearsal import environment, places, samples, serve, tiny_model
+from release_tool.rehearsal.environment import Environment
+
+VERSION = "0.5.0"
+# Where a release stands before the stage that meets the fault.
+BEFORE = {
+    "sign": "assemble",
+    "notarize": "sign",
+    "staple": "notarize",
+    "publish": "smoke",
+    "register": "publish",
+    "promote": "register",
+    "github": "promote",
+}
+CAP_SECONDS = 60.0
+"""What no command may take; a whole release takes five."""
+# So that a row takes seconds: production waits for minutes, and proves no more.
+_LIMITS = {
+    "answer_seconds": 1.5,
+    "pause_share": 0.15,
+    "latest_poll_seconds": 4,
+    "notary_wait_seconds": 6,
+    "ticket_wait_seconds": 6,
+}
+_SERVED = (*("--cache-seconds", "0.3", "--processing-seconds", "0.1", "--ticket-seconds", "0.1"),)
+_LINE = re.compile(r"^exit (\d+)", re.MULTILINE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """A command's end, and what it said."""
+
+    ended: Ended
+    text: str
+
+
+@dataclass(kw_only=True)
+class Site:
+    """The folder of one row.
+
+    Args:
+        folder: holds everything; nothing is written outside of it.
+        world: whose look-alikes and program are used.
+    """
+
+    folder: Path
+    world: World
+
+    @property
+    def dist(self) -> Path:
+        return self.folder / "dist"
+
+    @property
+    def state(self) -> Path:
+        """Of the look-alikes."""
+        return self.dist / "rehearsal" / "environment"
+
+    @property
+    def workspace(self) -> Path:
+        """Of the release."""
+        return self.dist / "rehearsal" / VERSION
+
+    @contextmanager
+    def served(self) -> Iterator[Environment]:
+        """Serve the look-alikes of this folder."""
+        arguments = [str(self.state), *_SERVED]
+        with serve.serving(self.state.resolve(), serve.parser().parse_args(arguments)):
+            living = environment.attach(self.state)
+            assert living is not None
+            yield living
+        places.description(self.state).unlink(missing_ok=True)
+
+    def run(self, *more: str, cap: float = CAP_SECONDS) -> Said:
+        """Carry the release on, as a person or a job does."""
+        parts = self.world.parts
+        argv = ["run", "--env", "rehearsal", "--version", VERSION, "--dist", str(self.dist)]
+        argv += ["--config", str(parts / "release.yaml"), "--model", str(parts / "model")]
+        argv += ["--metallib", str(parts / "lib.metallib"), *more]
+        for name in ("home", "tmp"):
+            (self.folder / name).mkdir(exist_ok=True)
+        environ = {
+            "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
+            "LANG": "C.UTF-8",
+            "HOME": str(self.folder / "home"),
+            "TMPDIR": str(self.folder / "tmp"),
+            "XDG_CACHE_HOME": str(parts / "cache"),
+        }
+        out = self.folder / "said.txt"
+        ended = self.world.program.run(argv, folder=self.folder, environ=environ, out=out, cap=cap)
+        return Said(ended=ended, text=out.read_text(errors="replace"))
+
+
+@dataclass(kw_only=True)
+class World:
+    """Look-alikes on ports of their own.
+
+    Args:
+        folder: an empty folder, removed by whoever made it.
+        program: the loaded command line.
+    """
+
+    folder: Path
+    program: CommandLine
+    _rows: int = field(default=0, init=False)
+
+    @property
+    def parts(self) -> Path:
+        """What every run is given."""
+        return self.folder / "parts"
+
+    def prepare(self, stages: Sequence[str] = tuple(BEFORE)) -> None:
+        """Carry the release through its stages, and keep it before each of these."""
+        self.parts.mkdir(parents=True)
+        (self.parts / "lib.metallib").write_bytes(samples.metallib())
+        tiny_model.make(self.parts / "model")
+        told = yaml.safe_load(Path("release.yaml").read_text(encoding="utf-8"))
+        told["limits"] |= _LIMITS
+        (self.parts / "release.yaml").write_text(yaml.safe_dump(told), encoding="utf-8")
+        base = Site(folder=self.folder / "base", world=self)
+        base.state.mkdir(parents=True)
+        for stage, before in BEFORE.items():
+            if not set(stages) & set(list(BEFORE)[list(BEFORE).index(stage) :]):
+                return
+            with base.served():
+                said = base.run("--until", before)
+            assert said.ended.code == 0, said.text
+            shutil.copytree(base.dist, self._kept(stage), symlinks=True)
+
+    @contextmanager
+    def site(self, stage: str) -> Iterator[Site]:
+        """A release that stands before a stage, in a folder that is removed afterwards."""
+        self._rows += 1
+        made = Site(folder=self.folder / f"row-{self._rows}", world=self)
+        made.folder.mkdir()
+        shutil.copytree(self._kept(stage), made.dist, symlinks=True)
+        try:
+            yield made
+        finally:
+            shutil.rmtree(made.folder)
+
+    def _kept(self, stage: str) -> Path:
+        return self.folder / "kept" / stage
