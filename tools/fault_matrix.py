@@ -18,6 +18,7 @@ import traceback
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -151,6 +152,8 @@ def _carried_out(rows: Sequence[Row], workers: int) -> Iterable[Result]:
             for future in as_completed(waiting):
                 try:
                     yield future.result()
+                except BrokenProcessPool as problem:
+                    raise SystemExit("a worker of the matrix ended, see above") from problem
                 except Exception:
                     yield _failed(waiting[future], traceback.format_exc())
     finally:
