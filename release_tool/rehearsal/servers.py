@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -32,6 +33,11 @@ class QuietHandler(WSGIRequestHandler):
     """
 
     timeout = _SOCKET_SECONDS
+
+    def handle(self) -> None:
+        """Handle a request; of a connection that was cut, what is left is not worth a word."""
+        with contextlib.suppress(OSError):
+            super().handle()
 
     def log(self, type: str, message: str, *args: object) -> None:  # noqa: A002
         """Say nothing: the environment's own journals tell what happened."""
