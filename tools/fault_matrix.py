@@ -77,9 +77,10 @@ class _Trial:
     def run(self) -> Result:
         with self.world.site(self.row.target.stage) as site, site.served() as living:
             judgement = Judgement()
+            to = ("--until", self.row.until) if self.row.until else ()
             before = fault_judge.look(site)
             living.set_rules([self.row.rule])
-            first = site.run()
+            first = site.run(*to)
             report = living.wire_report()
             living.set_rules([])
             now = fault_judge.look(site)
@@ -90,13 +91,17 @@ class _Trial:
             texts, last, again = [first.text], first, 0
             while last.ended.code and again < _TRIES:
                 again += 1
-                last = site.run()
+                last = site.run(*to)
                 texts.append(last.text)
                 fault_judge.said(judgement, last)
             end = fault_judge.look(site)
             judgement.require(last.ended.code == 0, "its advice does not end in success")
             fault_judge.standing(judgement, before, end, site)
-            fault_judge.finished(judgement, end, report)
+            if self.row.until:
+                judgement.require(bool(end.made(self.row.until)), f"no {self.row.until}")
+                judgement.require(not end.registrations, "registered before it was asked for")
+            else:
+                fault_judge.finished(judgement, end, report)
             fault_judge.secrets(judgement, site, texts)
         return Result(
             row=self.row,
@@ -135,7 +140,9 @@ class _Worker:
 
 def _chosen(wanted: Sequence[str]) -> list[Row]:
     """Rows whose name contains each of the words."""
-    return [row for row in fault_rows.every() if all(word in row.name for word in wanted)]
+    rows = [row for row in fault_rows.every() if all(word in row.name for word in wanted)]
+    # The long ones first, so that no worker is left with one at the end.
+    return sorted(rows, key=lambda row: bool(row.until))
 
 
 def _carried_out(rows: Sequence[Row], workers: int) -> Iterable[Result]:

@@ -15,6 +15,9 @@ _CRITICAL = (
     *("reset", "stalled", "503", "truncated", "shorter", "other-bytes"),
     *("other-json", "redirect", "duplicate", "lost-answer"),
 )
+_EARLY = ("sign", "notarize", "staple")
+_ARCHIVED = "archive"
+_TO_THE_END = ("duplicate", "lost-answer", "other-bytes")
 # One more than a client that tries once more would survive by luck.
 _TIMES = 2
 
@@ -142,6 +145,16 @@ class Row:
         return f"{self.target.name}: {self.kind}, {self.strength}"
 
     @property
+    def until(self) -> str:
+        """The stage that this row ends with; empty for the whole release.
+
+        Most faults of signing and notarization have shown what they do by the archive. Those that
+        could have left something twice, or other bytes, are carried to the end.
+        """
+        early = self.target.stage in _EARLY
+        return _ARCHIVED if early and self.kind not in _TO_THE_END else ""
+
+    @property
     def rule(self) -> Rule:
         """The fault of this row."""
         where = self.target
@@ -157,7 +170,7 @@ class Row:
 
 
 def every() -> Iterator[Row]:
-    """All rows, those of one stage together."""
+    """All rows, those of one target together."""
     for target in (*TARGETS, *WHOLE):
         for kind in wire.KINDS:
             if target.only_critical and kind not in _CRITICAL and kind != wire.REFUSED:
