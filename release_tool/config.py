@@ -15,18 +15,29 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from release_tool import credentials, data, errors, release_file, release_yaml, source, version
+from release_tool import (
+    credentials,
+    data,
+    errors,
+    layout,
+    release_file,
+    release_yaml,
+    source,
+    version,
+)
 from release_tool.credentials import Credentials, Missing
 from release_tool.origin import Origin, Origins
-from release_tool.plan import Endpoints, Environment, ReleasePlan, Source
-from release_tool.release_file import EnvironmentSection, ReleaseFile
+from release_tool.plan import Endpoints, Environment, Flavour, ReleasePlan, Source
+from release_tool.release_file import EnvironmentSection, FlavourSection, ReleaseFile
 from release_tool.release_yaml import Document, Location
+from release_tool.services import coordinator_rules
 from release_tool.settings import Settings as Settings
 from release_tool.settings import Settled, settle
 
 # Variables by which a job hands on what its first job resolved.
 ENVIRONMENT_VARIABLE = "RELEASE_ENVIRONMENT"
 VERSION_VARIABLE = "RELEASE_VERSION"
+FLAVOUR_VARIABLE = "RELEASE_FLAVOUR"
 # The run that built the release; a later run that goes on with it names the first one.
 RUN_VARIABLES = ("RELEASE_CI_RUN_ID", "GITHUB_RUN_ID")
 _RUN = re.compile(r"[0-9]{1,32}")
@@ -50,6 +61,7 @@ class Request:
     config_file: Path | None = None
     environment: str | None = None
     version: str | None = None
+    flavour: str | None = None
     flags: Mapping[str, Flag] = field(default_factory=dict)
     """By dotted name: `smoke.model`, `profile.minimum_days`."""
     settings: Settings | None = None
@@ -76,11 +88,19 @@ class Resolved:
         Raises:
             CredentialError: naming all of them.
         """
-        self.credentials.require(self.request.stages, supplied=self.request.supplied)
+        self.credentials.require(self._stages, supplied=self.request.supplied)
 
     def lacking(self) -> list[Missing]:
         """The missing settings that the requested stages need."""
-        return self.credentials.lacking(self.request.stages, supplied=self.request.supplied)
+        return self.credentials.lacking(self._stages, supplied=self.request.supplied)
+
+    @property
+    def _stages(self) -> Collection[str]:
+        """Those that are asked for, else all that this layout has something to do for."""
+        if self.request.stages is not None:
+            return self.request.stages
+        named = {stage for setting in credentials.SETTINGS for stage in setting.stages}
+        return named - layout.of(self.plan).omitted.keys()
 
 
 def resolve(request: Request) -> Resolved:
@@ -139,6 +159,7 @@ class _Resolution:
         self.whole = True
         self.sections: Mapping[str, EnvironmentSection] = {}
         """Of a file that gives no release those that can be read: nothing is said of others."""
+        self.flavours: Mapping[str, FlavourSection] = {}
 
     def run(self) -> Resolved:
         flagged: dict[Location, str] = {
@@ -146,18 +167,22 @@ class _Resolution:
         }
         release, problems = release_file.validate(self.document, flagged)
         self.problems += problems
-        tag, unknown_tag = self._tag()
         self.whole = release is not None
         self.sections = release.environments if release else release_file.sections(self.document)
+        self.flavours = release.flavours if release else release_file.flavours(self.document)
+        tag, unknown_tag = self._tag()
+        flavour = self._flavour(tag, release)
         environment = self._environment(tag)
         chosen = self._version(environment, tag, unknown_tag)
         settled = self._settings(environment) if environment else Settled()
-        if release is None or environment is None:
+        if release is None or environment is None or flavour is None:
             raise self._refusal()
-        tree = self._source(release, environment, chosen, tag)
+        release = release.of_flavour(flavour.name)
+        self._approvable(release, environment)
+        tree = self._source(release, environment, flavour, chosen, tag)
         if self.problems or self.host_problem or chosen is None:
             raise self._refusal()
-        plan = _plan(release, environment, chosen, tree, settled.as_plan())
+        plan = _plan(release, environment, flavour, chosen, tree, settled.as_plan())
         return Resolved(
             plan=plan,
             origins=self._all_origins(plan),
@@ -173,8 +198,48 @@ class _Resolution:
         except errors.UsageError as problem:
             self.problems.append(f"{problem.message}: {problem.observed}")
             return None, ""
-        tag = version.read_tag(name)
+        tag = version.read_tag(name, self._prefixes())
         return tag, "" if tag else name
+
+    def _prefixes(self) -> dict[str, str]:
+        """The flavours by the prefix of their tags."""
+        return {section.tag_prefix: name for name, section in self.flavours.items()}
+
+    def _flavour(self, tag: version.Tag | None, release: ReleaseFile | None) -> Flavour | None:
+        name, origin = self._named_flavour(tag, release)
+        self.origins["flavour.name"] = origin
+        section = self.flavours.get(name)
+        if section is None:
+            self._if_whole(f"{origin}: no flavour {name!r}{_known(name, self.flavours)}")
+            return None
+        if tag and self._prefixes()[tag.prefix] != name:
+            self.problems.append(
+                f"{origin} says flavour {name} and tag {tag.name} is of"
+                f" {self._prefixes()[tag.prefix]}"
+            )
+        fields = section.model_dump(exclude={"backend", "bundle"})
+        return Flavour.model_validate({**fields, "name": name})
+
+    def _named_flavour(
+        self, tag: version.Tag | None, release: ReleaseFile | None
+    ) -> tuple[str, Origin]:
+        explicit = self._explicit(self.request.flavour, "--flavour", FLAVOUR_VARIABLE)
+        if explicit:
+            return explicit
+        if tag:
+            return self._prefixes()[tag.prefix], self._tag_origin()
+        default = release.default_flavour if release else next(iter(self.flavours))
+        return default, self._file_origin(("default_flavour",))
+
+    def _approvable(self, release: ReleaseFile, environment: Environment) -> None:
+        """Approvals of October exist for one backend: better said before anything is signed."""
+        backend = release.product.backend
+        approved = environment.require_qualification and release.coordinator.contract != "2026-05"
+        if approved and backend != coordinator_rules.APPROVED_BACKEND:
+            self.problems.append(
+                f"{environment.name} registers approved builds only, and the coordinator approves"
+                f" backend {coordinator_rules.APPROVED_BACKEND}, not {backend}"
+            )
 
     def _environment(self, tag: version.Tag | None) -> Environment | None:
         name, origin = self._named_environment(tag)
@@ -183,10 +248,7 @@ class _Resolution:
         self.origins["environment.name"] = origin
         section = self.sections.get(name)
         if section is None:
-            close = difflib.get_close_matches(name, self.sections, n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            known = ", ".join(self.sections)
-            self._if_whole(f"{origin}: no environment {name!r}{hint} ({known})")
+            self._if_whole(f"{origin}: no environment {name!r}{_known(name, self.sections)}")
             return None
         if tag and section.tags not in ("none", tag.kind):
             self.problems.append(
@@ -245,7 +307,7 @@ class _Resolution:
         else:
             # An environment that cannot be read may have a version of its own.
             if self.whole or environment or unknown_tag:
-                self.problems.append(_no_version(unknown_tag))
+                self.problems.append(_no_version(unknown_tag, self._prefixes()))
             return None
         self.origins["version"] = origin
         if not version.is_version(chosen):
@@ -277,6 +339,7 @@ class _Resolution:
         self,
         release: ReleaseFile,
         environment: Environment,
+        flavour: Flavour,
         chosen: str | None,
         tag: version.Tag | None,
     ) -> Source:
@@ -286,6 +349,7 @@ class _Resolution:
                 credentials.scrubbed(self.request.environ),
                 version=chosen or "",
                 tag=tag.name if tag else "",
+                prefix=flavour.tag_prefix,
                 changelog_bytes=release.limits.changelog_bytes,
             )
             if found.cut:
@@ -350,7 +414,15 @@ class _Resolution:
             return Origin(kind="flag", where=flag.name)
         if location[0] == "environment":
             location = ("environments", plan.environment.name, *location[1:])
+        elif (own := self._in_flavour(plan, location))[:3] in self.document.lines:
+            location = own
         return self._file_origin(location)
+
+    def _in_flavour(self, plan: ReleasePlan, location: Location) -> Location:
+        """Where a value stands if the flavour says it."""
+        if location[0] == "flavour" or location == ("product", "backend"):
+            location = location[1:]
+        return ("flavours", plan.flavour.name, *location)
 
     def _refusal(self) -> errors.ReleaseError:
         """Everything that was found: what to edit first, else what the host lacks."""
@@ -367,15 +439,24 @@ class _Resolution:
         return errors.UsageError(f"nothing was started: {count}", details=lines)
 
 
-def _no_version(unknown_tag: str) -> str:
+def _known(name: str, known: Collection[str]) -> str:
+    """What there is instead, the nearest first."""
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return f"{hint} ({', '.join(known)})"
+
+
+def _no_version(unknown_tag: str, prefixes: Collection[str]) -> str:
     if unknown_tag:
-        return f"tag {unknown_tag!r} names no version: expected {version.TAG_FORMS}"
+        forms = version.tag_forms(prefixes)
+        return f"tag {unknown_tag!r} names no version: expected {forms}"
     return "no version is named: say --version, or run on a tag; a branch's name is none"
 
 
 def _plan(
     release: ReleaseFile,
     environment: Environment,
+    flavour: Flavour,
     chosen: str,
     tree: Source,
     endpoints: Endpoints,
@@ -394,4 +475,5 @@ def _plan(
         small_model=release.small_model,
         environment=environment,
         endpoints=endpoints,
+        flavour=flavour,
     )

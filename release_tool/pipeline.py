@@ -305,7 +305,13 @@ def _failure(problem: errors.ReleaseError) -> JsonValue:
     return TypeAdapter(JsonValue).validate_python(problem.as_json())
 
 
-def _unfilled(slot: Slot, steps: Sequence[Step]) -> errors.HostError:
+def _unfilled(slot: Slot, steps: Sequence[Step]) -> errors.ReleaseError:
+    if not slot.required:
+        return errors.UsageError(
+            f"{slot.name} has nothing to do in this release, nothing was started",
+            observed=slot.reason,
+            hint="name another stage",
+        )
     before = steps[steps.index(slot) - 1].name
     return errors.HostError(
         f"{slot.name} cannot be done by this version of release-tool, nothing was started",

@@ -24,6 +24,9 @@ RelativePath = Annotated[
 MacOSVersion = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,3}\.[0-9]{1,3}$")]
 Role = Literal["provider", "enclave", "helper"]
 Contract = Literal["2026-05", "2026-10"]
+FlavourName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
+TagPrefix = Annotated[str, StringConstraints(pattern=r"^([a-z][a-z0-9]{0,15}-){0,3}v$")]
+Layout = Literal["app", "flat"]
 
 
 class Part(BaseModel):
@@ -119,12 +122,18 @@ class Bundle(Part):
 
     main_executable: FileName
     executables: tuple[Executable, ...]
-    metallib: Metallib
+    metallib: Metallib | None = None
+    """None where the backend has no use for one."""
     resources: tuple[Resource, ...] = ()
     helpers: tuple[Executable, ...] = ()
     """Executables under `Contents/Helpers`; none in the May layout."""
     capability_markers: tuple[CapabilityMarker, ...] = ()
     when_granted: tuple[WhenGranted, ...] = ()
+
+    @property
+    def data(self) -> tuple[str, ...]:
+        """Names of files that are no code and lie beside the executables all the same."""
+        return (self.metallib.name,) if self.metallib else ()
 
 
 class Profile(Part):
@@ -200,6 +209,37 @@ class CoordinatorRules(Part):
     contract: Contract = "2026-05"
     """`2026-05`: the fields of May and the versioned address. `2026-10`: also the identity of the
     build, and the address that holds the archive's digest."""
+
+
+class FlavourPolicy(Part):
+    """In what a flavour of the release differs, as far as the plan's other parts do not say it."""
+
+    title: Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9][A-Za-z0-9 -]{0,39})?$")] = ""
+    """What people call it beside the product's name; empty for the one that needs no word."""
+    tag_prefix: TagPrefix = "v"
+    """Of its tags: `v` for v0.5.0, `rust-bridge-v` for rust-bridge-v0.4.9."""
+    layout: Layout = "app"
+    """`app`: an app, and flat copies of its executables under `bin/`. `flat`: `bin/` alone."""
+
+
+class Flavour(FlavourPolicy):
+    """The flavour of this release."""
+
+    name: FlavourName = "swift"
+
+    @property
+    def family(self) -> str:
+        """Its tags' prefix without the `v`: what tells its versions from another flavour's."""
+        return self.tag_prefix.removesuffix("v")
+
+
+# Plans did not say these once, and meant this. Said in a digest only where they say something else,
+# so that records of then go on counting.
+_MEANT: dict[str, object] = {
+    "flavour.title": "",
+    "flavour.tag_prefix": "v",
+    "flavour.layout": "app",
+}
 
 
 class EnvironmentPolicy(Part):
@@ -307,11 +347,22 @@ class ReleasePlan(Part):
     small_model: ModelData
     environment: Environment
     endpoints: Endpoints
+    flavour: Flavour = Flavour()
+
+    @property
+    def name(self) -> str:
+        """What people call it: the product, and its flavour where that has a title."""
+        return f"{self.product.name} {self.flavour.title}".rstrip()
 
     def part(self, names: tuple[str, ...]) -> dict[str, object]:
         """The named parts as JSON values; a name may be dotted (`environment.signer`)."""
         whole = self.model_dump(mode="json")
-        return {name: _pick(whole, name) for name in sorted(names)}
+        picked = {name: _pick(whole, name) for name in sorted(names)}
+        return {
+            name: value
+            for name, value in picked.items()
+            if name not in _MEANT or value != _MEANT[name]
+        }
 
     def part_digest(self, names: tuple[str, ...]) -> str:
         """SHA-256 of the canonical JSON of the named parts."""
@@ -322,6 +373,8 @@ class ReleasePlan(Part):
 def _pick(whole: dict[str, object], name: str) -> object:
     found: object = whole
     for step in name.split("."):
+        if found is None:
+            return None  # of a part that this release does without
         if not isinstance(found, dict) or step not in found:
             message = f"the plan has no part {name}"
             raise KeyError(message)

@@ -7,7 +7,7 @@ import difflib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import Field, JsonValue, ValidationError
 from pydantic_core import ErrorDetails
@@ -19,6 +19,8 @@ from release_tool.plan import (
     CoordinatorRules,
     EnvironmentName,
     EnvironmentPolicy,
+    FlavourName,
+    FlavourPolicy,
     Limits,
     ModelData,
     Part,
@@ -29,6 +31,8 @@ from release_tool.plan import (
 )
 from release_tool.release_yaml import Document, Location, dotted
 
+_WITH_METALLIB = "mlx-swift"
+_Section = TypeVar("_Section", bound=Part)
 # Services of others that the file may name.
 _SERVICES = (
     *("notary_url", "notary_upload_url", "ticket_url"),
@@ -49,6 +53,18 @@ class EnvironmentSection(EnvironmentPolicy):
     """One environment of the file."""
 
     endpoints: KnownEndpoints = KnownEndpoints()
+
+
+class FlavourSection(FlavourPolicy):
+    """One flavour of the file: what it says here replaces what the file says of the release."""
+
+    backend: str = ""
+    """As the coordinator knows it; empty for the product's."""
+    bundle: Bundle | None = None
+    """What its archive holds; None for the release's own."""
+
+
+DEFAULT_FLAVOUR = "swift"
 
 
 class SourceRules(Part):
@@ -72,6 +88,20 @@ class ReleaseFile(Part):
     small_model: ModelData
     source: SourceRules = SourceRules()
     environments: dict[EnvironmentName, EnvironmentSection] = Field(min_length=1)
+    flavours: dict[FlavourName, FlavourSection] = Field(
+        default={DEFAULT_FLAVOUR: FlavourSection()}, min_length=1
+    )
+    """What the same product is released as: each has tags of its own, and no version of another."""
+    default_flavour: FlavourName = DEFAULT_FLAVOUR
+    """Where neither a tag nor anybody names one."""
+
+    def of_flavour(self, name: str) -> ReleaseFile:
+        """The release as one of its flavours has it."""
+        section = self.flavours[name]
+        product = self.product
+        if section.backend:
+            product = product.model_copy(update={"backend": section.backend})
+        return self.model_copy(update={"product": product, "bundle": section.bundle or self.bundle})
 
 
 def validate(
@@ -102,13 +132,19 @@ def validate(
 def sections(document: Document) -> dict[str, EnvironmentSection]:
     """The environments that are well-formed by themselves, of a file that is not."""
     listed = document.data.get("environments")
-    found = {}
+    return dict(_readable(listed, EnvironmentSection))
+
+
+def flavours(document: Document) -> dict[str, FlavourSection]:
+    """The flavours that are well-formed by themselves, of a file that is not."""
+    listed = document.data.get("flavours")
+    return dict(_readable(listed, FlavourSection)) or {DEFAULT_FLAVOUR: FlavourSection()}
+
+
+def _readable(listed: object, kind: type[_Section]) -> Iterator[tuple[str, _Section]]:
     for name, section in listed.items() if isinstance(listed, dict) else ():
         with contextlib.suppress(ValidationError):
-            found[str(name)] = EnvironmentSection.model_validate_json(
-                json.dumps(section), strict=True
-            )
-    return found
+            yield str(name), kind.model_validate_json(json.dumps(section), strict=True)
 
 
 def schema() -> dict[str, Any]:
@@ -124,9 +160,10 @@ def schema() -> dict[str, Any]:
 def disagreements(release: ReleaseFile) -> Iterator[tuple[Location, str]]:
     """What is well-formed but does not fit together."""
     yield from _in_product(release)
-    yield from _in_bundle(release.bundle)
-    yield from _without_exception(release.bundle)
-    yield from _in_paths(release)
+    yield from _of_bundle(release.bundle, release, ())
+    if _climbs(release.publish.prefix):
+        yield ("publish", "prefix"), "the prefix is not a plain path"
+    yield from _in_flavours(release)
     prefixes: dict[str, str] = {}
     for name, section in release.environments.items():
         yield from _in_environment(name, section)
@@ -135,6 +172,61 @@ def disagreements(release: ReleaseFile) -> Iterator[tuple[Location, str]]:
                 ("environments", name, "prefix"),
                 f"{section.prefix} is already the prefix of {prefixes[section.prefix]}",
             )
+
+
+def _of_bundle(
+    bundle: Bundle, release: ReleaseFile, where: Location
+) -> Iterator[tuple[Location, str]]:
+    """What is wrong in one bundle, which stands at a place of the file."""
+    for location, text in (
+        *_in_bundle(bundle),
+        *_without_exception(bundle),
+        *_placed(bundle, release),
+        *_in_paths(bundle),
+    ):
+        yield (*where, *location), text
+
+
+def _in_flavours(release: ReleaseFile) -> Iterator[tuple[Location, str]]:
+    if release.default_flavour not in release.flavours:
+        yield (
+            ("default_flavour",),
+            f"no flavour is called {release.default_flavour} ({', '.join(release.flavours)})",
+        )
+    families: dict[str, str] = {}
+    for name, section in release.flavours.items():
+        place: Location = ("flavours", name)
+        if families.setdefault(section.tag_prefix, name) != name:
+            yield (
+                (*place, "tag_prefix"),
+                f"{section.tag_prefix} is already the prefix of {families[section.tag_prefix]}",
+            )
+        if section.bundle is not None:
+            yield from _of_bundle(section.bundle, release, place)
+        flavoured = release.of_flavour(name)
+        yield from _in_backend(place, flavoured)
+        if section.layout == "flat":
+            yield from _in_flat(place, flavoured.bundle)
+
+
+def _in_backend(place: Location, release: ReleaseFile) -> Iterator[tuple[Location, str]]:
+    """The coordinator takes no release of this backend without the library's digest."""
+    metallib = release.bundle.metallib
+    if release.product.backend == _WITH_METALLIB and (metallib is None or not metallib.flat_copy):
+        text = f"the coordinator wants a metallib of backend {_WITH_METALLIB}, as a flat copy"
+        yield place, text
+
+
+def _in_flat(place: Location, bundle: Bundle) -> Iterator[tuple[Location, str]]:
+    """A flat archive is `bin/` alone: nothing that only an app can hold has a place in it."""
+    for key in ("resources", "helpers", "capability_markers", "when_granted"):
+        if getattr(bundle, key):
+            yield place, f"{key} lie in an app, and a flat layout has none"
+    without = [one.name for one in bundle.executables if not one.flat_copy]
+    if bundle.metallib and not bundle.metallib.flat_copy:
+        without.append(bundle.metallib.name)
+    for name in without:
+        yield place, f"{name} has no flat copy, and a flat layout has nothing else"
 
 
 def _in_product(release: ReleaseFile) -> Iterator[tuple[Location, str]]:
@@ -150,15 +242,18 @@ def _in_product(release: ReleaseFile) -> Iterator[tuple[Location, str]]:
             ("product", "signing_identity"),
             f"the signing identity does not end with ({product.team_id})",
         )
-    for signer, placement in release.bundle.metallib.placement:
+    derived = f"darkbloom-bundle-{product.platform}.tar.gz"
+    if release.archive.name != derived:
+        yield ("archive", "name"), f"the coordinator asks for {derived}, not {release.archive.name}"
+
+
+def _placed(bundle: Bundle, release: ReleaseFile) -> Iterator[tuple[Location, str]]:
+    for signer, placement in bundle.metallib.placement if bundle.metallib else ():
         if placement == "resources-link" and not release.archive.links:
             yield (
                 ("bundle", "metallib", "placement", signer),
                 "the archive may hold no link: installers in the field refuse them",
             )
-    derived = f"darkbloom-bundle-{product.platform}.tar.gz"
-    if release.archive.name != derived:
-        yield ("archive", "name"), f"the coordinator asks for {derived}, not {release.archive.name}"
 
 
 def _in_bundle(bundle: Bundle) -> Iterator[tuple[Location, str]]:
@@ -199,16 +294,14 @@ def _without_exception(bundle: Bundle) -> Iterator[tuple[Location, str]]:
                 )
 
 
-def _in_paths(release: ReleaseFile) -> Iterator[tuple[Location, str]]:
-    for at, resource in enumerate(release.bundle.resources):
+def _in_paths(bundle: Bundle) -> Iterator[tuple[Location, str]]:
+    for at, resource in enumerate(bundle.resources):
         for key in ("source", "destination"):
             if _climbs(getattr(resource, key)):
                 yield ("bundle", "resources", at, key), f"{key} leaves its folder"
-    for at, marker in enumerate(release.bundle.capability_markers):
+    for at, marker in enumerate(bundle.capability_markers):
         if any(_climbs(need) for need in marker.needs):
             yield ("bundle", "capability_markers", at, "needs"), "a path leaves Contents"
-    if _climbs(release.publish.prefix):
-        yield ("publish", "prefix"), "the prefix is not a plain path"
 
 
 def _climbs(path: str) -> bool:

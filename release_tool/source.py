@@ -26,6 +26,8 @@ class Tree:
     repository: git.Git
     checkout: git.Checkout | None
     version: str = ""
+    prefix: str = "v"
+    """Of the tags of the release's family."""
     named: str = ""
     """The tag that a job runs on, whether or not the clone has it."""
     tag: str = ""
@@ -57,6 +59,7 @@ def read(
     *,
     version: str,
     tag: str = "",
+    prefix: str = "v",
     changelog_bytes: int,
 ) -> Tree:
     """Read the tree around a folder.
@@ -66,6 +69,7 @@ def read(
         environ: for git, scrubbed.
         version: what will be released; a tag at the commit that names it gives the changelog.
         tag: the tag that a job runs on.
+        prefix: of the tags of the release's family.
         changelog_bytes: where the tag's text is cut.
 
     Raises:
@@ -75,13 +79,14 @@ def read(
     if not repository.is_repository():
         return Tree(repository=repository, checkout=None)
     checkout = repository.checkout()
-    name = tag or _tag_of(version, repository.tags_at_head())
+    name = tag or _tag_of(version, prefix, repository.tags_at_head())
     text = repository.annotation(name) if name else ""
     changelog = _cut(text, changelog_bytes)
     return Tree(
         repository=repository,
         checkout=checkout,
         version=version,
+        prefix=prefix,
         named=tag,
         tag=name,
         changelog=changelog,
@@ -138,7 +143,7 @@ def _mistagged(tree: Tree, checkout: git.Checkout) -> list[str]:
 
     A version without any tag may still be released: its commit is proved by the branch.
     """
-    name = tree.named or (f"v{tree.version}" if tree.version else "")
+    name = tree.named or (f"{tree.prefix}{tree.version}" if tree.version else "")
     tagged = tree.repository.commit_of_tag(name) if name else ""
     if tree.named and not tagged:
         return [f"tag {name} is not in this clone: git fetch --tags"]
@@ -147,9 +152,9 @@ def _mistagged(tree: Tree, checkout: git.Checkout) -> list[str]:
     return []
 
 
-def _tag_of(version: str, names: list[str]) -> str:
+def _tag_of(version: str, prefix: str, names: list[str]) -> str:
     for name in sorted(names):
-        tag = versions.read_tag(name)
+        tag = versions.read_tag(name, (prefix,))
         if tag and tag.version == version:
             return name
     return ""

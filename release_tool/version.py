@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,13 +18,12 @@ _CHARACTERS = 128
 
 _NUMBER = r"(?:0|[1-9][0-9]{0,8})"
 _CORE = rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}"
+_PREFIX = r"(?P<prefix>(?:[a-z][a-z0-9]*-)*v)"
 _FORMS = (
-    re.compile(rf"v(?P<version>{_CORE})"),
-    re.compile(rf"v(?P<version>{_CORE}-dev\.{_NUMBER})"),
-    re.compile(rf"v(?P<version>{_CORE})-swift(?:\.{_NUMBER})?"),
-    re.compile(rf"rust-bridge-v(?P<version>{_CORE})"),
+    re.compile(rf"{_PREFIX}(?P<version>{_CORE}(?:-dev\.{_NUMBER})?)"),
+    # Only the first family had tags of a second build.
+    re.compile(rf"(?P<prefix>v)(?P<version>{_CORE})-swift(?:\.{_NUMBER})?"),
 )
-TAG_FORMS = "vX.Y.Z, vX.Y.Z-dev.N, vX.Y.Z-swift[.N] or rust-bridge-vX.Y.Z"
 
 Kind = Literal["development", "release"]
 
@@ -36,6 +35,8 @@ class Tag:
     name: str
     version: str
     kind: Kind
+    prefix: str
+    """Of its family: `v`, `rust-bridge-v`."""
 
 
 def is_version(text: str) -> bool:
@@ -67,13 +68,28 @@ def kind(version: str) -> Kind:
     return "development" if "-dev." in version else "release"
 
 
-def read_tag(name: str) -> Tag | None:
-    """What a tag says, or None where it is none of ours."""
+def read_tag(name: str, prefixes: Collection[str] | None = None) -> Tag | None:
+    """What a tag says, or None where it is none of ours.
+
+    Args:
+        name: of the tag.
+        prefixes: of the families that count; None for any.
+    """
     for form in _FORMS:
         found = form.fullmatch(name)
-        if found and is_version(found["version"]):
-            return Tag(name=name, version=found["version"], kind=kind(found["version"]))
+        if found is None or not is_version(found["version"]):
+            continue
+        prefix, text = found["prefix"], found["version"]
+        if prefixes is None or prefix in prefixes:
+            return Tag(name=name, version=text, kind=kind(text), prefix=prefix)
     return None
+
+
+def tag_forms(prefixes: Collection[str]) -> str:
+    """What a release tag may look like, in words."""
+    forms = [f"{prefix}X.Y.Z[-dev.N]" for prefix in prefixes]
+    forms += ["vX.Y.Z-swift[.N]"] * ("v" in prefixes)
+    return " or ".join([*(", ".join(forms[:-1]),) * (len(forms) > 1), forms[-1]])
 
 
 def ref_tag(environ: Mapping[str, str]) -> str:

@@ -66,6 +66,7 @@ def ask(
     *,
     env: str | None = None,
     version: str | None = None,
+    flavour: str | None = None,
     flags: Mapping[str, Flag] | None = None,
     made: Settings | None = None,
     config_file: Path | None = None,
@@ -78,6 +79,7 @@ def ask(
             config_file=config_file,
             environment=env,
             version=version,
+            flavour=flavour,
             flags=flags or {},
             settings=made,
         )
@@ -87,7 +89,7 @@ def ask(
 def refused(folder: Path, environ: Mapping[str, str] | None = None, **asked: str) -> list[str]:
     """The list of reasons of a refusal."""
     with pytest.raises(errors.UsageError) as caught:
-        ask(folder, environ, **asked)  # type: ignore[arg-type] # env and version only
+        ask(folder, environ, **asked)  # type: ignore[arg-type] # names only
     return list(caught.value.details)
 
 
@@ -494,3 +496,120 @@ def test_any_ref_resolves_or_is_refused(tmp_path: Path, ref: str, kind: str) -> 
         return
     assert kind == "tag"
     assert found.plan.version in ref
+
+
+BRIDGE_TAG = {"GITHUB_REF": "refs/tags/rust-bridge-v0.4.9"}
+SOURCES: list[tuple[dict[str, str], str | None, str, str]] = [
+    ({}, None, "swift", "release.yaml:"),
+    (BRIDGE_TAG, None, "rust-bridge", "GITHUB_REF"),
+    ({"GITHUB_REF": "refs/tags/v0.5.0"}, None, "swift", "GITHUB_REF"),
+    ({"RELEASE_FLAVOUR": "rust-bridge"}, None, "rust-bridge", "RELEASE_FLAVOUR"),
+    ({"RELEASE_FLAVOUR": ""}, None, "swift", "release.yaml:"),
+    ({"RELEASE_FLAVOUR": "swift"}, "rust-bridge", "rust-bridge", "--flavour"),
+    ({**BRIDGE_TAG, "RELEASE_FLAVOUR": "rust-bridge"}, None, "rust-bridge", "RELEASE_FLAVOUR"),
+]
+
+
+@pytest.mark.parametrize(("environ", "flag", "name", "origin"), SOURCES)
+def test_a_flag_a_variable_a_tag_or_the_file_names_the_flavour(
+    tree: Path, environ: dict[str, str], flag: str | None, name: str, origin: str
+) -> None:
+    """In this order; the plan says which, and which layout, tags and backend go with it."""
+    if tag := environ.get("GITHUB_REF", "").removeprefix("refs/tags/"):
+        git(tree, "tag", tag)
+    version = None if tag else "0.4.9"
+    environ = {**prefixed("PROD_"), **environ}
+    found = ask(tree, environ, env="prod", version=version, flavour=flag)
+    assert found.plan.flavour.name == name
+    assert origin in str(found.origins["flavour.name"])
+    layouts = {
+        "swift": ("app", "v", "mlx-swift"),
+        "rust-bridge": ("flat", "rust-bridge-v", "vllm-mlx"),
+    }
+    flavour = found.plan.flavour
+    assert (flavour.layout, flavour.tag_prefix, found.plan.product.backend) == layouts[name]
+
+
+def test_a_value_of_the_flavour_says_its_line(tree: Path) -> None:
+    """What replaces a value of the release stands in the file as well."""
+    found = ask(tree, prefixed("DEV_"), env="dev", version="0.4.9", flavour="rust-bridge")
+    text = (tree / "release.yaml").read_text()
+
+    def line(part: str) -> str:
+        number = text[: text.index(part)].count("\n") + 1
+        return f"{tree / 'release.yaml'}:{number}"
+
+    where = {name: str(origin) for name, origin in found.origins.items()}
+    assert where["product.backend"] == line("    backend: vllm-mlx")
+    assert where["flavour.layout"] == line("    layout: flat")
+    assert where["bundle.executables[1].name"] == line("        - name: eigeninference-enclave")
+    assert where["bundle.metallib"] == "default"
+    assert where["product.team_id"] == line("  team_id:")
+
+
+def test_tag_and_flag_of_two_flavours_come_with_all_else(tree: Path) -> None:
+    """A tag belongs to its family, and no flag takes it out of that; every reason at once."""
+    environ = {**BRIDGE_TAG, "RELEASE_FLAVOUR": "swift"}
+    reasons = refused(tree, environ, env="dev", version="main")
+    assert "RELEASE_FLAVOUR says flavour swift and tag rust-bridge-v0.4.9 is of rust-bridge" in (
+        reasons
+    )
+    assert any("for a release environment" in line for line in reasons)
+    assert any("'main' is not a version" in line for line in reasons)
+
+
+def test_an_unknown_flavour_is_told_with_the_nearest(tree: Path) -> None:
+    """A slip of the pen is answered with what was meant."""
+    found = refused(tree, env="dev", version="0.4.9", flavour="rust-brigde")
+    assert found[0] == (
+        "--flavour: no flavour 'rust-brigde'; did you mean rust-bridge? (swift, rust-bridge)"
+    )
+
+
+def test_a_tag_of_no_family_names_the_families(tree: Path) -> None:
+    """A tag that looks like one of ours is no version in silence."""
+    found = refused(tree, {"GITHUB_REF": "refs/tags/rustbridge-v0.4.9"}, env="dev")
+    assert any("rust-bridge-vX.Y.Z[-dev.N]" in line for line in found), found
+
+
+def test_two_families_at_one_commit_keep_their_texts(tree: Path) -> None:
+    """The changelog is that of the release's own tag, though both name the same version."""
+    git(tree, "tag", "-a", "v0.4.9", "-m", "of swift")
+    git(tree, "tag", "-a", "rust-bridge-v0.4.9", "-m", "of the bridge")
+    told = {
+        name: ask(tree, prefixed("DEV_"), env="dev", version="0.4.9", flavour=name).plan.source
+        for name in ("swift", "rust-bridge")
+    }
+    assert (told["swift"].tag, told["swift"].changelog.strip()) == ("v0.4.9", "of swift")
+    assert (told["rust-bridge"].tag, told["rust-bridge"].changelog.strip()) == (
+        "rust-bridge-v0.4.9",
+        "of the bridge",
+    )
+
+
+def test_a_flat_release_wants_no_profile(tree: Path) -> None:
+    """Only an app can carry one, so nobody is asked for it."""
+    environ = {**prefixed("DEV_"), "PROVISIONING_PROFILE_BASE64": ""}
+    lacking = ask(tree, environ, env="dev", version="0.4.9", flavour="rust-bridge").lacking()
+    assert lacking == []
+    swift = ask(tree, environ, env="dev", version="0.4.9").lacking()
+    assert [entry.name for entry in swift] == ["PROVISIONING_PROFILE_BASE64"]
+
+
+def test_what_cannot_be_approved_is_refused_before_any_work(tree: Path) -> None:
+    """In October prod registers approved builds, and only one backend is ever approved."""
+    edit(tree, "contract: 2026-05", "contract: 2026-10")
+    found = refused(tree, prefixed("PROD_"), env="prod", version="0.4.9", flavour="rust-bridge")
+    assert any("approves backend mlx-swift, not vllm-mlx" in line for line in found), found
+
+
+def test_the_flavour_of_before_is_said_in_no_digest(tree: Path) -> None:
+    """Records of then go on counting; whatever says something else has another digest."""
+    swift = ask(tree, prefixed("DEV_"), env="dev", version="0.4.9").plan
+    reads = ("version", "flavour.layout", "flavour.tag_prefix", "flavour.title")
+    assert swift.part(reads) == {"version": "0.4.9"}
+    assert swift.part_digest(reads) == swift.part_digest(("version",))
+    for key, value in (("layout", "flat"), ("tag_prefix", "a-v"), ("title", "A")):
+        other = swift.model_copy(update={"flavour": swift.flavour.model_copy(update={key: value})})
+        assert other.part_digest(reads) != swift.part_digest(reads)
+        assert other.part(reads) == {"version": "0.4.9", f"flavour.{key}": value}

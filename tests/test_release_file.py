@@ -62,6 +62,7 @@ def test_the_release_is_that_of_darkbloom(release: ReleaseFile) -> None:
     assert release.environments["prod"].built_in == ("api.darkbloom.dev",)
     flat = [one.name for one in release.bundle.executables if one.flat_copy]
     assert flat == ["darkbloom", "darkbloom-enclave"]
+    assert release.bundle.metallib
     assert release.bundle.metallib.flat_copy
     assert (release.bundle.metallib.package, release.bundle.metallib.version) == (
         "mlx-metal",
@@ -70,6 +71,37 @@ def test_the_release_is_that_of_darkbloom(release: ReleaseFile) -> None:
     assert not release.bundle.helpers
     assert release.archive.name == "darkbloom-bundle-macos-arm64.tar.gz"
     assert release.publish.legacy_aliases == ("eigeninference-bundle-macos-arm64.tar.gz",)
+
+
+def test_the_bridge_is_another_archive_of_the_same_product(release: ReleaseFile) -> None:
+    """Flat files, tags and backend of its own, no Metal library; name and platform are shared."""
+    section = release.flavours["rust-bridge"]
+    assert (section.layout, section.tag_prefix, section.title) == (
+        "flat",
+        "rust-bridge-v",
+        "Rust bridge",
+    )
+    bridge = release.of_flavour("rust-bridge")
+    assert bridge.product.backend != release.product.backend
+    assert bridge.product.model_copy(update={"backend": "mlx-swift"}) == release.product
+    assert bridge.bundle.metallib is None
+    assert [one.name for one in bridge.bundle.executables] == [
+        "darkbloom",
+        "eigeninference-enclave",
+    ]
+    assert bridge.archive == release.archive
+    assert release.of_flavour("swift") == release
+
+
+def test_a_file_without_flavours_has_the_one_of_before() -> None:
+    """A release file that was written before there were flavours is read as it was meant."""
+    start = TEXT.index("# What the product is released as.")
+    text = TEXT[:start] + TEXT[TEXT.index("# The notary is asked with") :]
+    found, wrong = release_file.validate(release_yaml.parse(text.encode(), name="release.yaml"), {})
+    assert wrong == []
+    assert found
+    assert list(found.flavours) == [found.default_flavour] == ["swift"]
+    assert found.of_flavour("swift").bundle == found.bundle
 
 
 def test_only_prod_guards_its_source(release: ReleaseFile) -> None:
@@ -224,6 +256,26 @@ CLASHES = [
     ("    prefix: DEV_", "    prefix: DEV_\n    ticket_url: https://x.example/?a=b", "query"),
     ("    prefix: DEV_", "    prefix: DEV_\n    github_api_url: http://x.example", "in the clear"),
     ("    prefix: DEV_", "    prefix: DEV_\n    github_release: true", "names no repository"),
+    ("default_flavour: swift", "default_flavour: swft", "no flavour is called swft"),
+    ("tag_prefix: rust-bridge-v", "tag_prefix: v", "v is already the prefix of swift"),
+    ("    backend: vllm-mlx\n", "", "the coordinator wants a metallib"),
+    ("    backend: vllm-mlx", "    backend: mlx-swift", "wants a metallib of backend mlx-swift"),
+    (
+        "          entitlements: bridge.plist\n          flat_copy: true",
+        "          entitlements: bridge.plist",
+        "the coordinator reads the main executable in bin/",
+    ),
+    (
+        "      main_executable: darkbloom\n      executables",
+        "      main_executable: bloom\n      executables",
+        "bloom is not an executable with the role provider",
+    ),
+    (
+        "      main_executable: darkbloom\n      executables",
+        "      resources: [{source: a, destination: a}]\n"
+        "      main_executable: darkbloom\n      executables",
+        "resources lie in an app, and a flat layout has none",
+    ),
 ]
 
 
@@ -236,7 +288,7 @@ def test_values_that_do_not_fit_together(old: str, new: str, expected: str) -> N
 
 def test_everything_is_reported_at_once() -> None:
     """Faults of every kind come in one list."""
-    text = TEXT.replace("role: enclave", "role: enclave\n      role: x")
+    text = TEXT.replace("role: enclave", "role: enclave\n      role: x", 1)
     text = text.replace("team_id:", "teamid:").replace("members: 16384", "members: many")
     text = text.replace("signer: portable", "signer: prtable")
     found = problems(text)

@@ -29,6 +29,7 @@ TAGS = [
     ("v0.5.0-swift", "0.5.0", "release"),
     ("v0.5.0-swift.2", "0.5.0", "release"),
     ("rust-bridge-v0.4.9", "0.4.9", "release"),
+    ("rust-bridge-v0.4.9-dev.1", "0.4.9-dev.1", "development"),
 ]
 NO_TAGS = [
     "",
@@ -51,7 +52,10 @@ NO_TAGS = [
     " v0.5.0",
     "v\u0660.5.0",
     "rust-bridge-0.4.9",
-    "rust-bridge-v0.4.9-dev.1",
+    "rust-bridge-v0.4.9-swift",
+    "rust-bridge-v0.4.9-rc.1",
+    "rust--bridge-v0.4.9",
+    "-v0.4.9",
     "master",
     "release/v0.5.0",
     "nightly",
@@ -90,8 +94,34 @@ def test_release_tags_name_a_version(name: str, number: str, kind: str) -> None:
 
 @pytest.mark.parametrize("name", NO_TAGS)
 def test_other_tags_name_none(name: str) -> None:
-    """What is not of one of the four forms never becomes a version."""
+    """What is of none of the forms never becomes a version."""
     assert version.read_tag(name) is None
+
+
+@given(
+    st.sampled_from(["v", "rust-bridge-v", "other-v"]),
+    st.sampled_from(["0.4.9", "0.4.9-dev.2", "10.0.0"]),
+)
+def test_a_tag_is_of_one_family(prefix: str, number: str) -> None:
+    """Whatever the version, a tag counts in its own family and in no other."""
+    families = ["v", "rust-bridge-v"]
+    name = f"{prefix}{number}"
+    tag = version.read_tag(name)
+    assert tag is not None
+    assert (tag.prefix, tag.version) == (prefix, number)
+    assert version.read_tag(name, families) == (tag if prefix in families else None)
+    assert [one for one in families if version.read_tag(name, [one])] == [prefix][
+        : prefix in families
+    ]
+
+
+def test_tag_forms_are_told_by_family() -> None:
+    """Each family's form stands in the text; only the first one has second builds."""
+    assert version.tag_forms(["v"]) == "vX.Y.Z[-dev.N] or vX.Y.Z-swift[.N]"
+    assert version.tag_forms(["a-v"]) == "a-vX.Y.Z[-dev.N]"
+    assert version.tag_forms(["v", "rust-bridge-v"]) == (
+        "vX.Y.Z[-dev.N], rust-bridge-vX.Y.Z[-dev.N] or vX.Y.Z-swift[.N]"
+    )
 
 
 @pytest.mark.parametrize("text", VERSIONS)

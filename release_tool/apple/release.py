@@ -1,5 +1,7 @@
 """Judge an unpacked release: the app from the seal down, and the flat copies against it.
 
+A flat release holds no app: there each executable under `bin/` stands for itself (see `flat`).
+
 A release folder holds one app and `bin/` with regular copies of some of the app's executables.
 A flat copy is bound to the app by its signature (it hashes the app's Info.plist and seal), so it
 proves nothing alone: here it must equal the app's own file.
@@ -14,6 +16,7 @@ from release_tool.apple import (
     bundle,
     checks,
     file_attributes,
+    flat,
     metal_functions,
     metal_library,
     resource_bundles,
@@ -37,9 +40,10 @@ class ReleaseReport:
 
     checks: tuple[Check, ...]
     facts: BundleFacts | None
-    """Of the app; None where it could not be read at all."""
+    """Of the app, or of `bin/` of a flat release; None where it could not be read at all."""
     flat_copies: Mapping[str, str]
     """SHA-256 of each file under `bin/`, by name."""
+    has_app: bool = True
 
 
 def app_name(entries: Sequence[TreeEntry]) -> str | None:
@@ -47,6 +51,11 @@ def app_name(entries: Sequence[TreeEntry]) -> str | None:
     tops = {entry.path.split("/", 1)[0] for entry in entries}
     apps = [top for top in tops if top.endswith(_APP_SUFFIX)]
     return apps[0] if len(apps) == 1 and FLAT in tops else None
+
+
+def is_flat(entries: Sequence[TreeEntry]) -> bool:
+    """Whether a folder holds `bin/` and nothing else."""
+    return {entry.path.split("/", 1)[0] for entry in entries} == {FLAT}
 
 
 def is_part(entries: Sequence[TreeEntry]) -> bool:
@@ -57,17 +66,24 @@ def is_part(entries: Sequence[TreeEntry]) -> bool:
 
 
 def verify(
-    tree: BundleTree, *, judge: Judge, flat_copies: Sequence[str] | None = None
+    tree: BundleTree,
+    *,
+    judge: Judge,
+    flat_copies: Sequence[str] | None = None,
+    with_app: bool | None = None,
 ) -> ReleaseReport:
     """Judge a release folder.
 
     Args:
-        tree: the folder that holds the app and `bin/`.
+        tree: the folder that holds the app and `bin/`, or `bin/` alone.
         judge: trust, time, and whether to judge as our own writer's work.
         flat_copies: the names that `bin/` must hold; None where any will do.
+        with_app: whether it must hold an app, or must hold none; None for what it is.
     """
     tree = Remembered(tree)
     entries = tree.entries()
+    if is_flat(entries) if with_app is None else not with_app:
+        return verify_flat(tree, judge=judge, wanted=flat_copies)
     name = app_name(entries)
     if name is None:
         failure = checks.failed("layout", expected=_LAYOUT, observed=_lacking(entries))
@@ -80,6 +96,35 @@ def verify(
     if judge.strict and report.facts is not None:
         found += file_attributes.modes(entries, _programs(report.facts, name), path="")
     return ReleaseReport(checks=tuple(found), facts=report.facts, flat_copies=copies)
+
+
+def verify_flat(
+    tree: BundleTree, *, judge: Judge, wanted: Sequence[str] | None = None
+) -> ReleaseReport:
+    """Judge a release that holds `bin/` and no app.
+
+    Args:
+        tree: the folder that holds `bin/`.
+        judge: trust, time, and whether to judge as our own writer's work.
+        wanted: the names that `bin/` must hold, the main executable's first; None for any.
+    """
+    tree = Remembered(tree)
+    entries = tree.entries()
+    if not is_flat(entries):
+        failure = checks.failed("layout", expected=f"{FLAT}/ alone", observed=_tops(entries))
+        return ReleaseReport(checks=(failure,), facts=None, flat_copies={}, has_app=False)
+    main = wanted[0] if wanted else ""
+    report = flat.verify(Subtree(tree=tree, prefix=FLAT), judge=judge, path=FLAT, main=main)
+    copies = {
+        entry.path.removeprefix(f"{FLAT}/"): tree.digest(entry.path, "sha256").hex()
+        for entry in entries
+        if entry.kind == "file"
+    }
+    found = [*report.checks, _complete(copies, wanted, report.facts)]
+    if judge.strict and report.facts is not None:
+        programs = {f"{FLAT}/{name}" for name in file_attributes.executables(report.facts)}
+        found += file_attributes.modes(entries, programs, path="")
+    return ReleaseReport(checks=tuple(found), facts=report.facts, flat_copies=copies, has_app=False)
 
 
 def verify_app(tree: BundleTree, *, judge: Judge, path: str) -> BundleReport:
@@ -98,7 +143,7 @@ def verify_app(tree: BundleTree, *, judge: Judge, path: str) -> BundleReport:
     programs = file_attributes.executables(report.facts)
     found += file_attributes.runnable(tree.entries(), programs, path=path)
     if judge.strict:
-        found += _unstamped(report.facts)
+        found += flat.unstamped(report.facts)
         found += _needs(tree, report.facts, path)
     return replace(report, checks=tuple(found))
 
@@ -122,16 +167,6 @@ def _programs(facts: BundleFacts, name: str) -> frozenset[str]:
     folder = f"{_EXECUTABLES}/"
     flat = {f"{FLAT}/{path.removeprefix(folder)}" for path in inside if path.startswith(folder)}
     return frozenset({*(f"{name}/{path}" for path in inside), *flat})
-
-
-def _unstamped(facts: BundleFacts) -> Iterator[Check]:
-    """A timestamp can be taken off without breaking a signature; ours always have one."""
-    for report in facts.code.values():
-        for item in report.slices:
-            if item.certificates and item.signed_at is None:
-                yield checks.failed(
-                    "timestamped", subject=item.path, expected="a timestamp", observed="none"
-                )
 
 
 def _lacking(entries: Sequence[TreeEntry]) -> str:

@@ -36,6 +36,7 @@ class Options:
 
     environment: str | None = None
     version: str | None = None
+    flavour: str | None = None
     config: Path | None = None
     binaries: Path | None = None
     metallib: Path | None = None
@@ -138,6 +139,7 @@ def _request(session: Session, options: Options, settings: Settings | None) -> c
         config_file=options.config,
         environment=options.environment,
         version=options.version,
+        flavour=options.flavour,
         flags=flags,
         settings=settings,
         supplied=supplied,
@@ -279,7 +281,7 @@ def _greet(
     plan = resolved.plan
     state = "clean" if plan.source.clean else "with changes"
     commit = plan.source.commit[:7]
-    left = f"{plan.product.name} {plan.version} · {plan.environment.name} · from {commit} ({state})"
+    left = f"{plan.name} {plan.version} · {plan.environment.name} · from {commit} ({state})"
     flags = sum(origin.kind == "flag" for origin in resolved.origins.values())
     print(f"{left}   plan: {len(resolved.origins)} values, {flags} from flags", file=session.out)
     for notice in resolved.notices:
@@ -365,12 +367,14 @@ def _ends(found: Iterable[values.Value]) -> list[tuple[str, str]]:
 
 
 # Said already, or a matter of the one run: who resumes wants the verdict.
-_NOT_REPEATED = frozenset({"environment", "version", "as_json", "yes", "no_wait"})
+_NOT_REPEATED = frozenset({"environment", "version", "flavour", "as_json", "yes", "no_wait"})
 
 
 def _resume_command(options: Options, resolved: config.Resolved) -> str:
     words = ["release-tool", "run", "--env", resolved.plan.environment.name]
     words += ["--version", resolved.plan.version]
+    if resolved.origins["flavour.name"].kind not in ("file", "default"):
+        words += ["--flavour", resolved.plan.flavour.name]
     for field in fields(Options):
         value = getattr(options, field.name)
         if field.name in _NOT_REPEATED or value == field.default:

@@ -87,7 +87,7 @@ def _previewed(
 def _lines(resolved: config.Resolved, found: Sequence[PreviewedCode]) -> Iterator[str]:
     plan = resolved.plan
     yield (
-        f"{plan.product.name} {plan.version} · {plan.environment.name}: "
+        f"{plan.name} {plan.version} · {plan.environment.name}: "
         f"{len(found)} files would be signed, inside out"
     )
     for one in found:

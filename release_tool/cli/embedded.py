@@ -67,8 +67,9 @@ def prepare(
     known = plan.source.commit != values.UNKNOWN
     living.push_tag(github.release_tag(plan), plan.source.commit if known else "0" * 40)
     state = state_folder(dist, plan.environment.name)
-    binaries = state.parent / "binaries" / plan.version
-    samples.materialize(binaries, plan.version, plan.source.commit)
+    binaries = state.parent / "binaries" / f"{plan.flavour.family}{plan.version}"
+    names = [one.name for one in plan.bundle.executables]
+    samples.materialize(binaries, plan.version, plan.source.commit, names=names)
     return Prepared(settings=_settings(living), environment=living, binaries=binaries, model=folder)
 
 

@@ -29,6 +29,7 @@ _environment = click.option(
     "--env", "environment", help="Environment of release.yaml; a tag names it, too."
 )
 _version = click.option("--version", help="Version, when this is not run on a tag.")
+_flavour = click.option("--flavour", help="Flavour of release.yaml; a tag names it, too.")
 _config = click.option("--config", "config_file", type=FILE, help="Another release.yaml.")
 _dist = click.option("--dist", type=DIST, default=Path("dist"), show_default=True)
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON document.")
@@ -54,6 +55,7 @@ def command() -> None:
 @click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
 @_environment
 @_version
+@_flavour
 @_config
 @_dist
 @_github
@@ -64,6 +66,7 @@ def pack(
     file: Path | None,
     environment: str | None,
     version: str | None,
+    flavour: str | None,
     config_file: Path | None,
     dist: Path,
     *,
@@ -80,7 +83,7 @@ def pack(
     For people:  release-tool handoff pack --env dev --version 0.5.0
     For a job:   release-tool handoff pack --github-output
     """
-    plan = _plan(session, environment, version, config_file)
+    plan = _plan(session, environment, version, flavour, config_file)
     # Not beside the sources: their tree must stay clean.
     destination = file or dist / _NAME
     if github_output:
@@ -108,7 +111,7 @@ def pack(
         _document(session, {**packed.manifest.model_dump(mode="json"), **facts})
         return
     print(
-        f"{destination}: {plan.product.name} {plan.version} · {plan.environment.name},"
+        f"{destination}: {plan.name} {plan.version} · {plan.environment.name},"
         f" {_counted(packed.records, packed.artifacts)}, {size(packed.size)}",
         file=session.out,
     )
@@ -127,6 +130,7 @@ def pack(
 )
 @_environment
 @_version
+@_flavour
 @_config
 @click.option("--model", help="As `run` was told, where it was.")
 @_dist
@@ -139,6 +143,7 @@ def unpack(
     expect: str,
     environment: str | None,
     version: str | None,
+    flavour: str | None,
     config_file: Path | None,
     model: str | None,
     dist: Path,
@@ -165,7 +170,7 @@ def unpack(
             hint="in a job it is an output of the one before: check that it is declared there",
         )
     flags = {"smoke.model": config.Flag(name="--model", value=model)} if model else {}
-    plan = _plan(session, environment, version, config_file, flags=flags, dist=dist)
+    plan = _plan(session, environment, version, flavour, config_file, flags=flags, dist=dist)
     if github_output:
         # Before any work, as the job would lose it.
         github_commands.outputs_file(session.environ)
@@ -206,6 +211,7 @@ def unpack(
 @command.command("head")
 @_environment
 @_version
+@_flavour
 @_config
 @_dist
 @_github
@@ -215,6 +221,7 @@ def head(
     session: Session,
     environment: str | None,
     version: str | None,
+    flavour: str | None,
     config_file: Path | None,
     dist: Path,
     *,
@@ -227,7 +234,7 @@ def head(
     For a script:  head=$(release-tool handoff head --env dev --version 0.5.0)
     For a job:     release-tool handoff head --github-output
     """
-    plan = _plan(session, environment, version, config_file)
+    plan = _plan(session, environment, version, flavour, config_file)
     if github_output:
         # Before any work, as the job would lose it.
         github_commands.outputs_file(session.environ)
@@ -251,6 +258,7 @@ def _plan(
     session: Session,
     environment: str | None,
     version: str | None,
+    flavour: str | None,
     config_file: Path | None,
     *,
     flags: Mapping[str, config.Flag] | None = None,
@@ -263,6 +271,7 @@ def _plan(
         config_file=config_file,
         environment=environment,
         version=version,
+        flavour=flavour,
         flags=flags or {},
         # No secret is wanted here, and none is asked for.
         stages=(),

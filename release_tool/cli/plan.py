@@ -20,6 +20,7 @@ _VALUE_WIDTH = 52
 @click.command("plan")
 @click.option("--env", "environment", metavar="NAME", help="Environment; a tag may name it too.")
 @click.option("--version", "version", metavar="X.Y.Z", help="Version; a tag may name it too.")
+@click.option("--flavour", metavar="NAME", help="Flavour; a tag may name it too.")
 @click.option(
     "--config",
     "config_file",
@@ -31,13 +32,15 @@ _VALUE_WIDTH = 52
 @click.option(
     "--github-output",
     is_flag=True,
-    help="Hand environment and version to later jobs; they hold the settings, so none is asked.",
+    help="Hand environment, version and flavour to later jobs; they hold the settings, so none is"
+    " asked.",
 )
 @pass_session
 def command(
     session: Session,
     environment: str | None,
     version: str | None,
+    flavour: str | None,
     config_file: Path | None,
     *,
     as_json: bool,
@@ -62,6 +65,7 @@ def command(
             config_file=config_file,
             environment=environment,
             version=version,
+            flavour=flavour,
             # The job that resolves holds no setting, and none is asked of it.
             stages=() if github_output else None,
             supplied=notary_route.supplied(session.environ),
@@ -69,7 +73,11 @@ def command(
     )
     if github_output:
         plan = resolved.plan
-        outputs = {"environment": plan.environment.name, "version": plan.version}
+        outputs = {
+            "environment": plan.environment.name,
+            "version": plan.version,
+            "flavour": plan.flavour.name,
+        }
         github_commands.hand_on(session.environ, outputs)
     lacking = [] if github_output else resolved.lacking()
     if as_json:
@@ -127,7 +135,7 @@ def _headline(resolved: config.Resolved) -> str:
     values = [name for name in resolved.origins if not name.startswith("credentials.")]
     flags = sum(resolved.origins[name].kind == "flag" for name in values)
     return (
-        f"{plan.product.name} {plan.version} · {plan.environment.name}"
+        f"{plan.name} {plan.version} · {plan.environment.name}"
         f" · from {plan.source.commit[:7]} ({state})"
         f" · plan: {len(values)} values, {flags} from flags"
     )

@@ -20,6 +20,7 @@ ENVIRONMENT = "rehearsal"
 
 @click.command("rehearse")
 @click.option("--version", help="Version to rehearse.  [default: the one of release.yaml]")
+@click.option("--flavour", help="Flavour of release.yaml; a tag names it, too.")
 @click.option("--metallib", type=FILE, help="Metal library instead of the pinned wheel's.")
 @click.option("--model", help="Model folder instead of the pinned wheel's small model.")
 @click.option("--until", metavar="STAGE", help="Stop after this stage.")
@@ -35,6 +36,7 @@ def command(
     session: Session,
     *,
     version: str | None,
+    flavour: str | None,
     metallib: Path | None,
     model: str | None,
     until: str | None,
@@ -50,11 +52,13 @@ def command(
 
     \b
     All of it:           release-tool rehearse
+    Another flavour:     release-tool rehearse --flavour rust-bridge
     Up to the signature: release-tool rehearse --until sign
     """
     options = carry.Options(
         environment=ENVIRONMENT,
         version=version,
+        flavour=flavour,
         metallib=metallib,
         model=model,
         until=until,
@@ -96,7 +100,7 @@ def _forget(dist: Path) -> None:
 
 def _again(options: carry.Options, *, keep: bool) -> str:
     words = ["release-tool", "rehearse"]
-    for name in ("version", "metallib", "model", "until"):
+    for name in ("version", "flavour", "metallib", "model", "until"):
         if (value := getattr(options, name)) is not None:
             words += [f"--{name}", str(value)]
     if options.dist != Path("dist"):

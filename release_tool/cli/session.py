@@ -36,8 +36,11 @@ class Session:
 
 
 def workspace_root(plan: ReleasePlan, dist: Path) -> Path:
-    """The folder of a release below the folder of all: one for each environment and version."""
-    return (dist / plan.environment.name / plan.version).resolve()
+    """The folder of a release below the folder of all: one for each environment and tag.
+
+    It is called like the tag without its `v`, so that no two flavours ever share one.
+    """
+    return (dist / plan.environment.name / f"{plan.flavour.family}{plan.version}").resolve()
 
 
 def shown_path(path: Path) -> str:

@@ -21,7 +21,7 @@ def document(judged: Judged) -> dict[str, object]:
         found["archive"] = _archive(judged.unpacked)
     if judged.app is not None:
         found["app"] = disclosure.of_bundle(judged.app)
-    elif judged.kind == "macho":
+    elif judged.kind == "macho" or judged.code:
         found["slices"] = [disclosure.of_slice(item) for item in judged.code]
     if judged.flat_copies:
         found["flat_copies"] = dict(judged.flat_copies)

@@ -216,7 +216,7 @@ def _release(name: str, tree: DiskTree, question: Question) -> Judged:
         ours=ours,
         checks=report.checks,
         code=_code(report.facts),
-        app=report.facts,
+        app=report.facts if report.has_app else None,
         flat_copies=report.flat_copies,
     )
 

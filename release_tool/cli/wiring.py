@@ -10,12 +10,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
-from release_tool import credentials, data, errors, values
+from release_tool import credentials, data, errors, layout, values
 from release_tool.apple import armor, certificates, identity
 from release_tool.cli import notary_route
 from release_tool.config import Resolved
 from release_tool.files import hashing, zip_writer
 from release_tool.files.workspace import Workspace
+from release_tool.layout import Layout
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter
 from release_tool.report import notes
@@ -116,9 +117,9 @@ class Wiring:
         return self.resolved.plan
 
     def steps(self) -> list[Step]:
-        """All stages, in order."""
-        app = "staple" if self._notarized else "sign"
-        return [
+        """All stages, in order; what this layout has no use for is an open place."""
+        omitted = self._layout.omitted
+        made: list[Step] = [
             self._stage(
                 "profile",
                 values.VerifiedProfile,
@@ -130,7 +131,7 @@ class Wiring:
             self._stage(
                 "assemble",
                 values.AssembledBundle,
-                ("profile",),
+                tuple({"profile"} - omitted.keys()),
                 assemble.READS,
                 self._assemble,
                 externals=self._binaries_digests,
@@ -140,7 +141,11 @@ class Wiring:
             ),
             *self._apples_word(),
             self._stage(
-                "archive", values.ReleaseArchive, (app, "assemble"), archive.READS, self._archive
+                "archive",
+                values.ReleaseArchive,
+                (*self._packed, "assemble"),
+                archive.READS,
+                self._archive,
             ),
             self._stage("smoke", values.SmokeEvidence, ("archive",), smoke.READS, self._smoke),
             self._stage(
@@ -168,6 +173,23 @@ class Wiring:
             ),
             self._on_github(),
         ]
+        return [
+            Slot(name=step.name, reason=omitted[step.name], required=False)
+            if step.name in omitted
+            else step
+            for step in made
+        ]
+
+    @property
+    def _layout(self) -> Layout:
+        return layout.of(self.plan)
+
+    @property
+    def _packed(self) -> tuple[str, ...]:
+        """What the archive is made of, and Apple's word where no ticket in it says so."""
+        if not self._notarized:
+            return ("sign",)
+        return ("sign", "notarize") if "staple" in self._layout.omitted else ("staple",)
 
     @property
     def _notarized(self) -> bool:
@@ -177,7 +199,8 @@ class Wiring:
         """The release on GitHub, or its place where the environment asks for none."""
         if not self.plan.environment.github_release:
             return Slot(name="github", reason=_NO_GITHUB, required=False)
-        apples = ("notarize", "staple") if self._notarized else ()
+        told = ("notarize", "staple") if self._notarized else ()
+        apples = tuple(name for name in told if name not in self._layout.omitted)
         return self._stage(
             "github",
             values.GitHubRelease,
@@ -408,7 +431,7 @@ class Wiring:
             )
         return assemble.run(
             self.plan,
-            _value(found, "profile", values.VerifiedProfile),
+            _value(found, "profile", values.VerifiedProfile) if "profile" in found else None,
             workspace=self.workspace,
             reporter=reporter,
             binaries=self.inputs.binaries,
@@ -487,7 +510,7 @@ class Wiring:
     def _archive(self, found: Mapping[str, Value], reporter: Reporter, _: Intents) -> Value:
         return archive.run(
             self.plan,
-            _value(found, "staple" if self._notarized else "sign", values.SignedBundle),
+            _value(found, self._packed[0], values.SignedBundle),
             _value(found, "assemble", values.AssembledBundle),
             workspace=self.workspace,
             reporter=reporter,

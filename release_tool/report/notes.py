@@ -117,6 +117,8 @@ def _warnings(found: Mapping[str, values.Value]) -> Iterator[str]:
 
 def _rows(plan: ReleasePlan, found: Mapping[str, values.Value], run_id: str) -> Iterator[Row]:
     yield Row(name="Version", texts=(plan.version,))
+    if plan.flavour.title:
+        yield Row(name="Flavour", texts=(plan.flavour.title, f"backend {plan.product.backend}"))
     yield Row(name="Source commit", texts=(plan.source.commit,))
     if _RUN.fullmatch(run_id):
         yield Row(name="Run", texts=(run_id,))
@@ -132,8 +134,9 @@ def _of_archive(plan: ReleasePlan, archive: values.ReleaseArchive) -> Iterator[R
     yield Row(name="Archive SHA-256", texts=(archive.sha256,))
     binary = f"bin/{plan.bundle.main_executable}"
     yield Row(name="Executable SHA-256", texts=(binary, archive.binary_sha256))
-    metallib = f"bin/{plan.bundle.metallib.name}"
-    yield Row(name="Metal library SHA-256", texts=(metallib, archive.metallib_sha256))
+    if plan.bundle.metallib:
+        metallib = f"bin/{plan.bundle.metallib.name}"
+        yield Row(name="Metal library SHA-256", texts=(metallib, archive.metallib_sha256))
     yield Row(name="cdhash", texts=(archive.cdhash,))
     yield Row(name="Code directory SHA-256", texts=(archive.code_directory_sha256,))
     yield Row(name="Tests of the source", texts=(archive.test_outcome,))

@@ -46,12 +46,11 @@ def _assembled(value: values.AssembledBundle) -> str:
 
 
 def _signed(value: values.SignedBundle) -> str:
+    # The app itself, or the main executable of flat files, which is read first.
     main = next((code for code in value.code if code.path == value.app), value.code[0])
     stamped = "timestamped" if all(code.signed_at for code in value.code) else "no timestamp"
-    return (
-        f"{len(value.code)} code objects, cdhash {main.cdhash[:12]}, {stamped}, "
-        f"sealed {value.sealed_files} files"
-    )
+    told = f"{len(value.code)} code objects, cdhash {main.cdhash[:12]}, {stamped}"
+    return f"{told}, sealed {value.sealed_files} files" if value.sealed_files else told
 
 
 def _notarized(value: values.Notarization) -> str:

@@ -73,10 +73,11 @@ class Route:
             yield made.add(p12, password, wanted, scratch=scratch), identity.fingerprint
 
 
-def sign_app(
+def sign_code(
     app: Path,
     code: Sequence[Code],
     *,
+    whole: bool = True,
     identity: Held,
     scratch: Path,
     route: Route,
@@ -85,8 +86,9 @@ def sign_app(
     """Sign each code object in the order given, and ask codesign for its verdict.
 
     Args:
-        app: the bundle; its files change in place, so hand over a copy.
+        app: the bundle, or a folder of flat files; they change in place, so hand over a copy.
         code: leaf to root: what a seal names stands before what carries the seal.
+        whole: whether the folder is one bundle, which codesign judges whole.
         identity: for codesign.
         scratch: a folder for entitlements files, which only the owner can read.
         route: the tools, and the patience with the timestamp service.
@@ -102,7 +104,8 @@ def sign_app(
             entitlements = scratch / f"{number}.entitlements"
             atomic.write_atomically(entitlements, one.entitlements, mode=0o600)
         _sign(app / one.path, one.identifier, entitlements, identity, route, reporter)
-    codesign.verify(app, tools=route.tools)
+    for path in [app] if whole else [app / one.path for one in code]:
+        codesign.verify(path, tools=route.tools)
 
 
 def _sign(

@@ -34,7 +34,8 @@ Contract = Literal["2026-05", "2026-10"]
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _RUN = re.compile(r"[0-9]{1,32}")
 _APPROVED_PLATFORM = "macos-arm64"
-_APPROVED_BACKEND = "mlx-swift"
+APPROVED_BACKEND = "mlx-swift"
+"""The one backend whose builds can be approved."""
 _APPROVED_CHARACTERS = {"url": 2048, "version": 128}
 
 BODY_BYTES = 64 * 1024
@@ -185,7 +186,7 @@ _BUILD_HINTS = {
 def _approvable(release: Release) -> Iterator[checks.Check]:
     """An approval is bound to fewer releases than a registration accepts."""
     yield checks.compare("platform", expected=_APPROVED_PLATFORM, observed=release.platform)
-    yield checks.compare("backend", expected=_APPROVED_BACKEND, observed=release.backend)
+    yield checks.compare("backend", expected=APPROVED_BACKEND, observed=release.backend)
     for name, most in _APPROVED_CHARACTERS.items():
         size = len(getattr(release, name))
         yield _holds(name, size <= most, expected=f"at most {most} characters", observed=f"{size}")

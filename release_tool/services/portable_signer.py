@@ -208,6 +208,23 @@ def plan_bundle(
     )
 
 
+def plan_files(root: Path, executables: Sequence[Executable]) -> tuple[Planned, ...]:
+    """What `sign_file` would sign of a folder of bare executables; nothing is changed.
+
+    Raises:
+        FormatError: one of them is no Mach-O.
+    """
+    tree = DiskTree(root)
+    return tuple(
+        _planned(
+            CodeObject(path=one.path, slices=tuple(macho.parse(tree.view(one.path)))),
+            one,
+            adhoc=False,
+        )
+        for one in executables
+    )
+
+
 def _planned(code: CodeObject, executable: Executable, *, adhoc: bool) -> Planned:
     if executable.entitlements is not None and not code.is_executable:
         raise errors.VerificationError(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from release_tool import errors
+from release_tool import errors, layout
 from release_tool.apple import certificates, checks, release
 from release_tool.apple.checks import Check
 from release_tool.apple.facts import BundleFacts
@@ -24,7 +24,7 @@ from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter
 from release_tool.services import codesign, system_tar
 from release_tool.services.apple_tools import TOOLS, AppleTools
-from release_tool.stages import findings
+from release_tool.stages import code_report, findings
 from release_tool.values import AssembledBundle, ReleaseArchive, SealedFile, SignedBundle
 
 READS = (
@@ -36,6 +36,7 @@ READS = (
     "limits.archive_bytes",
     "limits.member_bytes",
     "limits.members",
+    "flavour.layout",
 )
 _HINT = "nothing was kept; run again"
 
@@ -78,16 +79,17 @@ def run(
         opened.mkdir()
         packed: Packed | Unpacked
         if signed.signer == "codesign":
-            packed = _with_apples_tar(plan, signed, root, made, tools, reporter)
+            packed = _with_apples_tar(plan, root, made, tools, reporter)
             system_tar.unpack(made, opened, tools=tools)
-            codesign.verify(opened / signed.app, tools=tools)
+            for path in code_report.whole(plan, signed):
+                codesign.verify(opened / path, tools=tools)
             found = list(_judge_packed(signed, packed))
         else:
             packed = archive_writer.pack(
                 root,
                 made,
                 date=plan.source.date,
-                copies=flat_copies(plan, signed.app),
+                copies=layout.of(plan).flat_copies,
                 reporter=reporter,
             )
             found = list(_judge_packed(signed, packed))
@@ -99,7 +101,7 @@ def run(
         facts, verified = _verify(plan, opened, judge)
         found += verified
         if facts is not None:
-            found += _judge_facts(signed, facts)
+            found += _judge_facts(plan, signed, facts)
         findings.require(found, "the archive is not what was meant", hint=_HINT)
         workspace.place(made, plan.archive.name)
     return _value(plan, signed, assembled, packed)
@@ -107,7 +109,6 @@ def run(
 
 def _with_apples_tar(
     plan: ReleasePlan,
-    signed: SignedBundle,
     root: Path,
     made: Path,
     tools: AppleTools,
@@ -117,19 +118,11 @@ def _with_apples_tar(
 
     The sidecars of extended attributes (`._name` beside `name`) are no content of the release.
     """
-    copies = flat_copies(plan, signed.app)
+    copies = layout.of(plan).flat_copies
     system_tar.pack(root, made, copies=copies, scratch=made.parent, tools=tools)
     folder = made.parent / "read"
     folder.mkdir()
     return _unpack(plan, made, folder, reporter, sidecars=False)
-
-
-def flat_copies(plan: ReleasePlan, app: str) -> dict[str, str]:
-    """The members under `bin/` and the file of the app that each repeats."""
-    names = [one.name for one in plan.bundle.executables if one.flat_copy]
-    if plan.bundle.metallib.flat_copy:
-        names.append(plan.bundle.metallib.name)
-    return {f"{release.FLAT}/{name}": f"{app}/Contents/MacOS/{name}" for name in names}
 
 
 def _judge_packed(signed: SignedBundle, packed: Packed | Unpacked) -> list[Check]:
@@ -159,20 +152,20 @@ def _unpack(
 def _verify(
     plan: ReleasePlan, folder: Path, judge: Judge
 ) -> tuple[BundleFacts | None, tuple[Check, ...]]:
-    wanted = [path.rpartition("/")[2] for path in flat_copies(plan, "")]
-    report = release.verify(DiskTree(folder), judge=judge, flat_copies=wanted)
+    report = release.verify(
+        DiskTree(folder),
+        judge=judge,
+        flat_copies=layout.flat_names(plan),
+        with_app=layout.of(plan).is_app,
+    )
     return report.facts, report.checks
 
 
-def _judge_facts(signed: SignedBundle, facts: BundleFacts) -> Iterator[Check]:
+def _judge_facts(plan: ReleasePlan, signed: SignedBundle, facts: BundleFacts) -> Iterator[Check]:
     """The code directory that was signed is the one that ships."""
-    main = _main(signed)
+    main = code_report.main(plan, signed).cdhash
     observed = facts.main.cdhash if facts.main else ""
     yield checks.compare("cdhash", expected=main, observed=observed, subject=signed.app)
-
-
-def _main(signed: SignedBundle) -> str:
-    return next((code.cdhash for code in signed.code if code.path == signed.app), "")
 
 
 def _value(
@@ -180,7 +173,8 @@ def _value(
 ) -> ReleaseArchive:
     digests = {member.path: member.sha256 for member in packed.members}
     enclave = next((one.name for one in plan.bundle.executables if one.role == "enclave"), "")
-    code = next(code for code in signed.code if code.path == signed.app)
+    code = code_report.main(plan, signed)
+    metallib = plan.bundle.metallib.name if plan.bundle.metallib else ""
     return ReleaseArchive(
         path=plan.archive.name,
         sha256=packed.sha256,
@@ -188,7 +182,7 @@ def _value(
         tar_sha256=packed.tar_sha256,
         binary_sha256=_digest(digests, plan.bundle.main_executable),
         enclave_sha256=_digest(digests, enclave) if enclave else "",
-        metallib_sha256=_digest(digests, plan.bundle.metallib.name),
+        metallib_sha256=_digest(digests, metallib) if metallib else "",
         cdhash=code.cdhash,
         code_directory_sha256=code.code_directory_sha256,
         source_commit=assembled.source_commit,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from release_tool import layout
 from release_tool.apple import (
     built_in,
     capabilities,
@@ -33,8 +34,8 @@ READS = (
     "environment.name",
     "environment.built_in",
     "environment.not_built_in",
+    "flavour.layout",
 )
-_EXECUTABLES = "Contents/MacOS"
 _HELPERS = "Contents/Helpers"
 _HELPER_MODE = 0o755
 
@@ -50,7 +51,7 @@ def judge(plan: ReleasePlan, root: Path) -> list[Check]:
         VerificationError: a file cannot be read as what it must be.
     """
     tree = Remembered(DiskTree(root))
-    path = f"{plan.product.name}.app"
+    path = layout.of(plan).top
     app = Remembered(Subtree(tree=tree, prefix=path))
     if missing := _missing(plan, app, path):
         return missing
@@ -62,7 +63,7 @@ def judge(plan: ReleasePlan, root: Path) -> list[Check]:
         *library_validation.judge(taken, path=path),
         *_teams(plan, taken, path),
         *_helpers(plan, app.entries(), path),
-        *_flat_copies(plan, tree, path),
+        *_flat_copies(plan, tree),
     ]
 
 
@@ -77,30 +78,32 @@ def of_build(plan: ReleasePlan, tree: BundleTree, *, path: str = "") -> list[Che
     Raises:
         VerificationError: a file cannot be read as what it must be.
     """
-    main, metallib = _main(plan), _metallib(plan)
+    main = _main(plan)
     return [
-        *metal_functions.judge(
-            tree.view(metallib),
-            required=plan.bundle.metallib.functions,
-            subject=_named(path, metallib),
-        ),
+        *_metal_functions(plan, tree, path),
         *resource_bundles.judge(tree, main, path=path),
         *capabilities.judge(tree, main, capabilities=_capabilities(plan), path=path),
     ]
 
 
+def _metal_functions(plan: ReleasePlan, tree: BundleTree, path: str) -> Iterator[Check]:
+    pin = plan.bundle.metallib
+    if pin is None:
+        return
+    own = layout.of(plan).place(pin.name)
+    yield from metal_functions.judge(
+        tree.view(own), required=pin.functions, subject=_named(path, own)
+    )
+
+
 def _main(plan: ReleasePlan) -> str:
-    return f"{_EXECUTABLES}/{plan.bundle.main_executable}"
-
-
-def _metallib(plan: ReleasePlan) -> str:
-    return f"{_EXECUTABLES}/{plan.bundle.metallib.name}"
+    return layout.of(plan).place(plan.bundle.main_executable)
 
 
 def _missing(plan: ReleasePlan, app: BundleTree, path: str) -> list[Check]:
     files = {entry.path for entry in app.entries() if entry.kind == "file"}
-    names = [_metallib(plan)]
-    names += [f"{_EXECUTABLES}/{one.name}" for one in plan.bundle.executables]
+    declared = (*plan.bundle.data, *(one.name for one in plan.bundle.executables))
+    names = [layout.of(plan).place(name) for name in declared]
     return [
         checks.failed(
             "file",
@@ -162,14 +165,11 @@ def _teams(plan: ReleasePlan, taken: Inventory, path: str) -> Iterator[Check]:
         )
 
 
-def _flat_copies(plan: ReleasePlan, tree: BundleTree, app: str) -> Iterator[Check]:
+def _flat_copies(plan: ReleasePlan, tree: BundleTree) -> Iterator[Check]:
     """`bin/` holds the declared copies, each the app's own file again, and no helper."""
     entries = {entry.path: entry for entry in tree.entries()}
-    wanted = [one.name for one in plan.bundle.executables if one.flat_copy]
-    if plan.bundle.metallib.flat_copy:
-        wanted.append(plan.bundle.metallib.name)
-    for name in wanted:
-        yield _flat_copy(tree, entries.get(f"{release.FLAT}/{name}"), app, name)
+    for copy, original in layout.of(plan).flat_copies.items():
+        yield _flat_copy(tree, entries.get(copy), copy, original)
     for helper in plan.bundle.helpers:
         there = f"{release.FLAT}/{helper.name}" in entries
         yield checks.compare(
@@ -181,8 +181,7 @@ def _flat_copies(plan: ReleasePlan, tree: BundleTree, app: str) -> Iterator[Chec
         )
 
 
-def _flat_copy(tree: BundleTree, entry: TreeEntry | None, app: str, name: str) -> Check:
-    original = f"{app}/{_EXECUTABLES}/{name}"
+def _flat_copy(tree: BundleTree, entry: TreeEntry | None, copy: str, original: str) -> Check:
     observed = "nothing"
     if entry is not None and entry.kind != "file":
         observed = f"a {entry.kind}"
@@ -192,7 +191,7 @@ def _flat_copy(tree: BundleTree, entry: TreeEntry | None, app: str, name: str) -
         "flat copy",
         expected=tree.digest(original, "sha256").hex(),
         observed=observed,
-        subject=f"{release.FLAT}/{name}",
+        subject=copy,
         hint=f"it must be {original} once more: run the archive stage again",
     )
 

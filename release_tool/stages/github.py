@@ -28,7 +28,15 @@ from release_tool.values import (
     ReleasedAsset,
 )
 
-READS = ("version", "source", "archive", "product.name", "environment.github_repository")
+READS = (
+    "version",
+    "source",
+    "archive",
+    "product.name",
+    "environment.github_repository",
+    "flavour.title",
+    "flavour.tag_prefix",
+)
 NOTES = "release-notes.md"
 SUMS = "SHA256SUMS"
 _R = TypeVar("_R")
@@ -105,7 +113,7 @@ def run(
 
 def release_tag(plan: ReleasePlan) -> str:
     """The tag that is released: the one that the source stands at, or the version's."""
-    return plan.source.tag or f"v{plan.version}"
+    return plan.source.tag or f"{plan.flavour.tag_prefix}{plan.version}"
 
 
 def check_tag(plan: ReleasePlan, github: GitHub) -> None:
@@ -189,7 +197,7 @@ class _Publication:
         if drafts:
             self.reporter.note(f"found the draft of an earlier run, {len(drafts[0].assets)} assets")
             return drafts[0]
-        name = f"{self.plan.product.name} {self.plan.version}"
+        name = f"{self.plan.name} {self.plan.version}"
         return self.github.create_draft(self.tag, name=name, notes=self.notes)
 
     def _bring(self, draft: service.Release, wanted: _Wanted) -> None:
@@ -248,7 +256,7 @@ class _Publication:
         published = self.github.published(self.tag)
         if published is not None:
             return published
-        name = f"{self.plan.product.name} {self.plan.version}"
+        name = f"{self.plan.name} {self.plan.version}"
         return self.github.publish(draft, name=name, notes=self.notes, latest=self.latest)
 
     def _confirm(self, draft: service.Release, published: service.Release) -> None:

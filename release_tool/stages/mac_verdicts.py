@@ -6,10 +6,29 @@ import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from release_tool import errors
-from release_tool.plan import Environment
+from release_tool import errors, layout
+from release_tool.plan import Environment, ReleasePlan
 from release_tool.services import codesign, gatekeeper
 from release_tool.services.apple_tools import TOOLS, AppleTools
+
+
+def of_unpacked(plan: ReleasePlan) -> Callable[[Path], Mapping[str, str]]:
+    """The question to macOS about what was unpacked: an app, or a folder of bare executables.
+
+    spctl and stapler judge apps only; of bare code codesign alone can be asked without a network.
+    """
+    environment = plan.environment
+    if layout.of(plan).is_app:
+        return for_environment(environment)
+
+    def judge(folder: Path) -> Mapping[str, str]:
+        asked = {
+            f"codesign {one.name}": lambda folder, name=one.name: _codesign(folder / name)
+            for one in plan.bundle.executables
+        }
+        return ask_all(folder, asked, must_hold=environment.trust == "apple")
+
+    return judge
 
 
 def for_environment(environment: Environment) -> Callable[[Path], Mapping[str, str]]:

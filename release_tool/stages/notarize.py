@@ -16,7 +16,7 @@ from typing import Protocol
 from pydantic import JsonValue
 
 from release_tool import errors
-from release_tool.apple import certificates, code_directory, notary_log, release
+from release_tool.apple import certificates, code_directory, notary_log
 from release_tool.apple.checks import Check
 from release_tool.apple.facts import BundleFacts
 from release_tool.apple.policy import notary as policy
@@ -32,13 +32,13 @@ from release_tool.services import ditto
 from release_tool.services import notary as words
 from release_tool.services.apple_tools import AppleTools
 from release_tool.services.notary import Notary, Submission
-from release_tool.stages import findings, notary_verdict
+from release_tool.stages import code_report, findings, notary_verdict
 from release_tool.stages.notary_verdict import Patience as Patience
 from release_tool.stages.notary_verdict import Verdict
 from release_tool.values import Intents, Notarization, SealedFile, SignedBundle
 
 # How long a run waits is left out on purpose: patience does not change a verdict.
-READS = ("version", "product.name", "environment.notarization")
+READS = ("version", "product.name", "environment.notarization", "flavour.layout")
 SUBMIT, SUBMITTED = "submit", "submitted"
 LOG = "notarization.json"
 _NAME_DIGITS = 16
@@ -134,7 +134,7 @@ def run(
         CredentialError, TransientError, HostError: the service.
     """
     waiting = patience or Patience()
-    facts = _judge_app(workspace, signed, trust, waiting.clock())
+    facts = _judge_app(plan, workspace, signed, trust, waiting.clock())
     work = _Run(
         plan=plan,
         signed=signed,
@@ -183,12 +183,16 @@ def cdhashes_of(facts: BundleFacts) -> tuple[str, ...]:
 
 
 def _judge_app(
-    workspace: Workspace, signed: SignedBundle, trust: certificates.Trust, now: datetime
+    plan: ReleasePlan,
+    workspace: Workspace,
+    signed: SignedBundle,
+    trust: certificates.Trust,
+    now: datetime,
 ) -> BundleFacts:
     """What is wrong with the app is told before anything is uploaded."""
     tree = Subtree(tree=DiskTree(workspace.path(signed.root)), prefix=signed.app)
     judge = Judge(trust=trust, now=now, strict=signed.signer == "portable")
-    report = release.verify_app(tree, judge=judge, path=signed.app)
+    report = code_report.of(plan, tree, judge=judge, path=signed.app)
     found = list(report.checks)
     if report.facts is not None:
         found += policy.judge(tree, judge=judge, path=signed.app, facts=report.facts)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
+from release_tool import layout
 from release_tool.apple import certificates, checks, release
 from release_tool.apple.checks import Check
 from release_tool.apple.verification import Judge
@@ -79,7 +80,8 @@ def from_the_seal_down(
         report = release.verify(
             DiskTree(root, beside=unpacked.beside),
             judge=Judge(trust=trust, now=clock(), strict=strict),
-            flat_copies=_flat_copies(plan),
+            flat_copies=layout.flat_names(plan),
+            with_app=layout.of(plan).is_app,
         )
         main = report.facts.main if report.facts else None
         return [
@@ -89,11 +91,6 @@ def from_the_seal_down(
         ]
 
     return judge
-
-
-def _flat_copies(plan: ReleasePlan) -> list[str]:
-    names = [one.name for one in plan.bundle.executables if one.flat_copy]
-    return [*names, plan.bundle.metallib.name] if plan.bundle.metallib.flat_copy else names
 
 
 def _same_members(archive: ReleaseArchive, unpacked: Unpacked) -> Iterator[Check]:

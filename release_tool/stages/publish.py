@@ -32,6 +32,7 @@ READS = (
     "limits.member_bytes",
     "limits.members",
     "environment.signer",
+    "flavour.layout",
     "endpoints.r2_endpoint",
     "endpoints.r2_bucket",
     "endpoints.r2_public_url",

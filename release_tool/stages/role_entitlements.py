@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from release_tool import errors
+from release_tool import errors, layout
 from release_tool.apple import checks, entitlements
 from release_tool.apple.checks import Check
 from release_tool.apple.policy import linter
@@ -62,7 +62,8 @@ def resolve(plan: ReleasePlan, folder: Path, granted: Mapping[str, object]) -> R
         claimed = dict(lint.values)
         claimed |= when_granted(plan, executable.name, granted)
         found[executable.name] = claimed
-        judged += _judge(plan.product, executable, claimed, granted)
+        in_app = layout.of(plan).is_app
+        judged += _judge(plan.product, executable, claimed, granted, in_app=in_app)
     return Resolved(entitlements=found, checks=judged, warnings=warnings)
 
 
@@ -110,6 +111,8 @@ def _judge(
     executable: Executable,
     claimed: Mapping[str, object],
     granted: Mapping[str, object],
+    *,
+    in_app: bool,
 ) -> list[Check]:
     found = entitlements.coverage(claimed, granted, product.team_id)
     found.append(
@@ -120,7 +123,7 @@ def _judge(
             subject=executable.name,
         )
     )
-    if executable.role == "provider":
+    if executable.role == "provider" and in_app:
         return found + _judge_provider(product, executable, claimed)
     restricted = entitlements.restricted_keys(claimed, product.team_id)
     found.append(
@@ -129,7 +132,8 @@ def _judge(
             expected="none",
             observed=", ".join(restricted) or "none",
             subject=executable.name,
-            hint="macOS kills a bare helper that claims one; the profile is the main executable's",
+            hint="macOS kills a bare executable that claims one; an app's profile is for its main"
+            " executable",
         )
     )
     return found

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from release_tool import errors
-from release_tool.apple import certificates, checks, policy, release, signing_changes
+from release_tool import errors, layout
+from release_tool.apple import certificates, checks, policy, signing_changes
 from release_tool.apple.checks import Check
 from release_tool.apple.facts import BundleFacts, CodeFacts
 from release_tool.apple.identity import Identity
@@ -33,7 +33,7 @@ from release_tool.services import codesign, codesign_signer, portable_signer, si
 from release_tool.services.codesign_signer import Route
 from release_tool.services.signing_preview import PreviewedCode
 from release_tool.services.timestamp import TimestampService
-from release_tool.stages import findings, listing
+from release_tool.stages import code_report, findings, listing
 from release_tool.values import AssembledBundle, CodeObject, Expiry, SealedFile, SignedBundle
 
 # The timestamp service's address is left out on purpose: another address of the same service is
@@ -49,9 +49,10 @@ READS = (
     "bundle.helpers",
     "bundle.metallib.name",
     "environment.signer",
+    "flavour.layout",
 )
 OUTPUT = "signed"
-_MAIN_FOLDER, _HELPERS_FOLDER = "Contents/MacOS", "Contents/Helpers"
+_HELPERS_FOLDER = "Contents/Helpers"
 _SEAL = "Contents/_CodeSignature/CodeResources"
 
 
@@ -60,7 +61,7 @@ class _Code:
     """One executable: where it stands, and what it is signed as."""
 
     path: str
-    """Relative to the app."""
+    """Relative to the app, or to the folder of flat files."""
     executable: Executable
     entitlements: Mapping[str, JsonValue] | None
 
@@ -148,12 +149,18 @@ def preview(
     """
     app = workspace.path(assembled.root) / assembled.app
     code = _code(plan, assembled)
-    wanted = {one.path: one for one in _executables(code)}
-    planned = portable_signer.plan_bundle(
-        app, lambda found: wanted.get(found.path), data=_declared_data(plan)
-    )
+    executables = _executables(code)
+    if layout.of(plan).is_app:
+        wanted = {one.path: one for one in executables}
+        planned = portable_signer.plan_bundle(
+            app, lambda found: wanted.get(found.path), data=_declared_data(plan)
+        )
+    else:
+        planned = portable_signer.plan_files(app, executables)
     told = signing_preview.of(app, planned)
     if plan.environment.signer != "codesign":
+        return told
+    if not layout.of(plan).is_app:
         return told
     data = _data_in_code_places(plan, assembled, code)
     return (*(signing_preview.no_code(one.path, one.identifier) for one in data), *told)
@@ -170,19 +177,20 @@ def _executables(code: list[_Code]) -> list[portable_signer.Executable]:
 
 def _code(plan: ReleasePlan, assembled: AssembledBundle) -> list[_Code]:
     """All executables, the main one last: it carries the seal over the others."""
+    place = layout.of(plan).place
+    placed = [
+        *((place(executable.name), executable) for executable in plan.bundle.executables),
+        *((f"{_HELPERS_FOLDER}/{helper.name}", helper) for helper in plan.bundle.helpers),
+    ]
     found = [
         _Code(
-            path=f"{folder}/{executable.name}",
+            path=path,
             executable=executable,
             entitlements=assembled.entitlements.get(executable.name),
         )
-        for folder, executables in (
-            (_MAIN_FOLDER, plan.bundle.executables),
-            (_HELPERS_FOLDER, plan.bundle.helpers),
-        )
-        for executable in executables
+        for path, executable in placed
     ]
-    main = f"{_MAIN_FOLDER}/{plan.bundle.main_executable}"
+    main = place(plan.bundle.main_executable)
     return sorted(found, key=lambda one: (one.path == main, one.path))
 
 
@@ -217,6 +225,15 @@ def _authority(
 
 def _sign_portably(plan: ReleasePlan, app: Path, code: list[_Code], authority: Authority) -> None:
     executables = _executables(code)
+    if not layout.of(plan).is_app:
+        for one in executables:
+            portable_signer.sign_file(
+                app / one.path,
+                identifier=one.identifier,
+                entitlements=one.entitlements,
+                authority=authority,
+            )
+        return
     portable_signer.sign_app(
         app,
         main=executables[-1],
@@ -228,7 +245,7 @@ def _sign_portably(plan: ReleasePlan, app: Path, code: list[_Code], authority: A
 
 def _declared_data(plan: ReleasePlan) -> set[str]:
     """The one file that is no code and may lie where code belongs."""
-    return {f"{_MAIN_FOLDER}/{plan.bundle.metallib.name}"}
+    return {layout.of(plan).place(name) for name in plan.bundle.data}
 
 
 def _sign_with_codesign(
@@ -242,22 +259,30 @@ def _sign_with_codesign(
 ) -> _Meant:
     """Sign leaf to root, under an identity that codesign finds while it is needed."""
     product = plan.product
-    data = list(_data_in_code_places(plan, assembled, code))
-    wanted = [*data, *_as_codesign_takes_it(code)]
+    is_app = layout.of(plan).is_app
+    # Only a seal makes codesign ask for it.
+    data = list(_data_in_code_places(plan, assembled, code)) if is_app else []
+    wanted = [*data, *_as_codesign_takes_it(code, is_app=is_app)]
     with route.identity(
         product.signing_identity, product.team_id, scratch=folder, reporter=reporter
     ) as (held, certificate):
-        codesign_signer.sign_app(
-            app, wanted, identity=held, scratch=folder, route=route, reporter=reporter
+        codesign_signer.sign_code(
+            app,
+            wanted,
+            whole=is_app,
+            identity=held,
+            scratch=folder,
+            route=route,
+            reporter=reporter,
         )
     return _Meant(code=code, data=data, certificate=certificate, route=route)
 
 
-def _as_codesign_takes_it(code: list[_Code]) -> Iterator[codesign_signer.Code]:
-    """The main executable is signed as the app, which seals everything else."""
+def _as_codesign_takes_it(code: list[_Code], *, is_app: bool) -> Iterator[codesign_signer.Code]:
+    """The main executable of an app is signed as the app, which seals everything else."""
     for one in code:
         yield codesign_signer.Code(
-            path="" if one is code[-1] else one.path,
+            path="" if is_app and one is code[-1] else one.path,
             identifier=one.executable.identifier,
             entitlements=one.property_list,
         )
@@ -268,10 +293,11 @@ def _data_in_code_places(
 ) -> Iterator[codesign_signer.Code]:
     """Files such as the metallib, which codesign wants signed where code belongs."""
     executables = {one.path for one in code}
+    folders = (layout.of(plan).executables, _HELPERS_FOLDER)
     for file in assembled.files:
         path = file.path.removeprefix(f"{assembled.app}/")
         folder, _, name = path.rpartition("/")
-        in_place = folder in (_MAIN_FOLDER, _HELPERS_FOLDER) and path not in executables
+        in_place = folder in folders and path not in executables
         if in_place and not file.link:
             identifier = f"{plan.product.bundle_id}.{name.partition('.')[0]}"
             yield codesign_signer.Code(path=path, identifier=identifier)
@@ -279,9 +305,10 @@ def _data_in_code_places(
 
 def _codesigns_reading(app: Path, made: BundleFacts, route: Route) -> Iterator[Check]:
     """Apple's own words about the signature that it wrote, beside what we read."""
-    said, main = codesign.describe(app, tools=route.tools), made.main
+    main = made.main
     if main is None:
         return
+    said = codesign.describe(app if made.seal else app / made.main_executable, tools=route.tools)
     for name, theirs, ours in (
         ("identifier", said.identifier, main.identifier),
         ("team", said.team_id, main.team_id or ""),
@@ -304,7 +331,7 @@ def _read_back(
     judge: Judge,
 ) -> SignedBundle:
     tree = Subtree(tree=DiskTree(made), prefix=assembled.app)
-    report = release.verify_app(tree, judge=judge, path=assembled.app)
+    report = code_report.of(plan, tree, judge=judge, path=assembled.app)
     files = listing.sealed_files(made)
     found = [*report.checks, *_untouched(assembled, files, meant.code), *outside]
     if report.facts is not None:
@@ -322,7 +349,7 @@ def _read_back(
         root=OUTPUT,
         app=assembled.app,
         files=files,
-        code=tuple(_objects(report.facts, assembled.app, digests)),
+        code=tuple(_objects(plan, report.facts, assembled.app, digests)),
         signer=plan.environment.signer,
         certificate_sha256=report.facts.main.certificate_sha256,
         certificate_name=report.facts.main.certificate_name,
@@ -351,7 +378,7 @@ def _gates(plan: ReleasePlan, tree: Subtree, facts: BundleFacts, judge: Judge) -
         *verdict.files(
             taken,
             minimum_macos=plan.product.minimum_macos,
-            data_in_code_places={f"{_MAIN_FOLDER}/{plan.bundle.metallib.name}"},
+            data_in_code_places=_declared_data(plan),
             path=facts.path,
             as_written=True,
         ),
@@ -413,12 +440,13 @@ def _outside_signatures(source: Path, made: Path, paths: list[str]) -> list[Chec
 
 
 def _objects(
-    facts: BundleFacts, app: str, unsigned_sha256: Mapping[str, str]
+    plan: ReleasePlan, facts: BundleFacts, app: str, unsigned_sha256: Mapping[str, str]
 ) -> Iterator[CodeObject]:
+    main = facts.main_executable if layout.of(plan).is_app else ""
     for path, report in facts.code.items():
         if report.primary is not None:
             whole = f"{app}/{path}"
-            place = app if path == facts.main_executable else whole
+            place = app if path == main else whole
             yield _object(report.primary, place, unsigned_sha256.get(whole, ""))
 
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from release_tool import errors
+from release_tool import errors, layout
 from release_tool.apple import checks
 from release_tool.apple.checks import Check
 from release_tool.apple.detached_signature import PREFIX
@@ -51,6 +51,7 @@ READS = (
     "environment.notarization",
     "environment.built_in",
     "environment.not_built_in",
+    "flavour.layout",
 )
 WIRING_ONLY = (
     "proves the wiring only: dev and prod need the bundle's own executable on Apple Silicon"
@@ -106,7 +107,7 @@ def run(
     )
     with _scratch() as scratch:
         app = _unpack(plan, archive, workspace.path(archive.path), scratch, reporter)
-        executable = app / "Contents" / "MacOS" / plan.bundle.main_executable
+        executable = app / layout.of(plan).place(plan.bundle.main_executable)
         subject = _Subject(
             command=_command(plan, executable, stand_in),
             executable=executable,
@@ -117,7 +118,7 @@ def run(
         )
         needed = needs(plan, app.parent)
         findings.require(needed, "the bundle lacks what it needs on a user's Mac")
-        ask = judge or mac_verdicts.for_environment(plan.environment)
+        ask = judge or mac_verdicts.of_unpacked(plan)
         verdicts = ask(app) if machine.system == "macos" else {}
         version, prompts = _observe(plan, subject)
         _tell(reporter, subject, prompts)
@@ -247,7 +248,7 @@ def _unpack(
         folder = scratch / "unpacked by tar"
         folder.mkdir()
         system_tar.unpack(path, folder)
-    return folder / f"{plan.product.name}.app"
+    return folder / layout.of(plan).top
 
 
 def _require_executable(executable: Path, archive: ReleaseArchive) -> str:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -91,11 +91,19 @@ def metallib(size: int = 64 * 1024) -> bytes:
     return metal_functions.library(modules, filler=size - bare)
 
 
-def materialize(folder: Path, version: str, commit: str = "unknown") -> Path:
+def materialize(
+    folder: Path, version: str, commit: str = "unknown", *, names: Sequence[str] = EXECUTABLES
+) -> Path:
     """Write what a build hands over: the executables and `build.json` beside them.
 
     The manifest holds `source_commit`, `version`, `test_outcome` and `files` (name to SHA-256).
     Written again, it comes out the same, so an interrupted rehearsal may call it twice.
+
+    Args:
+        folder: gets the files.
+        version: goes into each executable.
+        commit: of the source.
+        names: of the executables; one that no sample has gets the helper's bytes.
 
     Returns:
         The manifest's path.
@@ -109,8 +117,9 @@ def materialize(folder: Path, version: str, commit: str = "unknown") -> Path:
     with _alone_in(folder):
         atomic.drop_unfinished(folder)
         digests = {}
-        for name in EXECUTABLES:
-            data = executable(name, version, commit)
+        for name in names:
+            sample = name if name in EXECUTABLES else EXECUTABLES[-1]
+            data = executable(sample, version, commit)
             atomic.write_atomically(folder / name, data, mode=0o755)
             digests[name] = hashlib.sha256(data).hexdigest()
         manifest = {
