@@ -37,12 +37,15 @@ def verify(tree: BundleTree, *, judge: Judge, path: str, main: str = "") -> Bund
         name: verification.verify(tree.view(name), judge=judge, path=_named(path, name))
         for name in taken.code
     }
-    if not code:
-        failure = checks.failed("code", subject=path, expected="executables", observed="none")
+    if not code or (main and main not in code):
+        observed = ", ".join(sorted(code)) or "none"
+        wanted = main or "executables"
+        failure = checks.failed("code", subject=path, expected=wanted, observed=observed)
         return BundleReport(checks=(failure,), facts=None)
-    facts = _facts(path, main if main in code else min(code), code)
+    facts = _facts(path, main or min(code), code)
     found = [check for report in code.values() for check in report.checks]
     found += _alone(code)
+    found += _of_one_team(facts, strict=judge.strict)
     found += _others(taken, path, strict=judge.strict)
     found += verdict.of_app(tree, facts, judge=judge, own=judge.strict)
     programs = file_attributes.executables(facts)
@@ -96,6 +99,20 @@ def _alone(code: Mapping[str, CodeReport]) -> Iterator[Check]:
                 observed="signed with an app around it" if sealed else "signed alone",
                 subject=item.path,
                 hint="it is the flat copy of an app that is not here",
+            )
+
+
+def _of_one_team(facts: BundleFacts, *, strict: bool) -> Iterator[Check]:
+    """No seal says which code belongs together: it is that of the main executable's team."""
+    team = facts.main.team_id if facts.main else None
+    for report in facts.code.values():
+        for item in report.slices:
+            yield checks.compare(
+                "team of the code",
+                expected=team or ("a team" if strict else "none"),
+                observed=item.team_id or "none",
+                subject=item.path,
+                hint="sign every executable of the release with its certificate",
             )
 
 

@@ -99,7 +99,7 @@ def _with_codesign(app: Path, scratch: Path, *, metallib: bool) -> None:
         Code(path=HELPER, identifier=HELPER_IDENTIFIER),
         Code(path="", identifier=IDENTIFIER, entitlements=CLAIMS),
     ]
-    codesign_signer.sign_app(
+    codesign_signer.sign_code(
         app, code, identity=codesign.AD_HOC, scratch=scratch, route=ROUTE, reporter=Silent()
     )
 

@@ -47,6 +47,7 @@ OCTOBER = {
 @pytest.fixture
 def plan(plan: ReleasePlan) -> ReleasePlan:
     functions = {"functions": ["gemv", "rope"]}
+    assert plan.bundle.metallib
     wanted = plan.bundle.metallib.model_dump(mode="json") | functions
     return changed(plan, bundle={"metallib": wanted})
 
