@@ -17,7 +17,7 @@ import urllib3
 
 import release_tool
 from release_tool import errors
-from release_tool.services import addresses, covering, patience
+from release_tool.services import addresses, covering, deadlines, patience
 
 # Cloudflare answers the default agents of HTTP libraries with 403 (error 1010).
 USER_AGENT = f"release-tool/{release_tool.__version__}"
@@ -105,6 +105,9 @@ class Stream:
                 if time.monotonic() > self._deadline:
                     raise _too_slow(self._address)
                 yield chunk
+            # A body without a length may end because its time is up, and looks whole.
+            if time.monotonic() > self._deadline:
+                raise _too_slow(self._address)
 
     def body(self, limit_bytes: int) -> bytes:
         """The whole body, with the credentials covered that the request carried.
@@ -159,7 +162,7 @@ def stream(
     seconds = patience.answer(seconds)
     deadline = time.monotonic() + seconds
     sent = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"} | dict(headers or {})
-    with _OneRequest() as session:
+    with _OneRequest() as session, deadlines.within(seconds):
         # A proxy never stands before this machine itself.
         session.trust_env = not addresses.is_loopback(address)
         with _converted(address, secrets):
@@ -191,12 +194,48 @@ def exchange(
         return Answer(status=answer.status, headers=answer.headers, body=answer.body(limit_bytes))
 
 
+class _Connection(deadlines.Watched, urllib3.connection.HTTPConnection):
+    pass
+
+
+class _SecureConnection(deadlines.Watched, urllib3.connection.HTTPSConnection):
+    pass
+
+
+class _Pool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _SecurePool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _SecureConnection
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    """Makes connections whose answers have an end."""
+
+    def get_connection_with_tls_context(
+        self,
+        request: requests.PreparedRequest,
+        verify: bool | str | None,  # noqa: FBT001 - as requests calls it
+        proxies: Mapping[str, str] | None = None,
+        cert: tuple[str, str] | str | None = None,
+    ) -> urllib3.connectionpool.ConnectionPool:
+        for manager in (self.poolmanager, *self.proxy_manager.values()):
+            manager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+        return super().get_connection_with_tls_context(request, verify, proxies, cert)
+
+
 class _OneRequest(requests.Session):
     """A session that does not look at redirects.
 
     Even without following one, requests reads its whole body and parses its address, and both
     are the other side's to choose.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, _Adapter())
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         del resp

@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING
 from release_tool import errors, progress
 from release_tool.files import atomic
 from release_tool.progress import Reporter
-from release_tool.services import object_store_errors, retries, s3_client
+from release_tool.services import (
+    deadlines,
+    object_store_errors,
+    patience,
+    retries,
+    s3_client,
+)
 from release_tool.services.notary_uploads import Begun, Target, Uploads
 
 if TYPE_CHECKING:
@@ -105,7 +111,12 @@ class Sender:
 
     def _whole(self, client: S3Client, archive: Path, target: Target, reporter: Reporter) -> None:
         def put() -> None:
-            with atomic.naming(archive, "read"), archive.open("rb") as body:
+            # Inside the file's own errors: a timeout of botocore is an OSError, too.
+            with (
+                atomic.naming(archive, "read"),
+                archive.open("rb") as body,
+                _converted(target),
+            ):
                 client.put_object(Bucket=target.bucket, Key=target.key, Body=body)
 
         self._call(put, target, reporter)
@@ -240,9 +251,11 @@ def _plan(size: int, part_bytes: int) -> Iterator[tuple[int, int, int]]:
 def _converted(target: Target) -> Iterator[None]:
     """Turn what botocore raises into errors of ours, without a credential in any text."""
     import botocore.exceptions
+    import botocore.parsers
 
     try:
-        yield
+        with deadlines.within(patience.answer(s3_client.ANSWER_SECONDS)):
+            yield
     except botocore.exceptions.ClientError as problem:
         code, status = object_store_errors.code_and_status(problem.response)
         if code == _GONE:
@@ -258,6 +271,11 @@ def _converted(target: Target) -> Iterator[None]:
         raise kind(
             "the archive could not be sent to the notary's store",
             observed=observed,
+            hint="the submission stands: run again within 12 hours to go on",
+        ) from None
+    except botocore.parsers.ResponseParserError:
+        raise errors.TransientError(
+            "the answer of the notary's store cannot be read",
             hint="the submission stands: run again within 12 hours to go on",
         ) from None
 

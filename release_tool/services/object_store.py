@@ -31,6 +31,7 @@ from release_tool.services.object_store_calls import (
 )
 
 if TYPE_CHECKING:
+    from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef, HeadObjectOutputTypeDef
 
@@ -40,6 +41,8 @@ MOVING = "public, max-age=60, must-revalidate"
 _CONTENT_TYPE = "application/gzip"
 _SINGLE_PUT_BYTES = int(4.995 * 1024**3)
 _CHUNK_BYTES = 1024 * 1024
+# A download of 2 GiB at 2 MB/s.
+_READ_SECONDS = 1000.0
 _ABSENT = ("404", "NoSuchKey", "NotFound")
 
 
@@ -287,7 +290,7 @@ class ObjectStore:
             with converted(key, absent=_ABSENT):
                 answer = self._client.get_object(Bucket=self.bucket, Key=key)
                 with closing(answer["Body"]) as body:
-                    content = body.read(limit_bytes + 1)
+                    content = _whole(body, limit_bytes)
         except AbsentError:
             return None
         if len(content) > limit_bytes:
@@ -382,7 +385,7 @@ class ObjectStore:
     def _digest(self, stored: StoredObject, reporter: Reporter) -> str:
         digest = hashlib.sha256()
         with (
-            converted(stored.key, kept=("PreconditionFailed",)),
+            converted(stored.key, kept=("PreconditionFailed",), seconds=_READ_SECONDS),
             progress.task(reporter, "read back", stored.size),
         ):
             answer = self._client.get_object(
@@ -408,6 +411,17 @@ class ObjectStore:
                 access_key_id=self._access_key_id(),
                 secret_access_key=self._secret_access_key(),
             )
+
+
+def _whole(body: StreamingBody, limit_bytes: int) -> bytes:
+    """All bytes of a small object, or one more than it may have.
+
+    Read on to the end: only there does botocore notice that a body broke off.
+    """
+    content = b""
+    while len(content) <= limit_bytes and (chunk := body.read(limit_bytes + 1 - len(content))):
+        content += chunk
+    return content
 
 
 def _described(key: str, answer: HeadObjectOutputTypeDef | GetObjectOutputTypeDef) -> StoredObject:

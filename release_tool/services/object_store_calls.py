@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
-from release_tool.services import object_store_errors
+from release_tool.services import deadlines, object_store_errors, patience, s3_client
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -35,7 +35,11 @@ class KeptError(Exception):
 
 @contextmanager
 def converted(
-    subject: str, *, kept: tuple[str, ...] = (), absent: tuple[str, ...] = ()
+    subject: str,
+    *,
+    kept: tuple[str, ...] = (),
+    absent: tuple[str, ...] = (),
+    seconds: float = s3_client.ANSWER_SECONDS,
 ) -> Iterator[None]:
     """Turn what botocore raises into errors of ours, and the awaited refusals into outcomes.
 
@@ -43,15 +47,18 @@ def converted(
         subject: what was asked for.
         kept: codes that mean that a condition did not hold; with any, status 412 does too.
         absent: codes that mean that nothing is there.
+        seconds: the bound of an answer, from the end of its request on.
 
     Raises:
         KeptError, AbsentError: the awaited refusals.
         CredentialError, RemoteRefusedError, TransientError: any other.
     """
     import botocore.exceptions
+    import botocore.parsers
 
     try:
-        yield
+        with deadlines.within(patience.answer(seconds)):
+            yield
     except botocore.exceptions.ClientError as problem:
         code, status = object_store_errors.code_and_status(problem.response)
         if code in absent:
@@ -61,6 +68,8 @@ def converted(
         raise object_store_errors.from_answer(problem.response, subject) from problem
     except botocore.exceptions.BotoCoreError as problem:
         raise object_store_errors.from_botocore(problem, subject) from problem
+    except botocore.parsers.ResponseParserError as problem:
+        raise object_store_errors.unreadable(subject) from problem
 
 
 @contextmanager

@@ -126,6 +126,9 @@ _CODES: Mapping[str, tuple[type[errors.ReleaseError], str]] = {
     "ExpiredToken": (errors.CredentialError, _HINTS[errors.CredentialError]),
 }
 _FORBIDDEN = (401, 403)
+_REDIRECTS = range(300, 400)
+_REDIRECTED = "redirects are never followed: set R2_ENDPOINT to the address that answers itself"
+_LOOK = "look at what stands before the object store, then run again"
 _TOO_MANY = 429
 _SERVER_FAULT = 500
 
@@ -144,7 +147,17 @@ def from_botocore(problem: Exception, subject: str) -> errors.ReleaseError:
         "the object store could not be asked",
         subject=subject,
         observed=_plain(f"{type(problem).__name__}: {problem}"),
-        hint=_HINTS.get(kind, ""),
+        hint=_HINTS.get(kind, _LOOK),
+    )
+
+
+def unreadable(subject: str) -> errors.TransientError:
+    """The error for an answer that is none of S3's; its text stays untold, it may hold anything."""
+    return errors.TransientError(
+        "the object store's answer cannot be read",
+        subject=subject,
+        expected="XML of S3",
+        hint="run again; if it stays, look at what stands before the store",
     )
 
 
@@ -163,7 +176,7 @@ def from_answer(response: Mapping[str, Any], subject: str) -> errors.ReleaseErro
     kind, hint = _CODES.get(code, (None, ""))
     if kind is None:
         kind = _by_status(status)
-        hint = _HINTS.get(kind, "")
+        hint = _REDIRECTED if status in _REDIRECTS else _HINTS.get(kind, _LOOK)
     return kind(
         "the object store refused",
         subject=subject,

@@ -9,13 +9,14 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from release_tool import errors
-from release_tool.services import addresses, covering, patience
+from release_tool.services import addresses, covering, deadlines, patience
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 _CONNECT_SECONDS = 15
-_ANSWER_SECONDS = 120
+ANSWER_SECONDS = 120
+"""The longest silence, and the bound of every answer that is no object."""
 _FIRST_REFUSAL = 300
 # What can stand in a header; the library's error for anything else would show it.
 _KEY = re.compile(r"[\x21-\x7e]+")
@@ -66,7 +67,7 @@ def connect(
     settings: dict[str, Any] = {
         "region_name": region,
         "connect_timeout": patience.answer(_CONNECT_SECONDS),
-        "read_timeout": patience.answer(_ANSWER_SECONDS),
+        "read_timeout": patience.answer(ANSWER_SECONDS),
         # Tries are counted in one place, with what stands there asked for between them.
         "retries": {"total_max_attempts": 1, "mode": "standard"},
         # R2 refuses the chunked trailers that boto3 sends otherwise.
@@ -90,6 +91,8 @@ def connect(
     )
     client: S3Client = session.client("s3", endpoint_url=endpoint or None, config=config)
     client.meta.events.register("before-sign.s3", _without_expect)
+    client.meta.events.register("before-parameter-build.s3", _as_redirected)
+    _watch(client)
     client.meta.events.register("before-parse.s3", _covering(keys))
     return client
 
@@ -100,6 +103,32 @@ def _models() -> Any:  # noqa: ANN401 - botocore's own
     import botocore.loaders
 
     return botocore.loaders.create_loader()
+
+
+def _as_redirected(context: dict[str, Any], **_: object) -> None:
+    """Let botocore follow no redirect: looking for the bucket's region, it asks without end."""
+    context["s3_redirect"]["redirected"] = True
+
+
+def _watch(client: Any) -> None:  # noqa: ANN401 - botocore's own
+    """Give every answer an end. botocore has no setting for its connections' class."""
+    session = client._endpoint.http_session  # noqa: SLF001
+    session._pool_classes_by_scheme = _pools()  # noqa: SLF001
+    session._manager.pool_classes_by_scheme = _pools()  # noqa: SLF001
+
+
+@cache
+def _pools() -> dict[str, Any]:
+    from botocore import awsrequest
+
+    def watched(pool: Any) -> Any:  # noqa: ANN401 - botocore's own
+        kind = type("Connection", (deadlines.Watched, pool.ConnectionCls), {})
+        return type("Pool", (pool,), {"ConnectionCls": kind})
+
+    return {
+        "http": watched(awsrequest.AWSHTTPConnectionPool),
+        "https": watched(awsrequest.AWSHTTPSConnectionPool),
+    }
 
 
 def _without_expect(request: Any, **_: object) -> None:  # noqa: ANN401

@@ -103,7 +103,10 @@ def _require_success(url: str, answer: http_client.Answer) -> None:
     observed = f"status {answer.status}, {kind or 'no content type'}"
     if answer.status in _PASSING:
         raise errors.TransientError(
-            "the timestamp service is not available", subject=url, observed=observed
+            "the timestamp service is not available",
+            subject=url,
+            observed=observed,
+            hint="run again",
         )
     if answer.status != 200 or kind != "application/timestamp-reply":
         raise errors.RemoteRefusedError(
@@ -111,4 +114,5 @@ def _require_success(url: str, answer: http_client.Answer) -> None:
             subject=url,
             expected="status 200, application/timestamp-reply",
             observed=observed,
+            hint="set the timestamp URL, or look at what stands before the service; then run again",
         )

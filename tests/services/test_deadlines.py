@@ -1,0 +1,121 @@
+"""A byte now and then meets no timeout of a socket, and still every answer has an end."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from release_tool import errors
+from release_tool.progress import Silent
+from release_tool.services import deadlines, http_client, patience, public_url, retries
+from release_tool.services.object_store import ObjectStore
+from release_tool.services.patience import Patience
+
+_HEAD = b"HTTP/1.1 200 OK\r\nETag: x\r\nLast-Modified: Thu, 14 May 2026 21:51:07 GMT\r\n"
+# Far beyond the bound, far below what the trickle itself would take.
+_CAP_SECONDS = 20.0
+ONCE = retries.Policy(attempts=1)
+
+
+@contextmanager
+def dripping(start: bytes, piece: bytes) -> Iterator[str]:
+    """An address that answers with a start, and then with the same piece for minutes."""
+    ended = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.1)
+
+        def drip(connection: socket.socket) -> None:
+            with connection:
+                connection.recv(65536)
+                try:
+                    connection.sendall(start)
+                    while not ended.wait(0.05):
+                        connection.sendall(piece)
+                except OSError:
+                    return
+
+        def serve() -> None:
+            while not ended.is_set():
+                try:
+                    connection, _ = server.accept()
+                except TimeoutError:
+                    continue
+                threading.Thread(target=drip, args=(connection,), daemon=True).start()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        finally:
+            ended.set()
+            thread.join()
+
+
+IN_THE_HEAD = (b"HTTP/1.1 200 OK\r\nX-Endless: ", b"x")
+IN_THE_BODY = (_HEAD + b"Content-Length: 100000\r\n\r\n", b"x")
+WITHOUT_LENGTH = (_HEAD + b"Connection: close\r\n\r\n", b"x")
+
+
+@pytest.fixture(autouse=True)
+def short() -> Iterator[None]:
+    patience.hold(Patience(answer_seconds=0.3))
+    before = time.monotonic()
+    yield
+    patience.hold(Patience())
+    assert time.monotonic() - before < _CAP_SECONDS
+
+
+@pytest.mark.parametrize("answer", [IN_THE_HEAD, IN_THE_BODY, WITHOUT_LENGTH])
+def test_http_ends_in_time(answer: tuple[bytes, bytes]) -> None:
+    """Whether headers or a body trickle; a body without a length is not taken for whole."""
+    with dripping(*answer) as url, pytest.raises(errors.TransientError):
+        http_client.exchange("GET", url, seconds=600, limit_bytes=1_000_000)
+
+
+def test_a_public_download_ends_in_time() -> None:
+    """The digest of a part is never handed out as that of the whole."""
+    with dripping(*WITHOUT_LENGTH) as url, pytest.raises(errors.TransientError):
+        public_url.read(url, limit_bytes=10**6, seconds=600, reporter=Silent(), policy=ONCE)
+
+
+@pytest.mark.parametrize("answer", [IN_THE_HEAD, IN_THE_BODY])
+def test_s3_ends_in_time(answer: tuple[bytes, bytes]) -> None:
+    """The library bounds one silence only; the clock beside it bounds the answer."""
+    with dripping(*answer) as url:
+        store = ObjectStore(
+            endpoint=url,
+            bucket="releases",
+            access_key_id=lambda: "AKID",
+            secret_access_key=lambda: "secret",
+            policy=ONCE,
+        )
+        with pytest.raises(errors.TransientError) as caught:
+            store.read("key", limit_bytes=1_000_000)
+    assert caught.value.hint == "run again"
+
+
+def test_an_answer_in_time_is_left_alone() -> None:
+    """The clock ends with the block, and never touches what comes later."""
+    one, other = socket.socketpair()
+
+    class Connection:
+        sock = one
+
+        def getresponse(self) -> bytes:
+            return one.recv(10)
+
+    class Watched(deadlines.Watched, Connection):
+        pass
+
+    with one, other:
+        other.sendall(b"in time")
+        with deadlines.within(0.1):
+            assert Watched().getresponse() == b"in time"
+        time.sleep(0.2)
+        other.sendall(b"later")
+        assert one.recv(10) == b"later"
