@@ -28,6 +28,7 @@ _ALIASES = (
 )
 _TOKEN = re.compile(rb"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.")
 _ERROR = re.compile(r"^release-tool: .*?^exit \d+", re.MULTILINE | re.DOTALL)
+_CREDENTIALS = ("authorization", "cookie", "x-amz-")
 _FACTS = ("  expected  ", "  observed  ")
 
 
@@ -127,10 +128,15 @@ def finished(judgement: Judgement, now: Look, report: wire.Report) -> None:
 
 
 def strayed(judgement: Judgement, report: wire.Report) -> None:
-    """Judge what followed a redirect: nothing does, and no credential ever."""
-    judgement.require(not report.strayed, "a request followed a redirect")
-    carried = [one for one in report.strayed if "authorization" in one]
-    judgement.require(not carried, "a credential followed a redirect")
+    """Judge what followed a redirect: no credential ever, and nothing but a bare download.
+
+    GitHub redirects the download of an asset to its storage, which is asked without the token.
+    """
+    for one in report.strayed:
+        carried = any(name.startswith(_CREDENTIALS) for name in one)
+        judgement.require(not carried, "a credential followed a redirect")
+        asset = one["method"] == "GET" and "/releases/assets/" in one["target"]
+        judgement.require(asset, "a request followed a redirect")
 
 
 def secrets(judgement: Judgement, site: Site, texts: Iterable[str]) -> None:

@@ -145,14 +145,18 @@ class Row:
         return f"{self.target.name}: {self.kind}, {self.strength}"
 
     @property
+    def is_early(self) -> bool:
+        """Whether its stage lies before the archive."""
+        return self.target.stage in _EARLY
+
+    @property
     def until(self) -> str:
         """The stage that this row ends with; empty for the whole release.
 
         Most faults of signing and notarization have shown what they do by the archive. Those that
         could have left something twice, or other bytes, are carried to the end.
         """
-        early = self.target.stage in _EARLY
-        return _ARCHIVED if early and self.kind not in _TO_THE_END else ""
+        return _ARCHIVED if self.is_early and self.kind not in _TO_THE_END else ""
 
     @property
     def rule(self) -> Rule:

@@ -21,6 +21,7 @@ from release_tool.rehearsal import environment, places, samples, serve, tiny_mod
 from release_tool.rehearsal.environment import Environment
 
 VERSION = "0.5.0"
+_RELEASE_FILE = Path(__file__).resolve().parent.parent / "release.yaml"
 # Where a release stands before the stage that meets the fault.
 BEFORE = {
     "sign": "assemble",
@@ -132,7 +133,7 @@ class World:
         self.parts.mkdir(parents=True)
         (self.parts / "lib.metallib").write_bytes(samples.metallib())
         tiny_model.make(self.parts / "model")
-        told = yaml.safe_load(Path("release.yaml").read_text(encoding="utf-8"))
+        told = yaml.safe_load(_RELEASE_FILE.read_text(encoding="utf-8"))
         told["limits"] |= _LIMITS
         (self.parts / "release.yaml").write_text(yaml.safe_dump(told), encoding="utf-8")
         base = Site(folder=self.folder / "base", world=self)

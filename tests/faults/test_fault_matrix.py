@@ -1,0 +1,148 @@
+"""The fault matrix: its rows in full where that is wanted, and a sample of them always."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import fault_judge
+import fault_matrix
+import fault_rows
+import pytest
+from fault_cli import KILLED, CommandLine, Ended
+from fault_judge import Judgement
+from fault_rows import LASTING, TRANSIENT, Row
+from fault_world import Said, Site, World
+
+from release_tool.rehearsal import environment, places, wire
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("faults")
+    with CommandLine(folder / "program.log") as program:
+        made = World(folder=folder / "world", program=program)
+        made.prepare(("sign", "register"))
+        yield made
+
+
+def row(target: str, kind: str, strength: str) -> Row:
+    (found,) = [
+        one
+        for one in fault_rows.every()
+        if (one.target.name, one.kind, one.strength) == (target, kind, strength)
+    ]
+    return found
+
+
+def test_a_registration_whose_answer_is_lost_is_found(world: World) -> None:
+    """However often it is lost: exit 5 at the most, then success, and one row in the journal."""
+    result = fault_matrix.trial(row("coordinator register", "lost-answer", LASTING), world)
+    assert not result.broken, result.said
+    assert result.hits >= 1
+
+
+def test_a_registration_that_arrives_twice_is_one_release(world: World) -> None:
+    """A proxy's second delivery leaves the same row, and the run succeeds at once."""
+    result = fault_matrix.trial(row("coordinator register", "duplicate", TRANSIENT), world)
+    assert (result.kind, result.code) == ("success", 0), result.said
+
+
+def test_a_timestamp_service_that_redirects_is_not_followed(world: World) -> None:
+    """A typed error with a next step; nothing reaches the other host; then success."""
+    result = fault_matrix.trial(row("timestamp", "redirect", LASTING), world)
+    assert result.kind == "typed error, then success", result.said
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_no_row_breaks_a_rule() -> None:
+    """Every service, every way, once and for good."""
+    results = list(fault_matrix.carried_out(list(fault_rows.every()), 2))
+    assert [fault_matrix.line(one) for one in results if one.broken] == []
+
+
+def test_the_rows_name_every_kind_for_every_service() -> None:
+    """No service is left out of a kind; each row is there once."""
+    rows = list(fault_rows.every())
+    assert len({one.name for one in rows}) == len(rows)
+    services = {one.target.service for one in rows}
+    assert services == {
+        *("store", "public", "notary", "notary-uploads", "notary-logs", "tickets"),
+        *("timestamp", "coordinator", "github", "github uploads", "github storage"),
+    }
+    found = {(one.target.service, one.kind, one.strength) for one in rows}
+    assert found == set(itertools.product(services, wire.KINDS, fault_rows.STRENGTHS))
+
+
+def judged(text: str, code: int = 5) -> list[str]:
+    judgement = Judgement()
+    fault_judge.said(judgement, Said(ended=Ended(code=code, seconds=1), text=text))
+    return judgement.broken
+
+
+def test_the_judge_of_what_is_said_can_fail() -> None:
+    """A good error passes; a traceback, a strange exit, an endless run and no hint do not."""
+    good = "release-tool: no answer\n  observed  reset\n  run again\nexit 5 · head\n"
+    assert judged(good) == []
+    assert judged("release-tool: no answer\n  observed  reset\nexit 5\n") == [
+        "an error without a next step"
+    ]
+    assert "a traceback" in judged("Traceback (most recent call last):\n" + good)
+    assert "exit 70 is not documented" in judged(good, 70)
+    assert judged("", KILLED) == ["no end within its time"]
+
+
+def test_the_judge_of_secrets_can_fail(tmp_path: Path) -> None:
+    """In plain, in base64, escaped, a bearer token, said or left in any file."""
+    site = Site(folder=tmp_path, world=None)  # type: ignore[arg-type]
+    for name in places.SECRETS:
+        place = places.secret(site.state, name)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(f"secret of {name}+/")
+    for said, found in (
+        ("nothing", 0),
+        ("it is secret of release-key+/ indeed", 1),
+        ("c2VjcmV0IG9mIHJlbGVhc2Uta2V5Ky8=", 1),
+        ("secret%20of%20release-key%2B%2F", 1),
+        ("Bearer eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJhIn0.abc", 1),
+    ):
+        judgement = Judgement()
+        fault_judge.secrets(judgement, site, [said])
+        assert len(judgement.broken) == found, said
+    (site.workspace / "ledger").mkdir(parents=True)
+    (site.workspace / "ledger" / "record").write_text("secret of github-token+/")
+    judgement = Judgement()
+    fault_judge.secrets(judgement, site, [])
+    assert judgement.broken == ["the secret github-token in record"]
+
+
+def test_the_judge_of_redirects_can_fail() -> None:
+    """A followed redirect breaks a rule, one with a credential two; a bare download is GitHub's."""
+    asset = {"method": "GET", "target": "/repos/a/b/releases/assets/1"}
+    post = {"method": "POST", "target": "/v1/releases"}
+    for one, count in (
+        (asset, 0),
+        (post, 1),
+        (asset | {"authorization": "Bearer x"}, 1),
+        (post | {"x-amz-security-token": "x"}, 2),
+    ):
+        judgement = Judgement()
+        fault_judge.strayed(judgement, wire.Report(strayed=[one]))
+        assert len(judgement.broken) == count
+
+
+def test_the_judge_of_the_end_can_fail(world: World) -> None:
+    """A release that is not registered is no end, and is told so."""
+    with world.site("register") as site:
+        judgement = Judgement()
+        before = fault_judge.look(site)
+        fault_judge.standing(judgement, before, before, site)
+        assert judgement.broken == []
+        fault_judge.finished(judgement, before, wire.Report())
+        assert "nothing is registered" in judgement.broken
+        for content in (places.objects(site.state) / "content").iterdir():
+            content.write_bytes(b"other")
+        with site.served():
+            assert environment.attach(site.state) is not None
