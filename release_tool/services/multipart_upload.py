@@ -8,13 +8,11 @@ what stands.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 
 from release_tool import errors, progress
 from release_tool.progress import Reporter
@@ -22,18 +20,15 @@ from release_tool.services import retries
 from release_tool.services.object_store_calls import (
     KEPT_CODES,
     AbsentError,
-    Body,
     KeptError,
     Outcome,
     converted,
-    hooked,
 )
+from release_tool.services.part_sending import NO_UPLOAD, Part, Sending, parts_of
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-_CHUNK_BYTES = 1024 * 1024
-_NO_UPLOAD = ("NoSuchUpload",)
 # An upload that vanishes again and again is being aborted by somebody.
 _BEGINNINGS = 3
 
@@ -44,12 +39,15 @@ class Parts:
 
     Args:
         above_bytes: a file up to this size goes in one request, with its whole SHA-256 beside it.
-        part_bytes: of every part but the last: what a kill or a broken connection may cost. The
-            2 GiB that a release may have make 128 of them.
+        part_bytes: of every part but the last: what a broken connection may cost. The 2 GiB that
+            a release may have make 128 of them.
+        at_once: how many are sent at the same time, each over a connection of its own; a kill
+            costs no more than these.
     """
 
     above_bytes: int = 32 * 1024**2
     part_bytes: int = 16 * 1024**2
+    at_once: int = 4
 
 
 class Journal(Protocol):
@@ -58,7 +56,7 @@ class Journal(Protocol):
     def find(self) -> Mapping[str, object] | None:
         """The facts of the upload that was begun last, or None."""
 
-    def declare(self, facts: Mapping[str, str | int | list[str]]) -> None:
+    def declare(self, facts: Mapping[str, str | int]) -> None:
         """Write down an upload that has begun."""
 
 
@@ -68,16 +66,7 @@ class Forgetful:
     def find(self) -> Mapping[str, object] | None:
         return None
 
-    def declare(self, facts: Mapping[str, str | int | list[str]]) -> None: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Part:
-    number: int
-    start: int
-    size: int
-    md5: str
-    """In hex: what S3 names a part's ETag, and what stands in Content-MD5."""
+    def declare(self, facts: Mapping[str, str | int]) -> None: ...
 
 
 class _VanishedError(Exception):
@@ -94,7 +83,7 @@ class MultipartUpload:
         key: the object's key.
         source: the file.
         sha256: its digest, which the journal keeps and the object notes.
-        part_bytes: the size of every part but the last.
+        layout: the size of every part but the last, and how many are sent at once.
         content_type: of the object.
         cache_control: of the object.
         notes: metadata beside the object.
@@ -109,7 +98,7 @@ class MultipartUpload:
     key: str
     source: Path
     sha256: str
-    part_bytes: int
+    layout: Parts
     content_type: str
     cache_control: str
     notes: Mapping[str, str]
@@ -124,7 +113,7 @@ class MultipartUpload:
         Raises:
             CredentialError, RemoteRefusedError, TransientError: the store did not take it.
         """
-        parts = _parts_of(self.source, self.part_bytes)
+        parts = parts_of(self.source.stat().st_size, self.layout.part_bytes)
         for _ in range(_BEGINNINGS):
             begun = self._resumed(parts)
             if retries.call(self.taken, self.policy, self.reporter):
@@ -140,21 +129,30 @@ class MultipartUpload:
             "the store keeps losing the upload", subject=self.key, hint="run again"
         )
 
-    def _carry(self, upload: str, parts: Sequence[_Part]) -> Outcome:
+    def _carry(self, upload: str, parts: Sequence[Part]) -> Outcome:
         standing = self._standing(upload)
-        total = sum(part.size for part in parts)
-        with progress.task(self.reporter, "upload", total), self.source.open("rb") as content:
-            etags = []
-            for part in parts:
-                etag, size = standing.get(part.number, ("", 0))
-                if etag.strip('"') == part.md5 and size == part.size:
-                    self.reporter.advance("upload", part.size)
-                else:
-                    etag = self._send(upload, part, content)
-                etags.append(etag)
-        return self._complete(upload, etags)
+        sending = Sending(
+            client=self.client,
+            bucket=self.bucket,
+            key=self.key,
+            upload=upload,
+            source=self.source,
+            standing=standing,
+            policy=self.policy,
+            reporter=self.reporter,
+        )
+        with (
+            progress.task(self.reporter, "upload", sum(part.size for part in parts)),
+            _noticing(),
+        ):
+            etags = sending.run(parts, at_once=self.layout.at_once)
+        outcome = self._complete(upload, etags)
+        if outcome is Outcome.KEPT:
+            # R2 has dropped it by now, S3 would keep its parts.
+            self._abandon(upload)
+        return outcome
 
-    def _resumed(self, parts: Sequence[_Part]) -> str:
+    def _resumed(self, parts: Sequence[Part]) -> str:
         """The id of an upload of exactly these bytes, or empty."""
         facts = self.journal.find()
         upload = facts.get("upload_id") if facts else None
@@ -166,7 +164,7 @@ class MultipartUpload:
             self._abandon(upload)
         return ""
 
-    def _begin(self, parts: Sequence[_Part]) -> str:
+    def _begin(self, parts: Sequence[Part]) -> str:
         def once() -> str:
             with converted(self.key):
                 answer = self.client.create_multipart_upload(
@@ -185,15 +183,14 @@ class MultipartUpload:
     def _forget(self) -> None:
         self.journal.declare({"upload_id": "", "key": self.key})
 
-    def _facts(self, upload: str, parts: Sequence[_Part]) -> dict[str, str | int | list[str]]:
+    def _facts(self, upload: str, parts: Sequence[Part]) -> dict[str, str | int]:
         return {
             "upload_id": upload,
             "key": self.key,
             "bucket": self.bucket,
             "sha256": self.sha256,
             "size": sum(part.size for part in parts),
-            "part_bytes": self.part_bytes,
-            "part_md5": [part.md5 for part in parts],
+            "part_bytes": self.layout.part_bytes,
         }
 
     def _standing(self, upload: str) -> dict[int, tuple[str, int]]:
@@ -203,43 +200,11 @@ class MultipartUpload:
         """
 
         def once() -> dict[int, tuple[str, int]]:
-            with converted(self.key, absent=_NO_UPLOAD):
+            with converted(self.key, absent=NO_UPLOAD):
                 answer = self.client.list_parts(Bucket=self.bucket, Key=self.key, UploadId=upload)
             return {
                 one["PartNumber"]: (one["ETag"], one["Size"]) for one in answer.get("Parts", [])
             }
-
-        with _noticing():
-            return retries.call(once, self.policy, self.reporter)
-
-    def _send(self, upload: str, part: _Part, content: IO[bytes]) -> str:
-        sent = 0
-
-        def tell(count: int) -> None:
-            nonlocal sent
-            sent += count
-            self.reporter.advance("upload", count)
-
-        def once() -> str:
-            nonlocal sent
-            # What a broken try sent is taken back, so that the bar never runs over its end.
-            self.reporter.advance("upload", -sent)
-            sent = 0
-            body = Body(content, tell, start=part.start, size=part.size)
-            with (
-                converted(self.key, absent=_NO_UPLOAD),
-                hooked(self.client, "before-send.s3.UploadPart", body.begin),
-            ):
-                answer = self.client.upload_part(
-                    Bucket=self.bucket,
-                    Key=self.key,
-                    UploadId=upload,
-                    PartNumber=part.number,
-                    Body=cast("IO[bytes]", body),
-                    ContentLength=part.size,
-                    ContentMD5=base64.b64encode(bytes.fromhex(part.md5)).decode(),
-                )
-            return answer["ETag"]
 
         with _noticing():
             return retries.call(once, self.policy, self.reporter)
@@ -254,7 +219,7 @@ class MultipartUpload:
             if self.taken():
                 return Outcome.KEPT
             try:
-                with converted(self.key, kept=KEPT_CODES, absent=_NO_UPLOAD):
+                with converted(self.key, kept=KEPT_CODES, absent=NO_UPLOAD):
                     self.client.complete_multipart_upload(
                         Bucket=self.bucket,
                         Key=self.key,
@@ -279,7 +244,7 @@ class MultipartUpload:
         if not upload:
             return
         try:
-            with converted(self.key, absent=_NO_UPLOAD):
+            with converted(self.key, absent=NO_UPLOAD):
                 self.client.abort_multipart_upload(
                     Bucket=self.bucket, Key=self.key, UploadId=upload
                 )
@@ -296,25 +261,3 @@ def _noticing() -> Iterator[None]:
         yield
     except AbsentError as problem:
         raise _VanishedError from problem
-
-
-def _parts_of(source: Path, part_bytes: int) -> list[_Part]:
-    return list(_walk(source, part_bytes))
-
-
-def _walk(source: Path, part_bytes: int) -> Iterator[_Part]:
-    with source.open("rb") as content:
-        start = 0
-        while size := _digested(content, part_bytes, digest := hashlib.md5(usedforsecurity=False)):
-            number = start // part_bytes + 1
-            yield _Part(number=number, start=start, size=size, md5=digest.hexdigest())
-            start += size
-
-
-def _digested(content: IO[bytes], count: int, digest: hashlib._Hash) -> int:
-    """Digest up to so many bytes; returns how many there were."""
-    left = count
-    while left and (chunk := content.read(min(left, _CHUNK_BYTES))):
-        digest.update(chunk)
-        left -= len(chunk)
-    return count - left

@@ -26,6 +26,7 @@ from release_tool.services.object_store_calls import (
     Body,
     KeptError,
     Outcome,
+    begin_body,
     converted,
     hooked,
 )
@@ -183,7 +184,7 @@ class ObjectStore:
             key=key,
             source=source,
             sha256=sha256,
-            part_bytes=self._parts.part_bytes,
+            layout=self._parts,
             content_type=_CONTENT_TYPE,
             cache_control=IMMUTABLE,
             notes={"sha256": sha256, "version": version},
@@ -334,7 +335,7 @@ class ObjectStore:
         try:
             with (
                 converted(key, kept=KEPT_CODES),
-                hooked(self._client, "before-send.s3.PutObject", body.begin),
+                hooked(self._client, "before-send.s3.PutObject", begin_body),
             ):
                 self._client.put_object(
                     Bucket=self.bucket,

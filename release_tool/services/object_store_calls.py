@@ -6,7 +6,7 @@ import enum
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from release_tool.services import deadlines, object_store_errors, patience, s3_client
 
@@ -105,7 +105,7 @@ class Body:
         self._sending = False
         self._content.seek(start)
 
-    def begin(self, **_: object) -> None:
+    def begin(self) -> None:
         """From now on what is read is sent."""
         self._sending = True
 
@@ -122,3 +122,9 @@ class Body:
 
     def tell(self) -> int:
         return self._content.tell() - self._start
+
+
+def begin_body(request: Any, **_: object) -> None:  # noqa: ANN401 - botocore's own
+    """Tell a request's body that it is being sent: a hook for botocore's `before-send`."""
+    if isinstance(request.body, Body):
+        request.body.begin()

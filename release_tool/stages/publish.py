@@ -129,11 +129,8 @@ class _Journal:
     def find(self) -> Mapping[str, object] | None:
         return self.intents.find(ACTION)
 
-    def declare(self, facts: Mapping[str, str | int | list[str]]) -> None:
-        self.intents.declare(
-            ACTION,
-            {name: [*one] if isinstance(one, list) else one for name, one in facts.items()},
-        )
+    def declare(self, facts: Mapping[str, str | int]) -> None:
+        self.intents.declare(ACTION, {**facts})
 
 
 def _judge_archive(archive: ReleaseArchive, workspace: Workspace, reporter: Reporter) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import botocore.exceptions
 import pytest
 from pydantic import JsonValue
 from werkzeug.wrappers import Request, Response
@@ -46,7 +48,7 @@ class Journal:
         found: Mapping[str, object] | None = json.loads(self.lines[-1]) if self.lines else None
         return found
 
-    def declare(self, facts: Mapping[str, str | int | list[str]]) -> None:
+    def declare(self, facts: Mapping[str, str | int]) -> None:
         self.lines.append(json.dumps(facts))
 
 
@@ -74,6 +76,7 @@ class World:
         self.new_bucket = new_bucket
         self.broken = faults.Faults()
         self.requests: list[str] = []
+        self.lock = threading.Lock()
         self.before: Callable[[int], Response | None] = lambda _: None
         self.after: Callable[[int], Response | None] = lambda _: None
         self.asleep: Callable[[], None] = lambda: None
@@ -86,8 +89,9 @@ class World:
         self.bucket = self.new_bucket("releases", CREDENTIALS, index=self.index, broken=self.broken)
 
     def __call__(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
-        self.requests.append(_named(Request(environ)))
-        number = len(self.requests)
+        with self.lock:
+            self.requests.append(_named(Request(environ)))
+            number = len(self.requests)
         early = self.before(number)
         if early is not None:
             return early(environ, start)
@@ -115,6 +119,14 @@ class World:
             reporter=reporter or Silent(),
             journal=journal,
         )
+
+    def parts(self, journal: Journal) -> list[int]:
+        """The parts that the store holds of the upload that was begun last."""
+        upload = (journal.find() or {}).get("upload_id")
+        if not upload:
+            return []
+        answer = self.store()._client.list_parts(Bucket="releases", Key=KEY, UploadId=str(upload))
+        return [part["PartNumber"] for part in answer.get("Parts", [])]
 
     def written(self) -> list[tuple[object, object]]:
         return [(write["operation"], write["sha256"]) for write in self.index.writes()]
@@ -180,7 +192,7 @@ def test_what_stands_is_not_sent_over(world: World, source: Path) -> None:
 def test_killed_at_any_request_the_rerun_sends_only_what_is_missing(
     world: World, source: Path, at: int, took_effect: bool
 ) -> None:
-    """One object of the right bytes, written once; no part is sent again that had an answer."""
+    """One object of the right bytes, written once; no part is sent again that the store has."""
     armed: list[int] = []
 
     def fail(number: int) -> Response | None:
@@ -201,12 +213,13 @@ def test_killed_at_any_request_the_rerun_sends_only_what_is_missing(
     journal = Journal()
     with pytest.raises(KilledError):
         world.create(source, journal)
+    world.before = world.after = lambda _: None
+    has = 2 if world.written() else len(world.parts(journal))
+    world.requests.clear()
     reporter = Bytes()
     world.create(source, journal, reporter)
     assert world.written() == [("CompleteMultipartUpload", SHA256)]
-    sent = world.requests.count("PUT partNumber")
-    # Only a part whose request was broken before it took effect goes twice.
-    assert sent == (3 if at in (4, 5) and not took_effect else 2)
+    assert world.requests.count("PUT partNumber") == 2 - has
     assert reporter.shown == reporter.total
 
 
@@ -343,3 +356,77 @@ def test_a_broken_part_is_sent_again_alone(world: World, source: Path) -> None:
     assert world.create(source, Journal(), reporter) is Outcome.WRITTEN
     assert world.requests.count("PUT partNumber") == 3
     assert reporter.shown == reporter.most == len(CONTENT)
+
+
+@pytest.fixture
+def long_source(tmp_path: Path) -> Path:
+    """A file of six parts, each with other bytes."""
+    path = tmp_path / "long.tar.gz"
+    path.write_bytes(b"".join(bytes([number]) * PART_BYTES for number in range(5)) + b"rest")
+    return path
+
+
+def test_parts_are_sent_at_the_same_time_and_come_together_in_order(
+    world: World, long_source: Path
+) -> None:
+    """Four are under way before one is answered; each shows its bytes once."""
+    together = threading.Barrier(4)
+
+    def meet(_: int) -> Response | None:
+        if not together.broken and world.requests.count("PUT partNumber") <= 4:
+            together.wait(timeout=30)
+        return None
+
+    world.before = lambda number: meet(number) if world.requests[-1] == "PUT partNumber" else None
+    reporter = Bytes()
+    assert world.create(long_source, Journal(), reporter) is Outcome.WRITTEN
+    assert not together.broken
+    assert reporter.shown == reporter.most == reporter.total
+    digest = hashlib.sha256(long_source.read_bytes()).hexdigest()
+    assert world.written() == [("CompleteMultipartUpload", digest)]
+
+
+def test_a_part_that_fails_for_good_ends_the_others_and_the_rerun_goes_on(
+    world: World, long_source: Path
+) -> None:
+    """A verdict on one part is the upload's; what did arrive is not sent again."""
+    refused: list[int] = []
+
+    def refuse(number: int) -> Response | None:
+        if world.requests[number - 1] != "PUT partNumber" or refused:
+            return None
+        refused.append(number)
+        return Response("<Error><Code>AccessDenied</Code></Error>", 403)
+
+    world.before = refuse
+    journal = Journal()
+    with pytest.raises(errors.CredentialError):
+        world.create(long_source, journal)
+    world.before = lambda _: None
+    arrived = len(world.parts(journal))
+    assert arrived < 6
+    world.requests.clear()
+    assert world.create(long_source, journal) is Outcome.WRITTEN
+    assert world.requests.count("PUT partNumber") == 6 - arrived
+    assert world.requests.count("POST uploads") == 0
+    digest = hashlib.sha256(long_source.read_bytes()).hexdigest()
+    assert world.written() == [("CompleteMultipartUpload", digest)]
+
+
+def test_a_lost_race_leaves_no_upload_behind(world: World, source: Path, tmp_path: Path) -> None:
+    """R2 drops an upload whose condition failed; wherever it stays, it is aborted."""
+    winner = tmp_path / "winner.tar.gz"
+    winner.write_bytes(b"quicker")
+    journal = Journal()
+
+    def overtake(number: int) -> Response | None:
+        # Between the last look at the key and the completion.
+        if number == REQUESTS:
+            world.before = lambda _: None
+            assert world.create(winner) is Outcome.WRITTEN
+        return None
+
+    world.before = overtake
+    assert world.create(source, journal) is Outcome.KEPT
+    with pytest.raises(botocore.exceptions.ClientError, match="NoSuchUpload"):
+        world.parts(journal)
