@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
 import shlex
 from pathlib import Path
@@ -11,7 +12,7 @@ import click
 import pytest
 import yaml
 
-from release_tool import credentials
+from release_tool import credentials, data, release_file, release_yaml
 from release_tool.cli import handoff
 
 RELEASE = Path(__file__).parent.parent / ".github" / "workflows" / "release.yml"
@@ -86,6 +87,23 @@ def test_the_workflow_calls_handoff_as_it_is() -> None:
             assert isinstance(found, click.Command)
             rest = [word.replace("dist/handoff.tar.gz", __file__) for word in rest]
             found.make_context(name, rest)
+
+
+def test_every_job_is_told_the_same_release() -> None:
+    """Environment, version and flavour come from the first job alone, and tags of every family."""
+    names = ("environment", "version", "flavour")
+    for job, section in JOBS.items():
+        told = {name: section["env"][f"RELEASE_{name.upper()}"] for name in names}
+        source = "inputs.{}" if job == "resolve" else "needs.resolve.outputs.{}"
+        assert told == {name: f"${{{{ {source.format(name)} }}}}" for name in names}, job
+    outputs = JOBS["resolve"]["outputs"]
+    assert outputs == {name: f"${{{{ steps.plan.outputs.{name} }}}}" for name in names}
+    release, _ = release_file.validate(release_yaml.read(data.release_file()), {})
+    assert release
+    # YAML 1.1 reads the key `on` as true.
+    patterns = yaml.safe_load(RELEASE.read_text())[True]["push"]["tags"]
+    for section in release.flavours.values():
+        assert any(fnmatch.fnmatch(f"{section.tag_prefix}0.4.9", one) for one in patterns)
 
 
 def test_secrets_stand_at_the_step_that_needs_them() -> None:

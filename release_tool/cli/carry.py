@@ -335,7 +335,7 @@ def _table(workspace: Workspace, found: Mapping[str, values.Value]) -> list[str]
             ),
             ("sha256", archive.sha256),
             ("binary", archive.binary_sha256),
-            ("metallib", archive.metallib_sha256),
+            *([("metallib", archive.metallib_sha256)] if archive.metallib_sha256 else []),
             ("cdhash", archive.cdhash),
         ]
         if archive.test_outcome != "passed":

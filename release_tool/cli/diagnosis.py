@@ -23,7 +23,7 @@ from release_tool.apple.policy import expiry, linter
 from release_tool.apple.provisioning_profile import Profile
 from release_tool.cli import notary_route, preflight
 from release_tool.origin import Origin
-from release_tool.plan import Environment
+from release_tool.plan import Environment, Layout
 from release_tool.release_file import EnvironmentSection, ReleaseFile
 from release_tool.services import keychain, notary_token
 from release_tool.services.apple_tools import TOOLS, AppleTools
@@ -57,6 +57,8 @@ class Question:
     working_folder: Path
     now: datetime
     environment: str | None = None
+    flavour: str | None = None
+    """None for the release's default."""
     config_file: Path | None = None
     profile: bytes | None = None
     identity: bytes | None = field(default=None, repr=False)
@@ -103,7 +105,7 @@ class _Examination:
         beside = question.working_folder / data.RELEASE_FILE
         chosen = question.config_file or (beside if beside.is_file() else data.release_file())
         self._document = release_yaml.read(chosen)
-        self._release = _release(self._document)
+        self._release, self._layout = _release(self._document, question.flavour)
         self._environment = _environment(self._release, question.environment)
         self._leaf: certificates.Certificate | None = None
         self._chain: Sequence[certificates.Certificate] = ()
@@ -244,8 +246,9 @@ class _Examination:
             yield checks.passed("App Store Connect key", "tokens can be made with it")
 
     def _given(self) -> list[str]:
-        """The settings that a file on the command line replaces."""
-        found = [_PROFILE] if self._question.profile is not None else []
+        """The settings that a file on the command line replaces, or that the layout needs not."""
+        needless = self._question.profile is not None or self._layout == "flat"
+        found = [_PROFILE] if needless else []
         return found + ([_P12, _PASSWORD] if self._question.identity is not None else [])
 
     def _shared_settings(self) -> Iterator[Check]:
@@ -359,6 +362,8 @@ class _Examination:
 
     def _read_profile(self) -> tuple[Profile | None, list[Check]]:
         name = "provisioning profile"
+        if self._layout == "flat":
+            return None, [checks.not_checked(name, "a flat release has no place for one")]
         found, why = self._file(self._question.profile, _PROFILE)
         if found is None:
             return None, [why(name, f"name one with --profile, or set {_PROFILE}")]
@@ -409,11 +414,19 @@ class _Examination:
             return None, lambda name, _: refused._replace(name=name)
 
 
-def _release(document: release_yaml.Document) -> ReleaseFile:
+def _release(document: release_yaml.Document, flavour: str | None) -> tuple[ReleaseFile, Layout]:
     release, problems = release_file.validate(document, {})
     if release is None or problems:
         raise errors.UsageError(f"{document.name} is not fit", details=problems)
-    return release
+    name = flavour or release.default_flavour
+    if name not in release.flavours:
+        raise errors.UsageError(
+            "there is no such flavour",
+            subject=name,
+            expected=", ".join(release.flavours),
+            hint="name one of these with --flavour",
+        )
+    return release.of_flavour(name), release.flavours[name].layout
 
 
 def _environment(release: ReleaseFile, name: str | None) -> Environment | None:

@@ -17,6 +17,7 @@ from release_tool.apple.policy.expiry import Row
 from release_tool.cli import check_lines, diagnosis, github_commands, signed_subject
 from release_tool.cli.diagnosis import Diagnosis, Finding
 from release_tool.cli.session import Session, pass_session
+from release_tool.config import FLAVOUR_VARIABLE
 from release_tool.report.summary import time_left
 
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -26,6 +27,7 @@ _SECTION_WIDTH, _NAME_WIDTH = 14, 28
 
 @click.command("doctor")
 @click.option("--env", "environment", metavar="NAME", help="Whose settings and signer to look at.")
+@click.option("--flavour", metavar="NAME", help="Whose executables; else the default one's.")
 @click.option("--config", "config_file", type=_FILE, help="Another release.yaml.")
 @click.option("--profile", type=_FILE, help="Profile instead of PROVISIONING_PROFILE_BASE64.")
 @click.option("--identity", type=_FILE, help="PKCS#12 or PEM instead of APPLE_CERTIFICATE_P12.")
@@ -49,6 +51,7 @@ _SECTION_WIDTH, _NAME_WIDTH = 14, 28
 def command(
     session: Session,
     environment: str | None,
+    flavour: str | None,
     config_file: Path | None,
     profile: Path | None,
     identity: Path | None,
@@ -78,6 +81,7 @@ def command(
             working_folder=Path.cwd(),
             now=datetime.now(UTC),
             environment=environment,
+            flavour=flavour or session.environ.get(FLAVOUR_VARIABLE, "").strip() or None,
             config_file=config_file,
             profile=profile.read_bytes() if profile else None,
             identity=identity.read_bytes() if identity else None,

@@ -16,7 +16,7 @@ from release_tool.cli.wiring import Wiring
 from release_tool.progress import Silent
 from release_tool.services import addresses, codesign, hub, keychain, public_url
 from release_tool.services.timestamp import TimestampService
-from release_tool.stages import build_output, findings, github, profile
+from release_tool.stages import build_output, findings, github, profile, version_series
 
 # The assembled, the signed and the unpacked app, and the archive, each about 150 MB.
 _FREE_BYTES = 1_000_000_000
@@ -192,7 +192,7 @@ class _Asks:
         )
 
     def latest(self) -> None:
-        self._wiring.coordinator.latest(self._plan.product.platform)
+        version_series.require_own(self._plan, self._wiring.coordinator)
 
     def release_key(self) -> None:
         self._wiring.coordinator.check_key()

@@ -23,7 +23,7 @@ from release_tool.services.coordinator import Coordinator, Registration
 from release_tool.services.coordinator_refusals import UnapprovedError
 from release_tool.services.coordinator_rules import BUILD, Build, Release
 from release_tool.services.tombstone import Lookout, WithdrawnError
-from release_tool.stages import approval, findings, fleet_gate, smoke_evidence
+from release_tool.stages import approval, findings, fleet_gate, smoke_evidence, version_series
 from release_tool.stages.fleet_gate import Watch
 from release_tool.values import (
     UNKNOWN,
@@ -106,6 +106,7 @@ def run(
         act="registering",
     )
     _refuse_other_intent(release, intents)
+    version_series.require_own(plan, coordinator)
     sending = _Sending(
         release=release,
         build=build,

@@ -25,6 +25,7 @@ from release_tool.services.multipart_upload import Parts
 from release_tool.services.object_store import ObjectStore
 from tests.stages import release_chain
 from tests.stages.release_chain import NAME, Chain
+from tests.stages.release_parts import changed
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -327,6 +328,57 @@ def test_the_autumn_address_holds_the_archives_digest(
         assert published.created
         assert not chain.publish().created
     assert len(world.written()) == 2
+
+
+def _bridge(world: LookAlikes, plan: ReleasePlan, folder: Path, version: str) -> Chain:
+    """A release of the other flavour: another backend, no Metal library, tags of its own."""
+    chain = _start(world, plan, folder, version=version, binary=b"a bridge")
+    chain.plan = changed(
+        chain.plan,
+        product={"backend": "vllm-mlx"},
+        bundle={"metallib": None},
+        flavour={"name": "rust-bridge", "layout": "flat", "tag_prefix": "rust-bridge-v"},
+    )
+    chain.archive = chain.archive.model_copy(update={"metallib_sha256": ""})
+    return chain
+
+
+@pytest.mark.parametrize("newer", [True, False])
+def test_flavours_rank_by_version_alone(
+    world: LookAlikes, plan: ReleasePlan, tmp_path: Path, *, newer: bool
+) -> None:
+    """A bridge behind 0.5.0 is superseded and moves nothing; above all others it is latest."""
+    swift = _start(world, plan, tmp_path / "a")
+    swift.resume()
+    time.sleep(_CACHE_SECONDS)
+    bridge = _bridge(world, plan, tmp_path / "b", "0.5.1" if newer else "0.4.9")
+    promoted = bridge.resume()
+    assert promoted.outcome == ("promoted" if newer else "superseded")
+    served = bridge if newer else swift
+    assert {world.index.get(alias).sha256 for alias in ALIASES} == {served.archive.sha256}  # type: ignore[union-attr]
+    rows = {row.release.version: row for row in world.coordinator().inventory()}
+    assert rows[bridge.plan.version].release.backend == "vllm-mlx"
+    assert rows[bridge.plan.version].release.metallib_hash == ""
+    assert all(row.active for row in rows.values())
+
+
+def test_a_version_of_another_flavour_is_taken(
+    world: LookAlikes, plan: ReleasePlan, tmp_path: Path
+) -> None:
+    """The key refuses other bytes; where it is gone, the coordinator's row does, latest or not."""
+    _start(world, plan, tmp_path / "a").resume()
+    _start(world, plan, tmp_path / "b", version="0.5.1", binary=b"newer").resume()
+    bridge = _bridge(world, plan, tmp_path / "c", "0.5.0")
+    with pytest.raises(errors.RemoteRefusedError, match="already holds other bytes"):
+        bridge.publish()
+    world.object_store()._client.delete_object(Bucket="releases", Key=f"releases/v0.5.0/{NAME}")
+    bridge.publish()
+    with pytest.raises(errors.RemoteRefusedError, match="as another flavour") as caught:
+        bridge.register()
+    assert caught.value.observed.startswith("backend mlx-swift, archive ")
+    assert "one series" in caught.value.hint
+    assert len(world.rows.registrations()) == 2
+    assert bridge.intents.declared == []
 
 
 def test_wrong_credentials_are_exit_4(world: LookAlikes) -> None:
