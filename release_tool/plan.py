@@ -174,15 +174,33 @@ class Limits(Part):
     """The share of every pause between tries that is kept; less is for look-alikes only."""
 
 
+class Prefix(Part):
+    """An agreement on the beginning of each answer only."""
+
+    prefix: int = Field(ge=1)
+    """Tokens that must agree; a shorter answer agrees as a whole."""
+
+
 class Smoke(Part):
     """What is asked of the provider, and what must come back."""
 
     prompts: tuple[str, ...] = Field(min_length=1)
     max_tokens: int = Field(default=24, ge=1)
+    long_tokens: int = Field(default=128, ge=1)
+    """Of one long answer, to the first prompt: a fault may need some time to show."""
+    concurrency: tuple[Annotated[int, Field(ge=1, le=64)], ...] = Field(
+        default=(1, 2, 4), min_length=1
+    )
+    """How many prompts are asked at once, one round after the other."""
     model: str
     """A model id that the host's hub cache holds, or a folder."""
     model_revision: str = ""
-    agreement: Literal["exact"] = "exact"
+    agreement: Literal["exact"] | Prefix = "exact"
+    """With mlx-lm: `exact`, or `prefix: N` tokens where arithmetic may differ between versions."""
+    contract: Contract = "2026-05"
+    """Whose manners the provider has: `2026-05` or `2026-10`."""
+    authorization: Literal["open", "token"] = "open"
+    """Providers of 2026-10: `--no-auth`, or the key that the provider writes for its clients."""
 
 
 class ModelData(Part):

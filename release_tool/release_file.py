@@ -164,6 +164,7 @@ def disagreements(release: ReleaseFile) -> Iterator[tuple[Location, str]]:
     if _climbs(release.publish.prefix):
         yield ("publish", "prefix"), "the prefix is not a plain path"
     yield from _in_flavours(release)
+    yield from _in_smoke(release)
     prefixes: dict[str, str] = {}
     for name, section in release.environments.items():
         yield from _in_environment(name, section)
@@ -292,6 +293,11 @@ def _without_exception(bundle: Bundle) -> Iterator[tuple[Location, str]]:
                     ("bundle", kind, at),
                     f"{one.name} is `jit` and names no entitlements: they must hold its exception",
                 )
+
+
+def _in_smoke(release: ReleaseFile) -> Iterator[tuple[Location, str]]:
+    if release.smoke.authorization == "token" and release.smoke.contract == "2026-05":
+        yield ("smoke", "authorization"), "a provider of 2026-05 knows no key: open"
 
 
 def _in_paths(bundle: Bundle) -> Iterator[tuple[Location, str]]:

@@ -244,6 +244,10 @@ class Host(Value):
     machine: str
     chip: str = ""
     memory_bytes: int = 0
+    build: str = ""
+    """Of macOS, such as `24F74`; two builds may share a release's number."""
+    sip: Literal["enabled", "disabled", "unknown", ""] = ""
+    """System Integrity Protection: without it AMFI allows what users' machines refuse."""
 
 
 class SmokePrompt(Value):
@@ -252,22 +256,53 @@ class SmokePrompt(Value):
     prompt: str
     text: str
     completion_tokens: int
+    reason: Literal["stop", "length"]
     agrees: bool
+    """With the reference, as far as the policy asks."""
+    agreed_tokens: int
+    """Leading tokens that are the reference's."""
+    reference_tokens: int
     first_token_seconds: float
     decode_tokens_per_second: float
+    reference_first_token_seconds: float
     reference_decode_tokens_per_second: float
 
 
+class SmokeAnswer(Value):
+    """Figures of one streamed answer."""
+
+    prompt: str
+    completion_tokens: int
+    first_token_seconds: float
+    decode_tokens_per_second: float
+
+
+class SmokeRound(Value):
+    """Prompts that were asked at the same time."""
+
+    at_once: int
+    seconds: float
+    """From the first request to the last answer's end."""
+    answers: tuple[SmokeAnswer, ...]
+
+
 class SmokeEvidence(Value):
-    """What ran from the shipping archive, where, and what it answered."""
+    """What ran from the shipping archive, where, and what it answered.
+
+    There is one only where every check held: a refusal ends the stage.
+    """
 
     archive_sha256: str
     test_outcome: Literal["passed", "failed", "unknown"] = "unknown"
     """Of the tests of the binaries' source; an environment that takes a failure still keeps it."""
     kind: Literal["bundle", "stand-in"]
     """A stand-in proves the wiring only; dev and prod refuse it."""
+    contract: str
+    """Whose manners it had: `2026-05` or `2026-10`."""
     executable_sha256: str
     """Of the bundle's own main executable, whatever ran."""
+    cdhash: str
+    """Of the bundle's own main executable, as the archive stage read it."""
     ran: str
     """What was started, for people."""
     ran_sha256: str
@@ -277,11 +312,29 @@ class SmokeEvidence(Value):
     host: Host
     model: str
     model_sha256: str
+    reference: str
+    """`mlx-lm 0.32.2`."""
+    agreement: str
+    """The policy: `exact`, or `prefix 16`."""
     prompts: tuple[SmokePrompt, ...]
+    long: SmokePrompt
+    """The first prompt once more, with a longer answer."""
+    rounds: tuple[SmokeRound, ...]
+    checks: tuple[CheckOutcome, ...]
+    """Everything that was asked of it, one by one."""
     macos_verdicts: Mapping[str, str]
     """codesign, spctl, stapler; empty off macOS."""
     needs: tuple[CheckOutcome, ...] = ()
     """What the unpacked bundle needs on a user's Mac, judged without one."""
+    transcript: str
+    """Every question and answer, one JSON document on a line, in the workspace."""
+    transcript_sha256: str
+    log: str
+    """What the provider wrote, redacted and bounded, in the workspace."""
+    log_sha256: str
+
+    def outputs(self) -> Mapping[str, str]:
+        return {self.transcript: self.transcript_sha256, self.log: self.log_sha256}
 
 
 class PublishedRelease(Value):

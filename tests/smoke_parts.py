@@ -29,6 +29,20 @@ def stand_in(*words: str) -> ProviderCommand:
     )
 
 
+def living_with(variable: str) -> list[int]:
+    """Processes that were started with a variable such as `NAME=value`; of Linux only."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+            environment = (entry / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if state not in "ZX" and variable.encode() in environment:
+            found.append(int(entry.name))
+    return found
+
+
 def group_is_gone(group: int, seconds: float = 3.0) -> bool:
     """Whether no process of the group is left; dead ones need a moment to be reaped by init."""
     deadline = time.monotonic() + seconds

@@ -526,6 +526,7 @@ class Wiring:
             reporter=reporter,
             stand_in=self.inputs.stand_in,
             model=self.inputs.model,
+            read=public_copy.with_facts(self.trust),
         )
 
     def _publish(self, found: Mapping[str, Value], reporter: Reporter, intents: Intents) -> Value:

@@ -1,10 +1,18 @@
-"""What generates in the stand-in: mlx-lm on a model's folder, greedily."""
+"""What generates in the stand-in: mlx-lm on a model's folder, greedily, some answers at once."""
 
 from __future__ import annotations
 
+import queue
+import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+_IDLE_SECONDS = 0.02
+
+
+class GenerationError(RuntimeError):
+    """The library failed in the middle of an answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,14 +24,40 @@ class Piece:
     """Tokens so far."""
     reason: str | None
     """`stop` or `length` on the last piece."""
+    prompt_count: int = 0
+    """Tokens of the prompt, put through the chat template."""
 
-    def saying(self, prefix: str) -> Piece:
-        """The same piece with something in front."""
-        return replace(self, text=prefix + self.text)
+    def saying(self, text: str) -> Piece:
+        """The same piece with another text."""
+        return replace(self, text=text)
+
+
+@dataclass(eq=False, kw_only=True)
+class Job:
+    """One answer under way; its pieces arrive from the thread that generates."""
+
+    messages: Sequence[dict[str, str]]
+    max_tokens: int
+    dropped: bool = False
+    _arrived: queue.SimpleQueue[Piece | Exception | None] = field(default_factory=queue.SimpleQueue)
+
+    def give(self, piece: Piece | Exception | None) -> None:
+        """Hand on a piece, a failure, or None for the end."""
+        self._arrived.put(piece)
+
+    def pieces(self) -> Iterator[Piece]:
+        """The pieces as they come; who stops listening drops the answer."""
+        try:
+            while (piece := self._arrived.get()) is not None:
+                if isinstance(piece, Exception):
+                    raise GenerationError from piece
+                yield piece
+        finally:
+            self.dropped = True
 
 
 class Engine:
-    """A loaded model."""
+    """A loaded model. One thread generates for all: `run` is that thread's life."""
 
     def __init__(self, folder: Path) -> None:
         # Here, because it takes a second and `--version` needs none of it.
@@ -31,13 +65,53 @@ class Engine:
 
         self._library = mlx_lm
         self._model, self._tokenizer = mlx_lm.load(str(folder))[:2]
+        self._waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self.name = folder.resolve().name
 
-    def generate(self, messages: Sequence[dict[str, str]], max_tokens: int) -> Iterator[Piece]:
-        """Answer the messages, always with the most likely token."""
-        tokens = self._tokenizer.apply_chat_template(list(messages), add_generation_prompt=True)
+    def ask(self, messages: Sequence[dict[str, str]], max_tokens: int) -> Iterator[Piece]:
+        """Answer the messages, always with the most likely token; from any thread."""
+        job = Job(messages=messages, max_tokens=max_tokens)
+        self._waiting.put(job)
+        return job.pieces()
+
+    def run(self, stop: threading.Event) -> None:
+        """Generate a token for each answer in turn, in the thread that loaded the model."""
+        active: list[tuple[Job, Iterator[Piece]]] = []
+        while not stop.is_set():
+            active += [(job, self._generate(job)) for job in self._taken(idle=not active)]
+            active = [entry for entry in active if _goes_on(*entry)]
+
+    def _taken(self, *, idle: bool) -> Iterator[Job]:
+        try:
+            yield self._waiting.get(timeout=_IDLE_SECONDS) if idle else self._waiting.get_nowait()
+        except queue.Empty:
+            return
+
+    def _generate(self, job: Job) -> Iterator[Piece]:
+        tokens = self._tokenizer.apply_chat_template(list(job.messages), add_generation_prompt=True)
         found = self._library.stream_generate(
-            self._model, self._tokenizer, tokens, max_tokens=max_tokens
+            self._model, self._tokenizer, tokens, max_tokens=job.max_tokens
         )
         for piece in found:
-            yield Piece(text=piece.text, count=piece.generation_tokens, reason=piece.finish_reason)
+            yield Piece(
+                text=piece.text,
+                count=piece.generation_tokens,
+                reason=piece.finish_reason,
+                prompt_count=len(tokens),
+            )
+
+
+def _goes_on(job: Job, pieces: Iterator[Piece]) -> bool:
+    """Make one token of an answer; False once it is complete, failed or dropped."""
+    if job.dropped:
+        return False
+    try:
+        job.give(next(pieces))
+    except StopIteration:
+        job.give(None)
+        return False
+    except Exception as problem:
+        # Whatever the library raises ends this answer, not the server.
+        job.give(problem)
+        return False
+    return True

@@ -1,43 +1,38 @@
-"""The stand-in's HTTP side, with the behaviour of May: what it checks, and how it streams.
+"""The stand-in's HTTP side, as providers of May and of October 2026 behave.
 
-Observed of that provider: no key; `/health` as soon as it listens; another content type than JSON
-is 415; a fault in the middle of an answer is only logged, and the stream ends as if all were well.
+Observed of May's: no key; `/health` as soon as it listens; another content type than JSON is 415; a
+fault in the middle of an answer is only logged, and the stream ends as if all were well. October's
+asks for a key unless it was told not to, and tells of such a fault in the stream.
 """
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
-import os
 import signal
-import subprocess
 import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from release_tool import errors
-from release_tool.rehearsal.standin_engine import Engine, Piece
+from release_tool.rehearsal.standin_engine import Engine, GenerationError, Piece
 
-FAULTS = (
-    "crash",  # ends by SIGKILL when it should answer
-    "diverge",  # says something else
-    "diverge-stream",  # says something else when it streams
-    "exit",  # ends with a log before it listens
-    "hang",  # never listens, never ends its --version
-    "hang-answer",  # takes the question and never answers
-    "mute",  # ends each answer at once, as May did on a fault
-    "orphan",  # leaves a child and ignores TERM
-    "stream-error",  # says an error in the middle of the stream, as newer ones do
-)
 OWNER = "stand-in"
+MAY = "2026-05"
+OCTOBER = "2026-10"
 _MAX_BODY_BYTES = 32 * 1024 * 1024
 _MAX_TOKENS = 4096
 _DEFAULT_TOKENS = 256
 _SOCKET_SECONDS = 30
+# Closed at once, a socket with unread bytes takes the answer away from the client.
+_LINGER_SECONDS = 0.5
 
 
 class BadRequestError(errors.UsageError):
@@ -48,74 +43,64 @@ class BadRequestError(errors.UsageError):
         self.status = status
 
 
-def serve(*, port: int, model: Path, version: str, fault: str | None) -> int:
-    """Serve until TERM; 1 where it cannot."""
-    if fault == "hang":
-        time.sleep(3600)
-    if fault == "exit":
-        sys.stderr.write("no engine for this model, Bearer not-a-real-secret\n")
-        return 1
-    if fault == "orphan":
-        _leave_orphan()
-    try:
-        engine = Engine(model)
-    except (ImportError, OSError, ValueError) as problem:
-        sys.stderr.write(f"cannot load {model}: {problem}\n")
-        return 1
-    handler = type("Handler", (_Handler,), {"engine": engine, "version": version, "fault": fault})
-    try:
-        server = http.server.HTTPServer(("127.0.0.1", port), handler)
-    except OSError as problem:
-        sys.stderr.write(f"cannot listen on port {port}: {problem.strerror}\n")
-        return 1
-    if fault != "orphan":
-        signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
-    sys.stderr.write(f"listening on http://127.0.0.1:{server.server_port}\n")
-    with server:
-        server.serve_forever(poll_interval=0.05)
-    return 0
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manner:
+    """How a stand-in serves."""
+
+    contract: str
+    """`2026-05` or `2026-10`."""
+    version: str
+    token: str = ""
+    """What requests must carry; empty for none."""
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
-    """One request on one connection: generation happens in the thread that loaded the model."""
+class Handler(http.server.BaseHTTPRequestHandler):
+    """One request on one connection. Faults override single methods (`standin_faults`)."""
 
     protocol_version = "HTTP/1.1"
     timeout = _SOCKET_SECONDS
     engine: Engine
-    version: str
-    fault: str | None
+    manner: Manner
 
     def do_GET(self) -> None:
         if self.path == "/health":
-            self._send(200, {"status": "ok", "version": self.version, "provider": OWNER})
+            self.send_document(200, self.health())
+        elif not self.is_let_in():
+            self.refuse(BadRequestError(401, "a key is needed"))
         elif self.path == "/v1/models":
-            entry = {"id": self.engine.name, "object": "model", "created": 0, "owned_by": OWNER}
-            self._send(200, {"object": "list", "data": [entry]})
+            self.send_document(200, {"object": "list", "data": self.listed()})
         else:
-            self._refuse(BadRequestError(404, f"no such path: {self.path}"))
+            self.refuse(BadRequestError(404, f"no such path: {self.path}"))
 
     def do_POST(self) -> None:
         try:
-            question = self._question()
+            if not self.is_let_in():
+                raise BadRequestError(401, "a key is needed")  # noqa: TRY301
+            question = self.question()
         except BadRequestError as problem:
-            self._refuse(problem)
+            self.refuse(problem)
             return
-        if self.fault == "hang-answer":
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            time.sleep(3600)
-        if self.fault == "crash":
-            os.kill(os.getpid(), signal.SIGKILL)
         if question.stream:
-            self._stream(question)
+            self.stream(question)
         else:
-            self._complete(question)
+            self.complete(question)
 
-    def _question(self) -> Question:
+    def health(self) -> dict[str, Any]:
+        return {"status": "ok", "version": self.manner.version, "provider": OWNER}
+
+    def listed(self) -> list[dict[str, Any]]:
+        return [{"id": self.engine.name, "object": "model", "created": 0, "owned_by": OWNER}]
+
+    def is_let_in(self) -> bool:
+        token = self.manner.token
+        return not token or self.headers.get("Authorization", "") == f"Bearer {token}"
+
+    def question(self) -> Question:
         if self.path != "/v1/chat/completions":
             raise BadRequestError(404, f"no such path: {self.path}")
-        return Question.read(self._body(), self.engine.name)
+        return Question.read(self.body(), self.engine.name)
 
-    def _body(self) -> Mapping[str, Any]:
+    def body(self) -> Mapping[str, Any]:
         kind = self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
             raise BadRequestError(415, "the body must be application/json")
@@ -132,16 +117,48 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             raise BadRequestError(400, "the body is no object")
         return document
 
-    def _complete(self, question: Question) -> None:
-        text, count, reason = "", 0, "stop"
-        for piece in self._pieces(question):
-            text, count, reason = text + piece.text, piece.count, piece.reason or reason
-        message = {"role": "assistant", "content": text}
-        choice = {"index": 0, "message": message, "finish_reason": reason}
-        usage = question.usage(count)
-        self._send(200, {**self._head("chat.completion"), "choices": [choice], "usage": usage})
+    def complete(self, question: Question) -> None:
+        text, last = "", Piece(text="", count=0, reason="stop")
+        for piece in self.pieces(question):
+            text, last = text + piece.text, piece
+        self.send_document(200, self.completion(text, last))
 
-    def _stream(self, question: Question) -> None:
+    def completion(self, text: str, last: Piece) -> dict[str, Any]:
+        message = {"role": "assistant", "content": text}
+        choice = {"index": 0, "message": message, "finish_reason": last.reason or "stop"}
+        return {
+            **self.head("chat.completion"),
+            "choices": [choice],
+            "usage": self.usage(last),
+        }
+
+    def stream(self, question: Question) -> None:
+        self.begin_stream()
+        head = self.head("chat.completion.chunk")
+        self.event(head | {"choices": [delta(self.first_delta(), None)]})
+        last = Piece(text="", count=0, reason="stop")
+        try:
+            for piece in self.pieces(question):
+                last = piece
+                self.event(head | {"choices": [delta({"content": piece.text}, None)]})
+        except OSError:
+            # Who asked has gone: the answer is dropped.
+            self.log_message("a stream was cancelled")
+            return
+        except GenerationError as problem:
+            self.log_message("generation failed: %s", problem.__cause__)
+            if self.manner.contract != MAY:
+                self.fail_stream(head)
+                return
+        self.end_stream(question, head, last)
+
+    def fail_stream(self, head: Mapping[str, Any]) -> None:
+        """October tells of a fault, and ends the stream without its mark."""
+        error = {"message": "generation failed", "type": "server_error"}
+        self.event({**head, "choices": [delta({}, "error")], "error": error})
+        self.chunk(b"")
+
+    def begin_stream(self) -> None:
         self.close_connection = True
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
@@ -149,69 +166,119 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Transfer-Encoding", "chunked")
         self.send_header("Connection", "close")
         self.end_headers()
-        head = self._head("chat.completion.chunk")
-        self._event(head | {"choices": [_delta({"role": "assistant", "content": ""}, None)]})
-        count, reason = 0, "stop"
-        for piece in self._pieces(question):
-            if self.fault == "stream-error" and count:
-                self._event({"error": {"message": "out of memory", "type": "server_error"}})
-                self._chunk(b"")
-                return
-            count, reason = piece.count, piece.reason or reason
-            self._event(head | {"choices": [_delta({"content": piece.text}, None)]})
-        self._event(head | {"choices": [_delta({}, reason)]})
+
+    def first_delta(self) -> dict[str, str]:
+        return {"role": "assistant", "content": ""}
+
+    def end_stream(self, question: Question, head: Mapping[str, Any], last: Piece) -> None:
+        self.event({**head, "choices": [delta({}, last.reason or "stop")]})
         if question.include_usage:
-            self._event(head | {"choices": [], "usage": question.usage(count)})
-        self._chunk(b"data: [DONE]\n\n")
-        self._chunk(b"")
+            self.event({**head, "choices": [], "usage": self.usage(last)})
+        self.chunk(b"data: [DONE]\n\n")
+        self.chunk(b"")
 
-    def _pieces(self, question: Question) -> Iterator[Piece]:
-        if self.fault == "mute":
-            return
-        first = True
-        for piece in self.engine.generate(question.messages, question.max_tokens):
-            diverges = self.fault == "diverge" or (
-                self.fault == "diverge-stream" and question.stream
-            )
-            yield piece.saying("Not ") if diverges and first else piece
-            first = False
+    def pieces(self, question: Question) -> Iterator[Piece]:
+        return self.engine.ask(question.messages, question.max_tokens)
 
-    def _head(self, kind: str) -> dict[str, Any]:
-        name = f"chatcmpl-{uuid.uuid4().hex}"
+    def usage(self, last: Piece) -> dict[str, int]:
+        """What OpenAI's interface tells about tokens."""
         return {
-            "id": name,
+            "prompt_tokens": last.prompt_count,
+            "completion_tokens": last.count,
+            "total_tokens": last.prompt_count + last.count,
+        }
+
+    def head(self, kind: str) -> dict[str, Any]:
+        return {
+            "id": f"chatcmpl-{uuid.uuid4().hex}",
             "object": kind,
             "created": int(time.time()),
             "model": self.engine.name,
             "system_fingerprint": OWNER,
         }
 
-    def _event(self, document: Mapping[str, Any]) -> None:
-        self._chunk(b"data: " + json.dumps(document).encode() + b"\n\n")
+    def event(self, document: Mapping[str, Any]) -> None:
+        self.chunk(b"data: " + json.dumps(document).encode() + b"\n\n")
 
-    def _chunk(self, data: bytes) -> None:
+    def chunk(self, data: bytes) -> None:
         self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
         self.wfile.flush()
 
-    def _refuse(self, problem: BadRequestError) -> None:
+    def refuse(self, problem: BadRequestError) -> None:
         kind = "invalid_request_error"
-        self._send(problem.status, {"error": {"message": str(problem), "type": kind}})
+        self.send_document(problem.status, {"error": {"message": str(problem), "type": kind}})
+        self.drain()
 
-    def _send(self, status: int, document: Mapping[str, Any]) -> None:
-        body = json.dumps(document).encode()
+    def send_document(self, status: int, document: Mapping[str, Any]) -> None:
+        self.send_bytes(status, json.dumps(document).encode(), "application/json")
+
+    def send_bytes(self, status: int, body: bytes, kind: str) -> None:
         self.close_connection = True
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(body)
+        self.wfile.flush()
+
+    def drain(self) -> None:
+        """Take what is still coming for a moment."""
+        self.connection.settimeout(_LINGER_SECONDS)
+        left = _MAX_BODY_BYTES
+        with contextlib.suppress(OSError):
+            while left > 0 and (got := self.rfile.read1(64 * 1024)):
+                left -= len(got)
 
     def version_string(self) -> str:
         return OWNER
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002, ANN401
         sys.stderr.write(f"{format % args}\n")
+
+
+def serve(
+    *,
+    port: int,
+    model: Path,
+    manner: Manner,
+    handler: type[Handler] = Handler,
+    on_term: Callable[[threading.Event], None] = threading.Event.set,
+) -> int:
+    """Serve until TERM; 1 where it cannot.
+
+    Args:
+        port: where to listen, on 127.0.0.1.
+        model: the model's folder.
+        manner: how it behaves.
+        handler: answers requests; faults are handlers of their own.
+        on_term: what TERM does; it gets the event that ends the serving.
+    """
+    try:
+        engine = Engine(model)
+    except (ImportError, OSError, ValueError) as problem:
+        sys.stderr.write(f"cannot load {model}: {problem}\n")
+        return 1
+    own = type("Own", (handler,), {"engine": engine, "manner": manner})
+    try:
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", port), own)
+    except OSError as problem:
+        sys.stderr.write(f"cannot listen on port {port}: {problem.strerror}\n")
+        return 1
+    server.daemon_threads = True
+    stop = threading.Event()
+
+    def ended(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        on_term(stop)
+
+    signal.signal(signal.SIGTERM, ended)
+    sys.stderr.write(f"listening on http://127.0.0.1:{server.server_port}\n")
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    engine.run(stop)
+    server.shutdown()
+    server.socket.close()
+    return 0
 
 
 class Question:
@@ -249,9 +316,10 @@ class Question:
             include_usage=isinstance(options, dict) and options.get("include_usage") is True,
         )
 
-    def usage(self, count: int) -> dict[str, int]:
-        """What OpenAI's interface tells about tokens; the prompt's own are not counted here."""
-        return {"prompt_tokens": 0, "completion_tokens": count, "total_tokens": count}
+
+def delta(said: Mapping[str, str], reason: str | None) -> dict[str, Any]:
+    """The choice of one chunk."""
+    return {"index": 0, "delta": dict(said), "finish_reason": reason}
 
 
 def _messages(found: object) -> list[dict[str, str]]:
@@ -271,13 +339,3 @@ def _max_tokens(found: object) -> int:
     if not isinstance(found, int) or isinstance(found, bool) or not 1 <= found <= _MAX_TOKENS:
         raise BadRequestError(400, f"max_tokens is no number from 1 to {_MAX_TOKENS}")
     return found
-
-
-def _delta(delta: Mapping[str, str], reason: str | None) -> dict[str, Any]:
-    return {"index": 0, "delta": dict(delta), "finish_reason": reason}
-
-
-def _leave_orphan() -> None:
-    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(3600)"
-    subprocess.Popen([sys.executable, "-I", "-c", code])
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)

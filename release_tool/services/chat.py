@@ -10,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import select
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from release_tool import errors
@@ -24,6 +25,9 @@ _MAX_BODY_BYTES = 4 * 1024 * 1024
 _MAX_LINE_BYTES = 256 * 1024
 _MAX_CHUNKS = 100_000
 _SHOWN = 200
+_SENT_BYTES = 64 * 1024
+_CHAT = "/v1/chat/completions"
+_REASONS = ("stop", "length")
 
 
 class AnswerError(errors.VerificationError):
@@ -39,6 +43,8 @@ class Endpoint:
 
     port: int
     host: str = "127.0.0.1"
+    token: str = field(default="", repr=False)
+    """The key that October's want; it goes nowhere but to loopback."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +80,8 @@ class Completion:
     """From the request to the first text; for a plain answer, to its end."""
     decode_seconds: float
     """From the first text to the last; 0 for a plain answer."""
+    reason: str = ""
+    """`stop` or `length`."""
 
     @property
     def decode_tokens_per_second(self) -> float:
@@ -81,6 +89,14 @@ class Completion:
         if self.decode_seconds <= 0:
             return 0.0
         return max(self.tokens - 1, 0) / self.decode_seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """How a request was answered that must not succeed."""
+
+    status: int
+    said: str
 
 
 def health(endpoint: Endpoint, *, seconds: float) -> str | None:
@@ -114,18 +130,22 @@ def complete(endpoint: Endpoint, question: Question, *, seconds: float) -> Compl
     """One plain chat completion.
 
     Raises:
-        AnswerError: an error status, not JSON, no text, or too late.
+        AnswerError: an error status, not JSON, no text, no reason for its end, wrong counts, of
+            another model, or too late.
     """
     start = time.monotonic()
-    with _exchange(endpoint, "/v1/chat/completions", question.body(stream=False), seconds) as got:
+    with _exchange(endpoint, _CHAT, question.body(stream=False), seconds) as got:
         document = _json(got.body())
-    message = _choice(document).get("message")
+    _require_model(document, question)
+    choice = _choice(document)
+    message = choice.get("message")
     content = message.get("content") if isinstance(message, dict) else None
     return Completion(
         text=_required_text(content if isinstance(content, str) else ""),
         tokens=_tokens(document),
         first_token_seconds=time.monotonic() - start,
         decode_seconds=0.0,
+        reason=_required_reason(choice.get("finish_reason")),
     )
 
 
@@ -133,31 +153,134 @@ def stream(endpoint: Endpoint, question: Question, *, seconds: float) -> Complet
     """One streamed chat completion.
 
     Raises:
-        AnswerError: as `complete`; an error inside the stream, or no end mark.
+        AnswerError: as `complete`; an error inside the stream, chunks that do not belong together,
+            or no end mark.
     """
     start = time.monotonic()
     pieces: list[str] = []
     times: list[float] = []
     told = 0
-    with _exchange(endpoint, "/v1/chat/completions", question.body(stream=True), seconds) as got:
-        if not got.content_type.startswith("text/event-stream"):
-            raise AnswerError(
-                "does not stream", expected="text/event-stream", observed=got.content_type
-            )
-        for document in _events(got):
-            if isinstance(document.get("usage"), dict):
-                told = _tokens(document)
-            piece = _delta(document)
-            if piece:
-                pieces.append(piece)
-                times.append(time.monotonic())
+    shape = _Shape(question)
+    for document in _streamed(endpoint, question, seconds):
+        if isinstance(document.get("usage"), dict):
+            told = _tokens(document)
+        piece = shape.take(document)
+        if piece:
+            pieces.append(piece)
+            times.append(time.monotonic())
     text = _required_text("".join(pieces))
     return Completion(
         text=text,
         tokens=told or len(pieces),
         first_token_seconds=times[0] - start,
         decode_seconds=times[-1] - times[0],
+        reason=_required_reason(shape.reason),
     )
+
+
+def cancel(endpoint: Endpoint, question: Question, *, seconds: float) -> None:
+    """Ask for a stream, and hang up at its first text.
+
+    Raises:
+        AnswerError: it ends before there is any.
+    """
+    shape = _Shape(question)
+    with contextlib.closing(_streamed(endpoint, question, seconds)) as events:
+        if not any(shape.take(document) for document in events):
+            raise AnswerError("answers without any text", expected="content that is not empty")
+
+
+def refusal(
+    endpoint: Endpoint, body: bytes, *, content_type: str, seconds: float, with_key: bool = True
+) -> Refusal:
+    """How a chat request is answered that is not as it should be.
+
+    The body is sent while no answer has come: who refuses it by its size alone may close early.
+
+    Raises:
+        AnswerError: no answer, or too late.
+    """
+    headers = {"Content-Type": content_type, "Content-Length": str(len(body))}
+    if with_key:
+        headers |= _authorization(endpoint)
+    deadline = time.monotonic() + seconds
+    connection = http.client.HTTPConnection(endpoint.host, endpoint.port, timeout=seconds)
+    with contextlib.closing(connection), _converted(_CHAT, seconds):
+        connection.putrequest("POST", _CHAT)
+        for name, value in headers.items():
+            connection.putheader(name, value)
+        connection.endheaders()
+        sock = connection.sock
+        _send_until_answered(sock, body, deadline)
+        sock.settimeout(max(deadline - time.monotonic(), 0.001))
+        with connection.getresponse() as response:
+            said = _Answer(sock, response, deadline).body()[:_SHOWN]
+            return Refusal(status=response.status, said=said.decode("utf-8", "replace"))
+
+
+def _send_until_answered(sock: socket.socket, body: bytes, deadline: float) -> None:
+    for at in range(0, len(body), _SENT_BYTES):
+        left = max(deadline - time.monotonic(), 0.001)
+        readable, writable, _ = select.select([sock], [sock], [], left)
+        if readable or not writable:
+            return
+        try:
+            sock.sendall(body[at : at + _SENT_BYTES])
+        except ConnectionError:
+            # It has closed; what it said before may still be read.
+            return
+
+
+def _streamed(
+    endpoint: Endpoint, question: Question, seconds: float
+) -> Generator[Mapping[str, Any], None, None]:
+    """The documents of a stream as they come."""
+    with _exchange(endpoint, _CHAT, question.body(stream=True), seconds) as got:
+        if not got.content_type.startswith("text/event-stream"):
+            raise AnswerError(
+                "does not stream", expected="text/event-stream", observed=got.content_type
+            )
+        yield from _events(got)
+
+
+class _Shape:
+    """Holds the chunks of one stream together: one id, the role first, one end."""
+
+    def __init__(self, question: Question) -> None:
+        self._question = question
+        self._ids: set[object] = set()
+        self._begun = False
+        self.reason: object = None
+
+    def take(self, document: Mapping[str, Any]) -> str:
+        """The text of a chunk.
+
+        Raises:
+            AnswerError: it does not fit to those before.
+        """
+        self._ids.add(str(document.get("id")))
+        if len(self._ids) > 1:
+            observed = ", ".join(sorted(map(str, self._ids)))
+            raise AnswerError("changes the id within a stream", observed=observed)
+        _require_model(document, self._question)
+        # The last chunk may tell the usage and have no choice.
+        if document.get("choices") == [] and document.get("usage"):
+            return ""
+        choice = _choice(document)
+        delta = choice.get("delta")
+        return self._delta(choice, delta if isinstance(delta, dict) else {})
+
+    def _delta(self, choice: Mapping[str, Any], delta: Mapping[str, Any]) -> str:
+        if not self._begun and delta.get("role") != "assistant":
+            raise AnswerError("does not begin its stream with the role", observed=json.dumps(delta))
+        self._begun = True
+        content = delta.get("content")
+        text = content if isinstance(content, str) else ""
+        if self.reason is not None and (text or choice.get("finish_reason")):
+            raise AnswerError("goes on after the end of its answer", observed=json.dumps(choice))
+        if choice.get("finish_reason") is not None:
+            self.reason = choice["finish_reason"]
+        return text
 
 
 class _Answer:
@@ -218,6 +341,7 @@ def _exchange(
     deadline = time.monotonic() + seconds
     connection = http.client.HTTPConnection(endpoint.host, endpoint.port, timeout=seconds)
     headers = {"Content-Type": "application/json"} if body is not None else {}
+    headers |= _authorization(endpoint)
     with contextlib.closing(connection), _converted(path, seconds):
         connection.request("GET" if body is None else "POST", path, body=body, headers=headers)
         # The response takes the socket away from the connection where it is the last one.
@@ -292,13 +416,25 @@ def _choice(document: Mapping[str, Any]) -> Mapping[str, Any]:
     return choice
 
 
-def _delta(document: Mapping[str, Any]) -> str:
-    # The last chunk may tell the usage and have no choice.
-    if document.get("choices") == [] and document.get("usage"):
-        return ""
-    delta = _choice(document).get("delta")
-    content = delta.get("content") if isinstance(delta, dict) else None
-    return content if isinstance(content, str) else ""
+def _authorization(endpoint: Endpoint) -> dict[str, str]:
+    return {"Authorization": f"Bearer {endpoint.token}"} if endpoint.token else {}
+
+
+def _require_model(document: Mapping[str, Any], question: Question) -> None:
+    """An answer may leave its model out; it may not name another."""
+    named = document.get("model", question.model)
+    if named != question.model:
+        raise AnswerError("answers as another model", expected=question.model, observed=str(named))
+
+
+def _required_reason(reason: object) -> str:
+    if not isinstance(reason, str) or reason not in _REASONS:
+        raise AnswerError(
+            "ends its answer without a reason",
+            expected=" or ".join(_REASONS),
+            observed=str(reason),
+        )
+    return reason
 
 
 def _tokens(document: Mapping[str, Any]) -> int:
@@ -306,6 +442,13 @@ def _tokens(document: Mapping[str, Any]) -> int:
     count = usage.get("completion_tokens") if isinstance(usage, dict) else None
     if not isinstance(count, int) or isinstance(count, bool) or count <= 0:
         raise AnswerError("counts no tokens", expected="completion_tokens > 0", observed=str(usage))
+    parts = [usage.get("prompt_tokens"), usage.get("total_tokens")] if usage else []
+    if all(isinstance(part, int) for part in parts) and parts[0] + count != parts[1]:
+        raise AnswerError(
+            "adds its tokens up wrongly",
+            expected=f"total_tokens {parts[0] + count}",
+            observed=str(parts[1]),
+        )
     return count
 
 

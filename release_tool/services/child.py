@@ -65,10 +65,17 @@ class Ending:
     def __str__(self) -> str:
         if self.status >= 0:
             return f"exit code {self.status}"
+        return f"killed by {self.signal_name}"
+
+    @property
+    def signal_name(self) -> str:
+        """`SIGKILL`; empty where it ended by itself."""
+        if self.status >= 0:
+            return ""
         try:
-            return f"killed by {signal.Signals(-self.status).name}"
+            return signal.Signals(-self.status).name
         except ValueError:
-            return f"killed by signal {-self.status}"
+            return f"signal {-self.status}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

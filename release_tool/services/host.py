@@ -6,10 +6,13 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
+from typing import Literal
 
 from release_tool.values import Host
 
 _SECONDS = 10
+_CSRUTIL = "/usr/bin/csrutil"
 
 
 def describe() -> Host:
@@ -21,7 +24,19 @@ def describe() -> Host:
         machine=platform.machine(),
         chip=_sysctl("machdep.cpu.brand_string") if mac else "",
         memory_bytes=_memory_bytes(),
+        build=_sysctl("kern.osversion") if mac else "",
+        sip=read_sip(_said([_CSRUTIL, "status"])) if mac else "",
     )
+
+
+def read_sip(text: str) -> Literal["enabled", "disabled", "unknown"]:
+    """What csrutil says: `System Integrity Protection status: enabled.`, or a list of parts."""
+    first = text.splitlines()[0].lower() if text else ""
+    if first.endswith("status: enabled."):
+        return "enabled"
+    if first.endswith("status: disabled."):
+        return "disabled"
+    return "unknown"
 
 
 def _memory_bytes() -> int:
@@ -32,9 +47,13 @@ def _memory_bytes() -> int:
 
 
 def _sysctl(name: str) -> str:
+    return _said(["/usr/sbin/sysctl", "-n", name])
+
+
+def _said(command: Sequence[str]) -> str:
     try:
         done = subprocess.run(
-            ["/usr/sbin/sysctl", "-n", name],
+            command,
             env={},
             capture_output=True,
             check=True,

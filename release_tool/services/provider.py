@@ -2,37 +2,54 @@
 
 The provider is an OpenAI-like server on loopback without a coordinator (`start --local`). It does
 not say when it listens, so `/health` is polled; and a failure in the middle of an answer may look
-like a normal end, so an answer counts only with text and tokens in it.
+like a normal end, so an answer counts only with text and tokens in it. What it does when it is told
+to end counts as well: users' machines run it for weeks.
 """
 
 from __future__ import annotations
 
+import signal
 import socket
+import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from release_tool import errors
-from release_tool.services import chat, child
-from release_tool.services.chat import Completion
+from release_tool.apple import checks
+from release_tool.apple.checks import Check
+from release_tool.apple.policy import deaths
+from release_tool.services import chat, child, listening, provider_contract
+from release_tool.services.chat import Completion, Refusal
+from release_tool.services.provider_contract import MAY, Authorization, Contract
 
 Kind = Literal["bundle", "stand-in"]
 STAND_IN_FOR = "STAND_IN_FOR"
 """Tells a stand-in the executable in whose place it answers."""
+STAND_IN_CONTRACT = "STAND_IN_CONTRACT"
+"""Tells a stand-in whose manners it has."""
+STAND_IN_BUILT_FOR = "STAND_IN_BUILT_FOR"
+"""Tells a stand-in the environment that its `runtime-smoke` names."""
 
 VERSION_SECONDS = 60.0
 """The first start of code that macOS has not seen yet takes some seconds of assessment."""
+SMOKE_SECONDS = 180.0
+"""`runtime-smoke` compiles kernels on its first run."""
 _POLL_SECONDS = 0.1
 _PROBE_SECONDS = 2.0
 _PORT_ATTEMPTS = 3
-_DEATH_SECONDS = 1.0
-_KILLED_HINT = (
-    "macOS kills code whose signature or restricted entitlements it does not accept:"
-    " look for AMFI in the system log"
-)
+_DEATH_SECONDS = 2.0
+_TOKEN_BYTES = 4096
+
+Explain = Callable[[str, Sequence[str]], deaths.Reading]
+
+
+def explain_without_facts(signal_name: str, said: Sequence[str]) -> deaths.Reading:
+    """What a death means where nobody has read the signature."""
+    return deaths.read(signal_name, said=said)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,16 +61,40 @@ class ProviderCommand:
     """`bundle`: the shipping executable itself. `stand-in` proves the wiring only."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Added to the small world that every provider gets."""
+    contract: Contract = MAY
+    authorization: Authorization = "open"
+    explain: Explain = explain_without_facts
+    """What a death by signal means, asked with the signal's name and its last words."""
 
 
 class Provider:
     """A provider that answers on loopback. Made by `serve`."""
 
-    def __init__(self, running: child.Child, endpoint: chat.Endpoint, version: str) -> None:
+    def __init__(
+        self,
+        running: child.Child,
+        endpoint: chat.Endpoint,
+        version: str,
+        *,
+        command: ProviderCommand,
+        home: Path,
+    ) -> None:
         self._running = running
         self._endpoint = endpoint
+        self._command = command
+        self._home = home
         self.version = version
         """What `/health` says; empty where it says none."""
+
+    @property
+    def contract(self) -> Contract:
+        """Whose manners it has."""
+        return self._command.contract
+
+    @property
+    def wants_key(self) -> bool:
+        """Whether a request without its key must be refused."""
+        return bool(self._endpoint.token)
 
     @property
     def group(self) -> int:
@@ -70,15 +111,25 @@ class Provider:
         """The last lines that it wrote, redacted."""
         return self._running.log
 
+    @property
+    def record(self) -> str:
+        """All that was kept of its output, redacted; complete once it has ended."""
+        return self._running.record
+
     def model(self, wanted: str) -> str:
-        """The name under which it lists the only model that it serves, or else the wanted one.
+        """The name under which it lists the wanted model.
 
         Raises:
-            VerificationError: it lists no model.
+            VerificationError: it lists no model, or others than this one.
         """
         with self._watched():
             listed = chat.models(self._endpoint, seconds=_PROBE_SECONDS * 5)
-        return listed[0] if len(listed) == 1 else wanted
+            for name in (wanted, wanted.rstrip("/").rpartition("/")[2]):
+                if name in listed:
+                    return name
+            raise chat.AnswerError(
+                "serves another model", expected=wanted, observed=", ".join(listed)
+            )
 
     def complete(self, question: chat.Question, *, seconds: float) -> Completion:
         """One plain chat completion.
@@ -98,6 +149,79 @@ class Provider:
         with self._watched():
             return chat.stream(self._endpoint, question, seconds=seconds)
 
+    def cancel(self, question: chat.Question, *, seconds: float) -> None:
+        """A stream whose reader hangs up at the first text.
+
+        Raises:
+            VerificationError: as `stream`.
+        """
+        with self._watched():
+            chat.cancel(self._endpoint, question, seconds=seconds)
+
+    def refusal(
+        self, body: bytes, *, content_type: str, seconds: float, with_key: bool = True
+    ) -> Refusal:
+        """How it answers a chat request that is not as it should be.
+
+        Raises:
+            VerificationError: it does not answer, or dies.
+        """
+        with self._watched():
+            return chat.refusal(
+                self._endpoint, body, content_type=content_type, seconds=seconds, with_key=with_key
+            )
+
+    def health(self, *, seconds: float) -> str:
+        """The version that it tells now.
+
+        Raises:
+            VerificationError: it is not well any more.
+        """
+        with self._watched():
+            version = chat.health(self._endpoint, seconds=seconds)
+            if version is None:
+                raise chat.AnswerError("is not well any more", expected="/health: ok")
+            return version
+
+    def manners(self) -> list[Check]:
+        """How it stands on this machine: where it listens, and what it wrote about itself."""
+        found = [self._addresses(), self._pid_file()]
+        if self._endpoint.token:
+            found.append(self._token_file())
+        return found
+
+    def _addresses(self) -> Check:
+        name = "listens on loopback only"
+        seen = listening.addresses(self.port)
+        if not seen:
+            return checks.not_checked(name, "this system does not tell who listens")
+        outer = sorted(address for address in seen if not listening.is_loopback(address))
+        if outer:
+            return checks.failed(name, expected="127.0.0.1", observed=", ".join(outer))
+        return checks.passed(name, ", ".join(sorted(seen)))
+
+    def _pid_file(self) -> Check:
+        name = "PID file"
+        try:
+            text = (self._home / "provider.pid").read_text(errors="replace").strip()
+        except OSError:
+            return checks.not_checked(name, "it wrote none where DARKBLOOM_PID_FILE says")
+        own = {str(one.pid) for one in self._running.started()}
+        if text in own:
+            return checks.passed(name, "its own number")
+        return checks.failed(
+            name,
+            expected="its own number",
+            observed=text[:40],
+            hint="a provider of May ends the process whose number it finds there",
+        )
+
+    def _token_file(self) -> Check:
+        mode = _token_path(self._home).stat().st_mode
+        return checks.compare(
+            "key file is private", expected="0600", observed=f"{stat.S_IMODE(mode):04o}"
+        )
+
     @contextmanager
     def _watched(self) -> Iterator[None]:
         """Where an answer fails, a death is the better explanation, and the log belongs to it."""
@@ -106,7 +230,7 @@ class Provider:
         except chat.AnswerError as problem:
             ending = self._running.wait(_DEATH_SECONDS)
             if ending is not None:
-                raise _died("while it answered", ending, self._running) from problem
+                raise _died("while it answered", ending, self._running, self._command) from problem
             raise errors.VerificationError(
                 problem.message,
                 subject="provider",
@@ -114,6 +238,55 @@ class Provider:
                 observed=problem.observed,
                 details=self._running.log,
             ) from problem
+        _require_no_flood(self._running)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """A short run of an executable, such as `--version`."""
+
+    ending: child.Ending
+    lines: tuple[str, ...]
+    """What it printed, without empty lines."""
+    log: tuple[str, ...]
+    record: str
+
+
+def start(
+    command: ProviderCommand,
+    words: Sequence[str],
+    *,
+    home: Path,
+    seconds: float,
+    environment_more: Mapping[str, str] | None = None,
+) -> Started:
+    """Run an executable to its end.
+
+    Args:
+        command: the executable.
+        words: its arguments.
+        home: an existing folder, its whole world.
+        seconds: how long it may take.
+        environment_more: what else its environment holds.
+
+    Raises:
+        VerificationError: it is ended by a signal, hangs, or leaves a process behind.
+    """
+    name = Path(command.argv[0]).name if command.kind == "bundle" else "provider"
+    done = child.run(
+        [*command.argv, *words],
+        environment={**environment(command, home), **(environment_more or {})},
+        folder=home,
+        seconds=seconds,
+    )
+    if done is None:
+        raise errors.VerificationError(f"{words[0]} did not end within {seconds:g} s", subject=name)
+    if done.ending.status < 0:
+        raise _killed(f"ended at {words[0]}", name, done.ending, done.log, command)
+    if done.aftermath.left:
+        raise _left(f"{words[0]} leaves processes behind", name, done.aftermath, done.log)
+    lines = tuple(line.strip() for line in done.stdout.splitlines() if line.strip())
+    return Started(ending=done.ending, lines=lines, log=done.log, record=done.record)
 
 
 def ask_version(command: ProviderCommand, *, home: Path) -> str:
@@ -124,28 +297,56 @@ def ask_version(command: ProviderCommand, *, home: Path) -> str:
         home: an existing folder, its whole world.
 
     Raises:
-        VerificationError: it does not start, fails, hangs or prints nothing.
+        VerificationError: it does not start, fails, hangs, prints nothing or leaves a process.
     """
-    done = child.run(
-        [*command.argv, "--version"],
-        environment=environment(command, home),
-        folder=home,
-        seconds=VERSION_SECONDS,
-    )
-    if done is None:
-        raise errors.VerificationError(
-            f"--version did not end within {VERSION_SECONDS:.0f} s", subject="provider"
-        )
-    lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
-    if done.ending.status != 0 or not lines:
+    done = start(command, ["--version"], home=home, seconds=VERSION_SECONDS)
+    if done.ending.status != 0 or not done.lines:
         raise errors.VerificationError(
             "does not tell its version",
             subject="provider",
-            observed=str(done.ending),
+            observed=str(done.ending) if done.ending.status else "it prints nothing",
             details=done.log,
-            hint=_KILLED_HINT if done.ending.status == -9 else "",
         )
-    return lines[-1].split()[-1]
+    return done.lines[-1].split()[-1]
+
+
+def runtime_smoke(command: ProviderCommand, *, home: Path, built_for: str) -> list[Check]:
+    """What an October provider says of its own Metal runtime; nothing of one of May.
+
+    Args:
+        command: the provider.
+        home: an existing folder, its whole world.
+        built_for: `ENVIRONMENT coordinator=URL cdn=URL`, of this release.
+
+    Raises:
+        VerificationError: it dies, hangs or leaves a process.
+    """
+    contract = command.contract
+    if not contract.smoke_markers:
+        return []
+    done = start(
+        command,
+        ["runtime-smoke"],
+        home=home,
+        seconds=SMOKE_SECONDS,
+        environment_more=contract.smoke_seeds,
+    )
+    name = "runtime-smoke"
+    ending = checks.compare(name, expected="exit code 0", observed=str(done.ending))
+    told = [line for line in done.lines if line.startswith(contract.built_for_mark)]
+    said = told[0].removeprefix(contract.built_for_mark).strip() if told else "nothing"
+    found = [
+        checks.compare(
+            name,
+            subject=marker,
+            expected="printed",
+            observed="printed" if marker in done.lines else "missing",
+        )
+        for marker in contract.smoke_markers
+    ]
+    hint = "it was built for another environment: users of this one would talk to the wrong place"
+    built = checks.compare("built for", expected=built_for, observed=said, hint=hint)
+    return [ending, *found, built]
 
 
 @contextmanager
@@ -155,50 +356,61 @@ def serve(
     model: str,
     home: Path,
     start_seconds: float,
-    grace_seconds: float = child.GRACE_SECONDS,
+    grace_seconds: float | None = None,
 ) -> Iterator[Provider]:
-    """Run a provider while the block lasts; its process group is gone afterwards.
+    """Run a provider while the block lasts; it and all that it started are gone afterwards.
 
     Args:
         command: the provider.
         model: the model that it shall serve: an id, or a folder.
         home: an existing folder, its whole world.
         start_seconds: how long it may take until `/health` answers.
-        grace_seconds: how long it may take to end by itself when told to.
+        grace_seconds: how long it may take to end by itself when told to; None for as usual.
 
     Raises:
-        VerificationError: it dies or does not answer in time.
+        VerificationError: it dies or does not answer in time; after a block without an error,
+            it does not end when it is told to, crashes then, or leaves processes behind.
         HostError: no process can be started here.
     """
     deadline = time.monotonic() + start_seconds
+    grace_seconds = child.GRACE_SECONDS if grace_seconds is None else grace_seconds
     for attempt in range(1, _PORT_ATTEMPTS + 1):
         port = free_port()
-        words = ["start", "--local", "--port", str(port), "--model", model]
+        words = [*command.contract.words(command.authorization), "--port", str(port)]
         with child.running(
-            [*command.argv, *words],
+            [*command.argv, *words, "--model", model],
             environment=environment(command, home),
             folder=home,
             grace_seconds=grace_seconds,
         ) as running:
             endpoint = chat.Endpoint(port=port)
-            version = _await_health(running, endpoint, deadline)
+            version = _await_health(running, endpoint, deadline, command)
             if version is None and attempt < _PORT_ATTEMPTS:
                 continue
             if version is None:
-                raise _died("before it answered", running.ending, running)
-            yield Provider(running, endpoint, version)
-            return
+                raise _died("before it answered", running.ending, running, command)
+            if command.contract.has_keys and command.authorization == "token":
+                endpoint = chat.Endpoint(port=port, token=_token(home, running))
+            yield Provider(running, endpoint, version, command=command, home=home)
+            early = running.ending
+        if early is not None:
+            raise _died("before it was told to", early, running, command)
+        _judge_end(running, command, grace_seconds)
+        return
 
 
-def _await_health(running: child.Child, endpoint: chat.Endpoint, deadline: float) -> str | None:
+def _await_health(
+    running: child.Child, endpoint: chat.Endpoint, deadline: float, command: ProviderCommand
+) -> str | None:
     """The version that `/health` tells; None if another process took the port before it."""
     while time.monotonic() < deadline:
+        _require_no_flood(running)
         ending = running.ending
         if ending is not None:
             running.settle()
             if any("address already in use" in line.lower() for line in running.log):
                 return None
-            raise _died("before it answered", ending, running)
+            raise _died("before it answered", ending, running, command)
         version = chat.health(endpoint, seconds=_PROBE_SECONDS)
         # Another process may have taken the port meanwhile, and then ours has just died of it.
         if version is not None and running.wait(_POLL_SECONDS) is None:
@@ -212,14 +424,29 @@ def _await_health(running: child.Child, endpoint: chat.Endpoint, deadline: float
     )
 
 
+def _judge_end(running: child.Child, command: ProviderCommand, grace_seconds: float) -> None:
+    """How it ended when it was told to."""
+    _require_no_flood(running)
+    after, ending = running.aftermath, running.ending
+    if after.killed:
+        raise errors.VerificationError(
+            "does not end when it is told to",
+            subject="provider",
+            expected=f"an end within {grace_seconds:g} s of TERM",
+            observed="KILL was needed",
+            details=running.log,
+        )
+    if after.left:
+        raise _left("leaves processes behind", "provider", after, running.log)
+    if ending and ending.status < 0 and ending.status != -signal.SIGTERM:
+        raise _died("badly when it was told to end", ending, running, command)
+
+
 def environment(command: ProviderCommand, home: Path) -> dict[str, str]:
     """The whole environment of a provider: its small world and what isolates it from others."""
     return {
         **child.small_world(home),
-        # A May provider kills the one whose number it finds in the default file.
-        "DARKBLOOM_PID_FILE": str(home / "provider.pid"),
-        # Otherwise an older build might replace itself by what is released.
-        "DARKBLOOM_NO_UPDATE_CHECK": "1",
+        **provider_contract.isolation(home),
         **command.environment,
     }
 
@@ -232,12 +459,74 @@ def free_port() -> int:
         return port
 
 
-def _died(when: str, ending: child.Ending | None, running: child.Child) -> errors.ReleaseError:
+def _token_path(home: Path) -> Path:
+    return provider_contract.local_folder(home) / "local_token"
+
+
+def _token(home: Path, running: child.Child) -> str:
+    """The key that the provider has made for its own clients."""
+    path = _token_path(home)
+    try:
+        with path.open("rb") as source:
+            token = source.read(_TOKEN_BYTES).decode("ascii").strip()
+    except (OSError, UnicodeDecodeError) as problem:
+        raise errors.VerificationError(
+            "wrote no key for its clients",
+            subject="provider",
+            expected=str(path.relative_to(home)),
+            observed=type(problem).__name__,
+            details=running.log,
+        ) from problem
+    if not token.isprintable() or not token:
+        raise errors.VerificationError("wrote a key that is none", subject="provider")
+    return token
+
+
+def _require_no_flood(running: child.Child) -> None:
+    if running.flooded:
+        raise errors.VerificationError(
+            "floods its output",
+            subject="provider",
+            expected=f"less than {child.FLOOD_BYTES} bytes",
+            details=running.log,
+        )
+
+
+def _left(
+    message: str, name: str, after: child.Aftermath, log: Sequence[str]
+) -> errors.ReleaseError:
+    return errors.VerificationError(
+        message,
+        subject=name,
+        expected="none",
+        observed=", ".join(after.left),
+        details=log,
+        hint="they were ended; users' machines would keep them",
+    )
+
+
+def _died(
+    when: str, ending: child.Ending | None, running: child.Child, command: ProviderCommand
+) -> errors.ReleaseError:
     running.settle()
+    if ending and ending.status < 0:
+        return _killed(f"ended {when}", "provider", ending, running.log, command)
     return errors.VerificationError(
         f"ended {when}",
         subject="provider",
         observed=str(ending) if ending else "",
         details=running.log,
-        hint=_KILLED_HINT if ending and ending.status == -9 else "",
+    )
+
+
+def _killed(
+    message: str, name: str, ending: child.Ending, log: Sequence[str], command: ProviderCommand
+) -> errors.ReleaseError:
+    reading = command.explain(ending.signal_name, log)
+    return errors.VerificationError(
+        message,
+        subject=name,
+        observed=str(ending),
+        details=[f"likely {reading.means}", *log],
+        hint=reading.hint,
     )

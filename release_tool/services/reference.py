@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pydantic
@@ -21,12 +21,24 @@ _HINT = "install release-tool with its extra `smoke`"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceText:
-    """What mlx-lm generated for one prompt."""
+    """What mlx-lm generated for one prompt, token by token."""
 
-    text: str
-    tokens: int
+    pieces: tuple[str, ...]
+    """What each token added to the text; empty where a character is not complete yet."""
+    ids: tuple[int, ...]
+    reason: str
+    """`stop` or `length`; the last token of `stop` is the model's end mark."""
+    prompt_tokens: int
     first_token_seconds: float
     decode_seconds: float
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces)
+
+    @property
+    def tokens(self) -> int:
+        return len(self.ids)
 
     @property
     def decode_tokens_per_second(self) -> float:
@@ -105,16 +117,22 @@ def require() -> None:
         raise _missing("no module mlx_lm")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """One user's message, put through the model's chat template."""
+
+    prompt: str
+    max_tokens: int
+    """Where the answer is cut."""
+
+
 @contextmanager
-def generating(
-    model: Path, prompts: Sequence[str], *, max_tokens: int, home: Path
-) -> Iterator[Pending]:
+def generating(model: Path, prompts: Sequence[Prompt], *, home: Path) -> Iterator[Pending]:
     """Generate greedily with mlx-lm while the block lasts; its processes are gone afterwards.
 
     Args:
         model: the folder that mlx-lm loads.
-        prompts: one user's message each, put through the model's chat template.
-        max_tokens: where an answer is cut.
+        prompts: what is asked.
         home: an existing folder, the process's whole world.
 
     Raises:
@@ -122,7 +140,7 @@ def generating(
     """
     require()
     request, answer = home / "request.json", home / "answer.json"
-    asked = {"model": str(model), "prompts": list(prompts), "max_tokens": max_tokens}
+    asked = {"model": str(model), "prompts": [asdict(one) for one in prompts]}
     request.write_text(json.dumps(asked), encoding="utf-8")
     # Offline: what is not in the model's folder must not come from somewhere else.
     environment = {

@@ -29,10 +29,12 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
     import mlx_lm
 
     model, tokenizer = mlx_lm.load(request["model"])[:2]
-    limit = request["max_tokens"]
     return {
         "version": mlx_lm.__version__,
-        "texts": [_generate(mlx_lm, model, tokenizer, p, limit) for p in request["prompts"]],
+        "texts": [
+            _generate(mlx_lm, model, tokenizer, asked["prompt"], asked["max_tokens"])
+            for asked in request["prompts"]
+        ],
     }
 
 
@@ -47,15 +49,18 @@ def _generate(
         [{"role": "user", "content": prompt}], add_generation_prompt=True
     )
     start = time.perf_counter()
-    pieces, times, count = [], [], 0
+    pieces, times, ids, reason = [], [], [], None
     # Without a sampler mlx-lm takes the most likely token.
     for piece in mlx_lm.stream_generate(model, tokenizer, tokens, max_tokens=limit):
         pieces.append(piece.text)
         times.append(time.perf_counter())
-        count = piece.generation_tokens
+        ids.append(int(piece.token))
+        reason = piece.finish_reason
     return {
-        "text": "".join(pieces),
-        "tokens": count,
+        "pieces": pieces,
+        "ids": ids,
+        "reason": reason or "",
+        "prompt_tokens": len(tokens),
         "first_token_seconds": times[0] - start,
         "decode_seconds": times[-1] - times[0],
     }

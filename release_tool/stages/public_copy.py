@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from release_tool import layout
 from release_tool.apple import certificates, checks, release
 from release_tool.apple.checks import Check
+from release_tool.apple.facts import BundleFacts
 from release_tool.apple.verification import Judge
 from release_tool.files import archive_reader
 from release_tool.files.archive_reader import Limits, Unpacked
@@ -72,10 +73,32 @@ def from_the_seal_down(
         trust: whom the signature must lead to.
         clock: the time at which it must hold.
     """
+    read = with_facts(trust, clock)
 
     def judge(
         plan: ReleasePlan, archive: ReleaseArchive, root: Path, unpacked: Unpacked
-    ) -> list[Check]:
+    ) -> Sequence[Check]:
+        return read(plan, archive, root, unpacked).checks
+
+    return judge
+
+
+class Judged(NamedTuple):
+    """An unpacked release: what was judged of it, and what was read."""
+
+    checks: Sequence[Check]
+    facts: BundleFacts | None
+
+
+Reader = Callable[[ReleasePlan, ReleaseArchive, Path, Unpacked], Judged]
+
+
+def with_facts(
+    trust: certificates.Trust, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+) -> Reader:
+    """As `from_the_seal_down`, with what was read of the app on the way."""
+
+    def read(plan: ReleasePlan, archive: ReleaseArchive, root: Path, unpacked: Unpacked) -> Judged:
         strict = plan.environment.signer == "portable"
         report = release.verify(
             DiskTree(root, beside=unpacked.beside),
@@ -84,13 +107,14 @@ def from_the_seal_down(
             with_app=layout.of(plan).is_app,
         )
         main = report.facts.main if report.facts else None
-        return [
+        found = [
             *_same_members(archive, unpacked),
             *report.checks,
             checks.compare("cdhash", expected=archive.cdhash, observed=main.cdhash if main else ""),
         ]
+        return Judged(checks=found, facts=report.facts)
 
-    return judge
+    return read
 
 
 def _same_members(archive: ReleaseArchive, unpacked: Unpacked) -> Iterator[Check]:

@@ -7,31 +7,42 @@ the environment says which of the two it accepts.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from release_tool import errors, layout
 from release_tool.apple import checks
 from release_tool.apple.checks import Check
-from release_tool.apple.detached_signature import PREFIX
-from release_tool.files import archive_reader, hashing
-from release_tool.files.archive_reader import Limits
+from release_tool.files import hashing
 from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter
 from release_tool.services import host as this_host
 from release_tool.services import hub, provider, reference, system_tar
-from release_tool.services.chat import Completion, Question
 from release_tool.services.provider import ProviderCommand
-from release_tool.services.reference import Reference, ReferenceText
-from release_tool.stages import bundle_needs, findings, mac_verdicts
-from release_tool.values import CheckOutcome, Host, ReleaseArchive, SmokeEvidence, SmokePrompt
+from release_tool.services.provider_contract import CONTRACTS
+from release_tool.services.reference import Reference
+from release_tool.stages import (
+    agreement,
+    bundle_needs,
+    final_copy,
+    findings,
+    mac_verdicts,
+    smoke_launch,
+    smoke_questions,
+    smoke_record,
+)
+from release_tool.stages.final_copy import FinalCopy, Unpack
+from release_tool.stages.public_copy import Reader
+from release_tool.stages.smoke_questions import Interview
+from release_tool.stages.smoke_traces import Traces
+from release_tool.values import Host, ReleaseArchive, SmokeEvidence
 
 READS = (
     "version",
@@ -46,12 +57,16 @@ READS = (
     "limits.members",
     "limits.provider_start_seconds",
     "limits.request_seconds",
+    "environment.name",
     "environment.provider",
+    "environment.signer",
     "environment.trust",
     "environment.notarization",
     "environment.built_in",
     "environment.not_built_in",
     "flavour.layout",
+    "endpoints.coordinator_url",
+    "endpoints.r2_public_url",
 )
 WIRING_ONLY = (
     "proves the wiring only: dev and prod need the bundle's own executable on Apple Silicon"
@@ -63,6 +78,18 @@ Judge = Callable[[Path], Mapping[str, str]]
 Needs = Callable[[ReleasePlan, Path], Sequence[Check]]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What the smoke run finds on this machine; a test names other things."""
+
+    host: Host = field(default_factory=this_host.describe)
+    judge: Judge | None = None
+    """Asks macOS about the app; None for Apple's own tools."""
+    system_unpack: Unpack | None = system_tar.unpack if sys.platform == "darwin" else None
+    users_home: Path = field(default_factory=Path.home)
+    """Of who runs this: nothing may be written there; the cache of the model hub is in it."""
+
+
 def run(
     plan: ReleasePlan,
     archive: ReleaseArchive,
@@ -71,73 +98,84 @@ def run(
     reporter: Reporter,
     stand_in: ProviderCommand | None = None,
     model: Path | None = None,
-    hub_cache: Path | None = None,
-    host: Host | None = None,
-    judge: Judge | None = None,
+    read: Reader | None = None,
     needs: Needs = bundle_needs.judge,
+    surroundings: Surroundings | None = None,
 ) -> SmokeEvidence:
     """Run an inference from the archive that will ship, and compare it with the reference.
 
     Args:
         plan: the release plan.
         archive: the archive.
-        workspace: holds the archive.
+        workspace: holds the archive, and keeps transcript and log.
         reporter: sees what was observed.
         stand_in: the provider that answers where the environment wants a stand-in.
-        model: a model's folder; None for the plan's model, from `hub_cache`.
-        hub_cache: the cache of the model hub; None for the one of this user.
-        host: this machine, unless a test says otherwise.
-        judge: asks macOS about the app; None for Apple's own tools.
+        model: a model's folder; None for the plan's model, from the hub's cache.
+        read: judges what was unpacked, from the seal down (`public_copy.with_facts`).
         needs: judges the unpacked release without a Mac, before anything is started.
+        surroundings: this machine.
 
     Raises:
-        VerificationError: the bundle lacks what it needs on a user's Mac, macOS refuses the app,
-            it does not start or answer, its version is another one, or its answers differ from
-            each other or from the reference.
+        VerificationError: the archive does not verify, the bundle lacks what it needs on a user's
+            Mac, macOS refuses the app, it does not start, answer or end as it should, its version
+            is another one, or its answers differ from each other or from the reference.
         HostError: this host cannot run it, or lacks mlx-lm or the model.
         UsageError: no stand-in is given where one is wanted.
     """
-    machine = host or this_host.describe()
-    _require_runnable(plan, machine, stand_in)
+    here = surroundings or Surroundings()
+    _require_runnable(plan, here.host, stand_in)
     reference.require()
     folder = hub.find(
         str(model or plan.smoke.model),
         revision=plan.smoke.model_revision,
-        hub=hub_cache or hub.cache_folder(Path.home()),
+        hub=hub.cache_folder(here.users_home),
     )
     with _scratch() as scratch:
-        app = _unpack(plan, archive, workspace.path(archive.path), scratch, reporter)
-        executable = app / layout.of(plan).place(plan.bundle.main_executable)
-        subject = _Subject(
-            command=_command(plan, executable, stand_in),
-            executable=executable,
-            digest=_require_executable(executable, archive),
-            model=folder,
-            model_digest=hub.digest(folder),
-            scratch=scratch,
+        copy = final_copy.unpack(
+            plan,
+            archive,
+            workspace.path(archive.path),
+            scratch,
+            reporter=reporter,
+            read=read,
+            system_unpack=here.system_unpack,
         )
-        needed = needs(plan, app.parent)
+        subject = _subject(plan, archive, copy, stand_in, folder, scratch)
+        needed = needs(plan, copy.root)
         findings.require(needed, "the bundle lacks what it needs on a user's Mac")
-        ask = judge or mac_verdicts.of_unpacked(plan)
-        verdicts = ask(app) if machine.system == "macos" else {}
-        version, prompts = _observe(plan, subject)
-        _tell(reporter, subject, prompts)
-        return SmokeEvidence(
+        ask = here.judge or mac_verdicts.of_unpacked(plan)
+        verdicts = ask(copy.app) if here.host.system == "macos" else {}
+        seen = _observe(plan, subject, here)
+        kept = smoke_record.keep(workspace, seen.interview, seen.log)
+        evidence = SmokeEvidence(
             archive_sha256=archive.sha256,
             test_outcome=archive.test_outcome,
             kind=subject.command.kind,
+            contract=subject.command.contract.name,
             executable_sha256=subject.digest,
-            ran=_ran(subject, app),
+            cdhash=archive.cdhash,
+            ran=_ran(subject),
             ran_sha256=hashing.sha256_of(Path(subject.command.argv[0])),
-            version=version,
+            version=seen.version,
             version_ran=subject.command.kind == "bundle",
-            host=machine,
+            host=here.host,
             model=plan.smoke.model if model is None else folder.name,
             model_sha256=subject.model_digest,
-            prompts=prompts,
+            reference=f"mlx-lm {seen.expected.version}",
+            agreement=smoke_record.policy(plan.smoke),
+            prompts=smoke_record.prompts(plan.smoke, seen.interview, seen.expected),
+            long=smoke_record.long(plan.smoke, seen.interview, seen.expected),
+            rounds=smoke_record.rounds(seen.interview),
+            checks=smoke_record.outcomes(seen.checks),
             macos_verdicts=dict(verdicts),
-            needs=tuple(CheckOutcome.model_validate(check.as_json()) for check in needed),
+            needs=smoke_record.outcomes(needed),
+            transcript=smoke_record.TRANSCRIPT,
+            transcript_sha256=kept[smoke_record.TRANSCRIPT],
+            log=smoke_record.LOG,
+            log_sha256=kept[smoke_record.LOG],
         )
+        _tell(reporter, subject, evidence)
+        return evidence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,25 +183,29 @@ class _Subject:
     """What is run, with what, and where."""
 
     command: ProviderCommand
+    copy: FinalCopy
     executable: Path
     digest: str
     model: Path
     model_digest: str
     scratch: Path
 
-    def home(self, name: str) -> Path:
-        """A fresh home."""
+    def folder(self, name: str) -> Path:
+        """A fresh folder."""
         folder = self.scratch / name
-        folder.mkdir(mode=0o700)
+        folder.mkdir(mode=0o700, parents=True)
         return folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Answers:
-    """One prompt, asked in both ways."""
+class _Seen:
+    """What was observed, and held against what was wanted."""
 
-    plain: Completion
-    streamed: Completion
+    version: str
+    interview: Interview
+    expected: Reference
+    checks: Sequence[Check]
+    log: str
 
 
 def _require_runnable(plan: ReleasePlan, host: Host, stand_in: ProviderCommand | None) -> None:
@@ -186,15 +228,6 @@ def _require_runnable(plan: ReleasePlan, host: Host, stand_in: ProviderCommand |
             observed=observed,
             hint="run this stage on an Apple Silicon Mac: release-tool run --only smoke",
         )
-
-
-def _command(
-    plan: ReleasePlan, executable: Path, stand_in: ProviderCommand | None
-) -> ProviderCommand:
-    if plan.environment.provider == "bundle" or stand_in is None:
-        return ProviderCommand(argv=(str(executable),), kind="bundle")
-    told = {**stand_in.environment, provider.STAND_IN_FOR: str(executable)}
-    return replace(stand_in, environment=told)
 
 
 @contextmanager
@@ -225,30 +258,61 @@ def _is_used(folder: Path) -> bool:
     return True
 
 
-def _unpack(
-    plan: ReleasePlan, archive: ReleaseArchive, path: Path, scratch: Path, reporter: Reporter
-) -> Path:
-    folder = scratch / "unpacked"
-    folder.mkdir()
-    limits = Limits(
-        compressed_bytes=plan.limits.archive_bytes,
-        member_bytes=plan.limits.member_bytes,
-        members=plan.limits.members,
-    )
-    found = archive_reader.unpack(path, folder, limits=limits, reporter=reporter)
-    if found.sha256 != archive.sha256:
-        raise errors.VerificationError(
-            "is not the archive that was made",
-            subject=archive.path,
-            expected=archive.sha256,
-            observed=found.sha256,
+def _command(
+    plan: ReleasePlan, executable: Path, stand_in: ProviderCommand | None
+) -> ProviderCommand:
+    contract, authorization = CONTRACTS[plan.smoke.contract], plan.smoke.authorization
+    if plan.environment.provider == "bundle" or stand_in is None:
+        return ProviderCommand(
+            argv=(str(executable),),
+            kind="bundle",
+            contract=contract,
+            authorization=authorization,
         )
-    if any(name.startswith(PREFIX) for member in found.members for name in member.attributes):
-        # Signatures in extended attributes: only macOS's own tar puts them back.
-        folder = scratch / "unpacked by tar"
-        folder.mkdir()
-        system_tar.unpack(path, folder)
-    return folder / layout.of(plan).top
+    told = {
+        provider.STAND_IN_FOR: str(executable),
+        provider.STAND_IN_CONTRACT: contract.name,
+        provider.STAND_IN_BUILT_FOR: _built_for(plan),
+    }
+    return replace(
+        stand_in,
+        environment={**stand_in.environment, **told},
+        contract=contract,
+        authorization=authorization,
+    )
+
+
+def _built_for(plan: ReleasePlan) -> str:
+    """What the provider has to say of the environment that it was built for."""
+    endpoints = plan.endpoints
+    return (
+        f"{plan.environment.name} coordinator={endpoints.coordinator_url}"
+        f" cdn={endpoints.r2_public_url}"
+    )
+
+
+def _subject(
+    plan: ReleasePlan,
+    archive: ReleaseArchive,
+    copy: FinalCopy,
+    stand_in: ProviderCommand | None,
+    model: Path,
+    scratch: Path,
+) -> _Subject:
+    path = layout.of(plan).place(plan.bundle.main_executable)
+    executable = copy.app / path
+    command = _command(plan, executable, stand_in)
+    if command.kind == "bundle":
+        command = replace(command, explain=smoke_launch.explaining(path, copy.facts))
+    return _Subject(
+        command=command,
+        copy=copy,
+        executable=executable,
+        digest=_require_executable(executable, archive),
+        model=model,
+        model_digest=hub.digest(model),
+        scratch=scratch,
+    )
 
 
 def _require_executable(executable: Path, archive: ReleaseArchive) -> str:
@@ -263,94 +327,85 @@ def _require_executable(executable: Path, archive: ReleaseArchive) -> str:
     return observed
 
 
-def _observe(plan: ReleasePlan, subject: _Subject) -> tuple[str, tuple[SmokePrompt, ...]]:
-    version = provider.ask_version(subject.command, home=subject.home("version"))
+def _observe(plan: ReleasePlan, subject: _Subject, here: Surroundings) -> _Seen:
+    home = subject.folder("provider/home")
+    traces = Traces(
+        folders={"the unpacked release": subject.copy.root, "the model": subject.model},
+        holders={"the folder beside its home": home.parent},
+        users_home=here.users_home,
+    )
+    version = provider.ask_version(subject.command, home=home)
     found = [checks.compare("--version", expected=plan.version, observed=version)]
     findings.require(found, "the executable is of another version")
-    smoke, limits = plan.smoke, plan.limits
-    seconds = limits.provider_start_seconds + limits.request_seconds * len(smoke.prompts)
-    with reference.generating(
-        subject.model,
-        smoke.prompts,
-        max_tokens=smoke.max_tokens,
-        home=subject.home("reference"),
-    ) as pending:
+    found += _launches(plan, subject, home)
+    interview, health, expected, log = _interview(plan, subject, home)
+    if health:
+        found.append(checks.compare("version in /health", expected=plan.version, observed=health))
+    found += smoke_questions.judge(interview)
+    found += agreement.judge_all(plan.smoke, interview, expected)
+    found += traces.judge()
+    findings.require(found, "the provider does not do what users need: do not ship")
+    return _Seen(version=version, interview=interview, expected=expected, checks=found, log=log)
+
+
+def _launches(plan: ReleasePlan, subject: _Subject, home: Path) -> list[Check]:
+    """Every other executable of a bundle, and what the main one says of itself."""
+    found: list[Check] = []
+    if subject.command.kind == "bundle":
+        found += smoke_launch.others(
+            plan,
+            subject.copy.app,
+            subject.command,
+            subject.copy.facts,
+            lambda name: subject.folder(f"others/{name}"),
+        )
+    told = provider.runtime_smoke(subject.command, home=home, built_for=_built_for(plan))
+    findings.require(told, "its own runtime-smoke fails")
+    return found + told
+
+
+def _interview(
+    plan: ReleasePlan, subject: _Subject, home: Path
+) -> tuple[Interview, str, Reference, str]:
+    smoke = plan.smoke
+    asked = [reference.Prompt(prompt=one, max_tokens=smoke.max_tokens) for one in smoke.prompts]
+    asked.append(reference.Prompt(prompt=smoke.prompts[0], max_tokens=smoke.long_tokens))
+    seconds = plan.limits.provider_start_seconds + plan.limits.request_seconds * len(asked)
+    own_home = subject.folder("others/reference")
+    with reference.generating(subject.model, asked, home=own_home) as pending:
         expected: Reference | None = None
         if subject.command.kind == "bundle":
             # One after the other: the figures of a real provider must not suffer from a neighbour.
             expected = pending.result(seconds=seconds)
-        health, answers = _ask(plan, subject)
-        expected = expected or pending.result(seconds=seconds)
-    if health:
-        found.append(checks.compare("version in /health", expected=plan.version, observed=health))
-    prompts = []
-    for prompt, answer, text in zip(smoke.prompts, answers, expected.texts, strict=True):
-        found += _compare(prompt, answer, text)
-        prompts.append(_prompt(prompt, answer, text))
-    findings.require(
-        found,
-        "the provider's answers are not those of the reference",
-        hint="the model, its chat template or the build differs: do not ship",
-    )
-    return version, tuple(prompts)
+        interview, health, log = _ask(plan, subject, home)
+        return interview, health, expected or pending.result(seconds=seconds), log
 
 
-def _ask(plan: ReleasePlan, subject: _Subject) -> tuple[str, Sequence[_Answers]]:
-    home = subject.home("home")
+def _ask(plan: ReleasePlan, subject: _Subject, home: Path) -> tuple[Interview, str, str]:
     wanted = str(subject.model)
     if subject.command.kind == "bundle":
         wanted = hub.show(
             subject.model, model=plan.smoke.model, digest=subject.model_digest, home=home
         )
-    seconds = plan.limits.request_seconds
+    limits = plan.limits
     with provider.serve(
-        subject.command, model=wanted, home=home, start_seconds=plan.limits.provider_start_seconds
+        subject.command, model=wanted, home=home, start_seconds=limits.provider_start_seconds
     ) as serving:
-        name = serving.model(wanted)
-        answers = []
-        for prompt in plan.smoke.prompts:
-            asked = Question(model=name, prompt=prompt, max_tokens=plan.smoke.max_tokens)
-            plain = serving.complete(asked, seconds=seconds)
-            answers.append(_Answers(plain=plain, streamed=serving.stream(asked, seconds=seconds)))
-        return serving.version, answers
+        interview = smoke_questions.hold(
+            serving, plan.smoke, wanted=wanted, seconds=limits.request_seconds
+        )
+    return interview, serving.version, serving.record
 
 
-def _compare(prompt: str, answers: _Answers, expected: ReferenceText) -> Iterator[Check]:
-    plain, streamed = _shown(answers.plain.text), _shown(answers.streamed.text)
-    yield checks.compare("streamed text", expected=plain, observed=streamed, subject=prompt)
-    yield checks.compare(
-        "text of the reference", expected=_shown(expected.text), observed=plain, subject=prompt
-    )
-
-
-def _shown(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
-
-
-def _prompt(prompt: str, answers: _Answers, expected: ReferenceText) -> SmokePrompt:
-    plain, streamed = answers.plain, answers.streamed
-    # The plain answer always tells how many tokens the same text has.
-    counted = replace(streamed, tokens=plain.tokens)
-    return SmokePrompt(
-        prompt=prompt,
-        text=plain.text,
-        completion_tokens=plain.tokens,
-        agrees=plain.text == streamed.text == expected.text,
-        first_token_seconds=round(streamed.first_token_seconds, 4),
-        decode_tokens_per_second=round(counted.decode_tokens_per_second, 2),
-        reference_decode_tokens_per_second=round(expected.decode_tokens_per_second, 2),
-    )
-
-
-def _ran(subject: _Subject, app: Path) -> str:
+def _ran(subject: _Subject) -> str:
     if subject.command.kind == "bundle":
-        return subject.executable.relative_to(app.parent).as_posix()
+        return subject.executable.relative_to(subject.copy.root).as_posix()
     return " ".join(["stand-in:", *subject.command.argv[1:]])
 
 
-def _tell(reporter: Reporter, subject: _Subject, prompts: Sequence[SmokePrompt]) -> None:
-    rate = min(prompt.decode_tokens_per_second for prompt in prompts)
-    beside = min(prompt.reference_decode_tokens_per_second for prompt in prompts)
+def _tell(reporter: Reporter, subject: _Subject, evidence: SmokeEvidence) -> None:
+    rate = min(prompt.decode_tokens_per_second for prompt in evidence.prompts)
+    beside = min(prompt.reference_decode_tokens_per_second for prompt in evidence.prompts)
     reporter.note(f"decodes {rate:.1f} tokens/s, mlx-lm {beside:.1f} tokens/s")
     if subject.command.kind == "stand-in":
         reporter.note(WIRING_ONLY)

@@ -12,8 +12,17 @@ from release_tool.plan import ReleasePlan
 from release_tool.stages import findings
 from release_tool.values import SmokeEvidence
 
-READS = ("version", "environment.provider", "smoke.prompts")
+READS = ("version", "environment.provider", "smoke")
 """What of the plan it reads: part of what its callers read."""
+ASKED = frozenset(
+    (
+        *("--version", "models", "plain token count", "streamed token count", "streamed text"),
+        *("text", "long text", "cancelled stream", "text after a cancelled stream"),
+        *("malformed request", "request of another type", "too large request"),
+        *("text after refused requests", "health at the end", "writes only into its home"),
+    )
+)
+"""Names of checks without which a smoke run has not asked what it must."""
 _AGAIN = "run the smoke stage on this archive: release-tool run --only smoke"
 
 
@@ -43,9 +52,11 @@ def require(
         checks.compare("version", expected=plan.version, observed=evidence.version),
         checks.compare("executable", expected=binary_sha256, observed=evidence.executable_sha256),
         _answers(plan, evidence),
+        _rounds(plan, evidence),
+        _outcomes(evidence),
     ]
     if plan.environment.provider == "bundle":
-        found.extend(_bundle_checks(evidence))
+        found.extend(_bundle_checks(plan, evidence))
     findings.require(found, f"the smoke evidence does not allow {act} this archive", hint=_AGAIN)
 
 
@@ -62,12 +73,34 @@ def _answers(plan: ReleasePlan, evidence: SmokeEvidence) -> Check:
     )
 
 
-def _bundle_checks(evidence: SmokeEvidence) -> list[Check]:
+def _rounds(plan: ReleasePlan, evidence: SmokeEvidence) -> Check:
+    """Each round of the plan was asked, and each of its answers came."""
+    return checks.compare(
+        "answers at once",
+        expected=", ".join(f"{count} of {count}" for count in plan.smoke.concurrency),
+        observed=", ".join(f"{len(one.answers)} of {one.at_once}" for one in evidence.rounds),
+    )
+
+
+def _outcomes(evidence: SmokeEvidence) -> Check:
+    """Nothing failed, and nothing that a run must ask is missing."""
+    name = "checks"
+    failed = [check.name for check in evidence.checks if check.outcome == "failed"]
+    passed = {check.name for check in evidence.checks if check.outcome == "passed"}
+    missing = sorted(ASKED - passed)
+    if not failed and not missing:
+        return checks.passed(name, f"{len(evidence.checks)}, none failed")
+    told = [f"{one} failed" for one in failed] + [f"{one} not passed" for one in missing]
+    return checks.failed(name, expected="all passed", observed=", ".join(dict.fromkeys(told)))
+
+
+def _bundle_checks(plan: ReleasePlan, evidence: SmokeEvidence) -> list[Check]:
     """What a real environment asks: the bundle's own executable, on Apple Silicon."""
     host = f"{evidence.host.system} {evidence.host.machine}"
     return [
         checks.compare("kind", expected="bundle", observed=evidence.kind),
         checks.compare("host", expected="macos arm64", observed=host),
+        checks.compare("contract", expected=plan.smoke.contract, observed=evidence.contract),
         checks.compare(
             "what ran", expected=evidence.executable_sha256, observed=evidence.ran_sha256
         ),

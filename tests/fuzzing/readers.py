@@ -14,7 +14,7 @@ import json
 import plistlib
 import tempfile
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property, lru_cache
@@ -66,9 +66,11 @@ from release_tool.services import (
     codesign,
     coordinator,
     coordinator_answers,
+    listening,
     notary_api,
     notary_errors,
     notarytool,
+    process_table,
     release_pointer,
     stapler,
     tombstone,
@@ -714,11 +716,19 @@ def _coordinator_answer(data: bytes) -> object:
 
 
 def _provider_answers() -> list[bytes]:
-    choice = {"index": 0, "delta": {"content": "Paris"}, "finish_reason": None}
+    delta = {"role": "assistant", "content": "Paris"}
+    choice = {"index": 0, "delta": delta, "finish_reason": "stop"}
+    usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
     return [
-        json.dumps(whole).encode()
-        for whole in ({"choices": [choice]}, {"choices": [], "usage": {"total_tokens": 3}})
+        json.dumps({"id": "x", "model": "m", "choices": choices, "usage": usage}).encode()
+        for choices in ([choice], [])
     ]
+
+
+def _provider_answer(data: bytes) -> object:
+    document = chat._json(data)
+    question = chat.Question(model="m", prompt="q", max_tokens=2)
+    return chat._Shape(question).take(document), chat._tokens(document)
 
 
 def _notarytool_answers() -> list[bytes]:
@@ -754,6 +764,20 @@ def _description() -> list[bytes]:
         "TeamIdentifier=SLDQ2GJ6TL",
     )  # fmt: skip
     return ["\n".join(lines).encode()]
+
+
+_PS = b"  501     1   501 S    /tmp/a/darkbloom start HOME=/tmp/x RELEASE_TOOL_CHILD=ab12\n"
+_LSOF = b"p501\nf12\nn127.0.0.1:8000\nn*:8000\nn[::1]:8000\n"
+_PROC_NET = (
+    b"  sl  local_address rem_address   st tx_queue rx_queue\n"
+    b"   0: 0100007F:1F40 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 1\n"
+    b"   1: 00000000000000000000000001000000:1F40 00000000:0000 0A 0:0 0:0 0 0 0 2\n"
+)
+
+
+def _said(read: Callable[[str, int], Iterable[object]]) -> Callable[[bytes], object]:
+    """A reader of what a program says of a port."""
+    return lambda data: list(read(data.decode("utf-8", "replace"), 8000))
 
 
 def _verified_code(data: bytes) -> object:
@@ -972,7 +996,7 @@ READERS: tuple[Reader, ...] = (
     ),
     Reader(
         name="provider's answer",
-        read=lambda data: chat._delta(chat._json(data)),
+        read=_provider_answer,
         make_seeds=_provider_answers,
         structure="json",
         refusals=(chat.AnswerError,),
@@ -989,6 +1013,24 @@ READERS: tuple[Reader, ...] = (
         make_seeds=_description,
         structure="text",
         refusals=_REFUSED,
+    ),
+    Reader(
+        name="list of processes",
+        read=lambda data: list(process_table.parse_ps(data.decode("utf-8", "replace"), "A=b")),
+        make_seeds=lambda: [_PS],
+        structure="text",
+    ),
+    Reader(
+        name="listeners of Linux",
+        read=_said(listening.parse_proc),
+        make_seeds=lambda: [_PROC_NET],
+        structure="text",
+    ),
+    Reader(
+        name="listeners of macOS",
+        read=_said(listening.parse_lsof),
+        make_seeds=lambda: [_LSOF],
+        structure="text",
     ),
 )
 """In the order in which they are run."""

@@ -195,7 +195,7 @@ def test_the_small_model_knows_the_capital_of_france(tmp_path: Path) -> None:
     )
     folder = model.folder_from_gguf(gguf, sha256=pinned.sha256, cache=tmp_path / "models")
     (tmp_path / "home").mkdir()
-    prompts = ["What is the capital of France?"]
-    with reference.generating(folder, prompts, max_tokens=16, home=tmp_path / "home") as pending:
+    prompts = [reference.Prompt(prompt="What is the capital of France?", max_tokens=16)]
+    with reference.generating(folder, prompts, home=tmp_path / "home") as pending:
         (found,) = pending.result(seconds=600).texts
     assert "Paris" in found.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import http.client
 import json
 import os
@@ -10,6 +11,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,8 @@ from release_tool.rehearsal import samples, standin, tiny_model
 from release_tool.services import child, hub, provider, reference
 from release_tool.services.chat import Question
 from release_tool.services.provider import Provider
+from release_tool.services.provider_contract import OCTOBER
+from release_tool.services.reference import Prompt
 from tests import smoke_parts
 
 pytest.importorskip("mlx_lm", reason="the extra `smoke` is not installed")
@@ -68,7 +72,8 @@ def test_plain_streamed_and_reference_agree(living: Provider, model: Path, home:
     asked = question()
     plain = living.complete(asked, seconds=30)
     streamed = living.stream(asked, seconds=30)
-    with reference.generating(model, [asked.prompt], max_tokens=12, home=home) as pending:
+    prompts = [Prompt(prompt=asked.prompt, max_tokens=12)]
+    with reference.generating(model, prompts, home=home) as pending:
         found = pending.result(seconds=60)
     (expected,) = found.texts
     assert plain.text == streamed.text == expected.text
@@ -89,13 +94,85 @@ def test_another_prompt_gets_another_answer(living: Provider) -> None:
 def test_it_presents_itself_as_a_stand_in(living: Provider) -> None:
     """Health, models and log say that no provider runs here; the model has its own name."""
     assert living.version.endswith("-stand-in")
-    assert living.model("something") == "tiny"
+    assert living.model("org/tiny") == living.model("/models/tiny") == "tiny"
+    with pytest.raises(errors.VerificationError, match="serves another model"):
+        living.model("something")
     assert any("no Darkbloom code runs here" in line for line in living.log)
     connection = http.client.HTTPConnection("127.0.0.1", living.port, timeout=10)
     connection.request("GET", "/health")
     response = connection.getresponse()
     assert json.loads(response.read())["provider"] == "stand-in"
     connection.close()
+
+
+def test_answers_at_once_are_those_of_one_at_a_time(living: Provider) -> None:
+    """Four streams are answered side by side, each as if it were alone."""
+    prompts = ("a", "b", "c", "d")
+    alone = [living.complete(question(one), seconds=30).text for one in prompts]
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        together = list(pool.map(lambda one: living.stream(question(one), seconds=30), prompts))
+    assert [one.text for one in together] == alone
+    assert len(set(alone)) == 4
+
+
+def test_a_cancelled_stream_frees_the_engine(living: Provider) -> None:
+    """Who hangs up is noticed, and the next question gets its whole answer."""
+    expected = living.complete(question(), seconds=30)
+    long = Question(model="tiny", prompt="What is the capital of France?", max_tokens=400)
+    living.cancel(long, seconds=30)
+    assert living.complete(question(), seconds=30).text == expected.text
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if any("a stream was cancelled" in line for line in living.log):
+            return
+        time.sleep(0.05)
+    raise AssertionError(living.log)
+
+
+def test_a_large_body_is_refused_before_it_is_read(living: Provider) -> None:
+    """64 MiB are answered by 413 while they are sent, and the next question is answered."""
+    body = json.dumps(GOOD).encode() + b" " * 64 * 1024 * 1024
+    refusal = living.refusal(body, content_type="application/json", seconds=30)
+    assert refusal.status == 413
+    assert living.complete(question(), seconds=30).tokens == 12
+
+
+def test_its_manners_are_those_of_a_guest(living: Provider) -> None:
+    """It listens on loopback only, and its PID file holds its own number."""
+    assert {check.outcome for check in living.manners()} <= {"passed", "not_checked"}
+    assert len(living.manners()) == 2
+
+
+def test_october_wants_its_key(model: Path, home: Path) -> None:
+    """A provider of October answers who has the key of its private file, and nobody else."""
+    command = dataclasses.replace(
+        smoke_parts.stand_in(),
+        contract=OCTOBER,
+        authorization="token",
+        environment={
+            **smoke_parts.stand_in().environment,
+            provider.STAND_IN_CONTRACT: OCTOBER.name,
+        },
+    )
+    with provider.serve(command, model=str(model), home=home, start_seconds=START_SECONDS) as made:
+        assert made.wants_key
+        assert made.complete(question(), seconds=30).tokens == 12
+        body = question().body(stream=False)
+        refusal = made.refusal(body, content_type="application/json", seconds=10, with_key=False)
+        assert refusal.status == 401
+        assert [check.name for check in made.manners()][-1] == "key file is private"
+        assert {check.outcome for check in made.manners()} == {"passed"}
+        token = (home / ".darkbloom" / "local_token").read_text().strip()
+        assert token not in repr(made._endpoint)
+    assert token not in made.record
+    assert not (home / ".darkbloom" / "local.json").exists()
+
+
+def test_may_knows_no_words_of_october(home: Path) -> None:
+    """`runtime-smoke` and `--no-auth` are usage errors there: exit 64, as its parser's."""
+    for words in (["runtime-smoke"], ["start", "--local", "--no-auth", "--port", "1"]):
+        done = provider.start(smoke_parts.stand_in(), words, home=home, seconds=60)
+        assert done.ending.status == 64
 
 
 GOOD = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}
@@ -178,13 +255,13 @@ def test_a_provider_that_leaves_orphans_is_ended_whole(model: Path, home: Path) 
 def test_a_provider_that_fails_is_named(fault: str, expected: str, model: Path, home: Path) -> None:
     """Each way to fail in an answer is told apart, with the death by signal where there is one."""
     with (
+        pytest.raises(errors.VerificationError, match=expected) as caught,
         provider.serve(
             smoke_parts.stand_in("--fault", fault),
             model=str(model),
             home=home,
             start_seconds=START_SECONDS,
         ) as made,
-        pytest.raises(errors.VerificationError, match=expected) as caught,
     ):
         made.stream(question(), seconds=1.5 if fault == "hang-answer" else 30)
     if fault == "crash":
@@ -265,6 +342,7 @@ def test_a_version_that_never_comes_is_refused(home: Path, monkeypatch: pytest.M
     monkeypatch.setattr(provider, "VERSION_SECONDS", 0.3)
     with pytest.raises(errors.VerificationError, match="did not end"):
         provider.ask_version(smoke_parts.stand_in("--fault", "hang"), home=home)
+    monkeypatch.setattr(provider, "VERSION_SECONDS", 60.0)
     killed = provider.ProviderCommand(argv=("/bin/sh", "-c", "kill -KILL $$"), kind="bundle")
     with pytest.raises(errors.VerificationError) as caught:
         provider.ask_version(killed, home=home)
@@ -275,7 +353,7 @@ def test_a_version_that_never_comes_is_refused(home: Path, monkeypatch: pytest.M
 def test_a_missing_model_is_named(home: Path, tmp_path: Path) -> None:
     """A folder without a model gives no reference, and the error says why."""
     with (
-        reference.generating(tmp_path, ["hi"], max_tokens=2, home=home) as pending,
+        reference.generating(tmp_path, [Prompt(prompt="hi", max_tokens=2)], home=home) as pending,
         pytest.raises(errors.HostError, match="no reference here") as caught,
     ):
         pending.result(seconds=60)
@@ -284,7 +362,7 @@ def test_a_missing_model_is_named(home: Path, tmp_path: Path) -> None:
 
 def test_a_reference_that_dies_is_named(model: Path, home: Path) -> None:
     """A reference whose process is killed says how it ended, and none is left."""
-    with reference.generating(model, ["hi"], max_tokens=2, home=home) as pending:
+    with reference.generating(model, [Prompt(prompt="hi", max_tokens=2)], home=home) as pending:
         os.killpg(pending.group, signal.SIGKILL)
         with pytest.raises(errors.HostError) as caught:
             pending.result(seconds=60)

@@ -12,6 +12,7 @@ from markdown_it import MarkdownIt
 from release_tool import values
 from release_tool.plan import ReleasePlan
 from release_tool.report import notes
+from tests import smoke_samples
 from tests.stages.release_parts import changed
 
 HOSTILE = [
@@ -46,29 +47,16 @@ def _archive(**other: object) -> values.ReleaseArchive:
 
 
 def _smoke(model: str = "mlx-community/Qwen3", kind: str = "bundle") -> values.SmokeEvidence:
-    prompt = {
-        "prompt": "q",
-        "text": "a",
-        "completion_tokens": 1,
-        "agrees": True,
-        "first_token_seconds": 0.1,
-        "decode_tokens_per_second": 1,
-        "reference_decode_tokens_per_second": 1,
-    }
+    host = values.Host(system="macos", release="14.6", machine="arm64", chip="Apple M1")
     return values.SmokeEvidence.model_validate(
-        {
-            "archive_sha256": "a" * 64,
+        smoke_samples.evidence(prompts=("q", "q")).model_dump()
+        | {
             "kind": kind,
-            "executable_sha256": "b" * 64,
             "ran": "x",
             "ran_sha256": "b" * 64,
-            "version": "0.5.0",
             "version_ran": True,
-            "host": {"system": "macos", "release": "14.6", "machine": "arm64", "chip": "Apple M1"},
+            "host": host,
             "model": model,
-            "model_sha256": "9" * 64,
-            "prompts": [prompt, prompt],
-            "macos_verdicts": {},
         }
     )
 

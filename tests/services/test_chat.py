@@ -34,9 +34,9 @@ def answer(text: str | None, tokens: object = 3, **other: object) -> Reply:
     return Reply(body=json.dumps(document).encode())
 
 
-def delta(text: str | None, reason: str | None = None) -> str:
-    choice = {"delta": {"content": text}, "finish_reason": reason}
-    return f"data: {json.dumps({'choices': [choice]})}\n\n"
+def delta(text: str | None, reason: str | None = None, **other: object) -> str:
+    choice = {"delta": {"role": "assistant", "content": text}, "finish_reason": reason}
+    return f"data: {json.dumps({'id': 'x', 'choices': [choice], **other})}\n\n"
 
 
 def test_a_plain_answer_is_read(server: ScriptedServer) -> None:
@@ -54,7 +54,7 @@ def test_a_plain_answer_is_read(server: ScriptedServer) -> None:
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
 def test_a_stream_is_read(ending: str, server: ScriptedServer) -> None:
     """Pieces are joined in either line ending; comments, empty deltas and the usage are no text."""
-    usage = f"data: {json.dumps({'choices': [], 'usage': {'completion_tokens': 4}})}\n\n"
+    usage = f"data: {json.dumps({'id': 'x', 'choices': [], 'usage': {'completion_tokens': 4}})}\n\n"
     body = ": hello\n\n" + delta("") + delta("Par") + delta("is") + delta(None, "stop") + usage
     body += "data: [DONE]\n\n"
     server.says(Reply(body=body.replace("\n", ending).encode(), headers=EVENTS))
@@ -85,6 +85,15 @@ def test_a_stream_without_usage_counts_its_pieces(server: ScriptedServer) -> Non
         (Reply(status=500, body=b"no"), "answers /v1/chat/completions with an error"),
         (Reply(body=b"x" * (5 * 1024 * 1024)), "more than 4194304 bytes"),
         (Reply(body=b"{}", declared=10), "broke off"),
+        (answer("Paris", model="another"), "answers as another model"),
+        (
+            answer("Paris", usage={"completion_tokens": 3, "prompt_tokens": 2, "total_tokens": 6}),
+            "adds its tokens up wrongly",
+        ),
+        (
+            answer("Paris", choices=[{"message": {"content": "Paris"}, "finish_reason": "tired"}]),
+            "without a reason",
+        ),
     ],
 )
 def test_an_answer_that_is_none_is_refused(
@@ -103,6 +112,12 @@ def test_an_answer_that_is_none_is_refused(
         (delta(None, "stop") + "data: [DONE]\n\n", "without any text"),
         (delta("Pa") + 'data: {"error": {"message": "no"}}\n\n', "answers an error"),
         (delta("Pa") + delta(None, "error"), "with an error"),
+        (delta("Pa") + delta("ris", id="y"), "changes the id"),
+        (delta("Pa", model="another"), "answers as another model"),
+        (delta("Pa") + delta(None, "stop") + delta("ris"), "goes on after the end"),
+        (delta("Pa") + delta(None, "stop") + delta(None, "stop"), "goes on after the end"),
+        (delta("Paris") + "data: [DONE]\n\n", "without a reason"),
+        ('data: {"choices": [{"delta": {"content": "Pa"}}]}\n\n', "begin its stream with the role"),
         ("data: Paris\n\n", "does not answer in JSON"),
         ("data: " + "x" * 300_000, "streams a line"),
     ],
@@ -114,6 +129,30 @@ def test_a_stream_that_fails_in_the_middle_is_refused(
     server.says(Reply(body=body.encode(), headers=EVENTS))
     with pytest.raises(chat.AnswerError, match=expected):
         chat.stream(endpoint(server), QUESTION, seconds=5)
+
+
+def test_a_cancelled_stream_is_left_at_its_first_text(server: ScriptedServer) -> None:
+    """What comes after the first text is nobody's business any more; without any it is a fault."""
+    server.says(Reply(body=(delta("") + delta("Par")).encode(), headers=EVENTS))
+    chat.cancel(endpoint(server), QUESTION, seconds=5)
+    server.says(Reply(body=(delta("") + "data: [DONE]\n\n").encode(), headers=EVENTS))
+    with pytest.raises(chat.AnswerError, match="without any text"):
+        chat.cancel(endpoint(server), QUESTION, seconds=5)
+
+
+def test_a_refusal_is_told(server: ScriptedServer) -> None:
+    """Status and words come back whatever they are, and the key goes along only where it should."""
+    server.says(Reply(status=400, body=b"no"), Reply(status=200, body=b"yes"))
+    with_key = chat.Endpoint(port=endpoint(server).port, token="dk-local-0")
+    found = chat.refusal(with_key, b"{", content_type="text/plain", seconds=5)
+    assert found == chat.Refusal(status=400, said="no")
+    sent = server.requests[-1]
+    assert (sent.body, sent.headers["content-type"]) == (b"{", "text/plain")
+    assert sent.headers["authorization"] == "Bearer dk-local-0"
+    found = chat.refusal(with_key, b"{", content_type="a/b", seconds=5, with_key=False)
+    assert found.status == 200
+    assert "authorization" not in server.requests[-1].headers
+    assert "dk-local-0" not in repr(with_key)
 
 
 def test_a_stream_must_be_one(server: ScriptedServer) -> None:

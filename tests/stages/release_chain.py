@@ -16,14 +16,13 @@ from release_tool.services.object_store import ObjectStore
 from release_tool.stages import promote, public_copy, publish, register
 from release_tool.stages.fleet_gate import Watch
 from release_tool.values import (
-    Host,
     PromotedRelease,
     PublishedRelease,
     RegisteredRelease,
     ReleaseArchive,
     SmokeEvidence,
-    SmokePrompt,
 )
+from tests import smoke_samples
 from tests.small_world import MemoryIntents, make_archive
 
 METALLIB = "c" * 64
@@ -155,7 +154,13 @@ def start(
         plan=_plan(world, plan, version),
         workspace=Workspace(folder),
         archive=_archive(content, binary),
-        evidence=_evidence(content, binary, version, plan.smoke.prompts),
+        evidence=smoke_samples.evidence(
+            archive_sha256=hashlib.sha256(content).hexdigest(),
+            binary_sha256=hashlib.sha256(binary).hexdigest(),
+            version=version,
+            prompts=plan.smoke.prompts,
+            concurrency=plan.smoke.concurrency,
+        ),
     )
 
 
@@ -184,33 +189,4 @@ def _archive(content: bytes, binary: bytes) -> ReleaseArchive:
         source_commit="unknown",
         test_outcome="unknown",
         members=(),
-    )
-
-
-def _evidence(content: bytes, binary: bytes, version: str, asked: tuple[str, ...]) -> SmokeEvidence:
-    prompts = tuple(
-        SmokePrompt(
-            prompt=prompt,
-            text="t",
-            completion_tokens=1,
-            agrees=True,
-            first_token_seconds=0.1,
-            decode_tokens_per_second=1.0,
-            reference_decode_tokens_per_second=1.0,
-        )
-        for prompt in asked
-    )
-    return SmokeEvidence(
-        archive_sha256=hashlib.sha256(content).hexdigest(),
-        kind="stand-in",
-        executable_sha256=hashlib.sha256(binary).hexdigest(),
-        ran="stand-in",
-        ran_sha256="0" * 64,
-        version=version,
-        version_ran=False,
-        host=Host(system="linux", release="1", machine="x86_64"),
-        model="tiny",
-        model_sha256="0" * 64,
-        prompts=prompts,
-        macos_verdicts={},
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -15,14 +17,15 @@ import pytest
 
 from release_tool import errors
 from release_tool.apple import metal_functions
-from release_tool.files import archive_writer
+from release_tool.files import archive_writer, hashing
 from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Silent
 from release_tool.rehearsal import samples, tiny_model
-from release_tool.services import gatekeeper, hub
+from release_tool.services import gatekeeper, hub, provider
 from release_tool.services.provider import ProviderCommand
-from release_tool.stages import mac_verdicts, smoke
+from release_tool.stages import mac_verdicts, smoke, smoke_evidence
+from release_tool.stages.smoke import Judge, Surroundings
 from release_tool.values import Host, ReleaseArchive
 from tests import signed_release, smoke_parts
 
@@ -64,13 +67,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_model.make(tmp_path_factory.mktemp("models") / "tiny")
 
 
-def pack(executable: bytes, folder: Path, model: Path) -> World:
-    """An archive with the given main executable, recorded as the archive stage would."""
+def pack(executable: bytes, folder: Path, model: Path, *, enclave: bytes = b"#!/bin/sh\n") -> World:
+    """An archive with the given executables, recorded as the archive stage would."""
     bundle = folder / "bundle"
     (bundle / APP).mkdir(parents=True)
-    main = bundle / APP / "darkbloom"
-    main.write_bytes(executable)
-    main.chmod(0o755)
+    for name, content in (("darkbloom", executable), ("darkbloom-enclave", enclave)):
+        (bundle / APP / name).write_bytes(content)
+        (bundle / APP / name).chmod(0o755)
     workspace = Workspace(folder / "dist")
     workspace.root.mkdir()
     packed = archive_writer.pack(
@@ -100,7 +103,11 @@ def world(tmp_path: Path, model: Path) -> World:
 
 @pytest.fixture
 def plan(plan: ReleasePlan) -> ReleasePlan:
-    asked = {"prompts": ("What is the capital of France?", "And of Italy?"), "max_tokens": 6}
+    asked = {
+        "prompts": ("What is the capital of France?", "And of Italy?"),
+        "max_tokens": 6,
+        "long_tokens": 24,
+    }
     return plan.model_copy(update={"smoke": plan.smoke.model_copy(update=asked)})
 
 
@@ -113,6 +120,12 @@ def leftovers() -> list[Path]:
     return list(Path(tempfile.gettempdir()).iterdir())
 
 
+def here(host: Host = LINUX, *, judge: Judge | None = None) -> Surroundings:
+    """This machine, without the home of who runs the tests."""
+    home = Path(tempfile.gettempdir()).parent / "user"
+    return Surroundings(host=host, judge=judge, system_unpack=None, users_home=home)
+
+
 def test_a_stand_in_proves_the_wiring(plan: ReleasePlan, world: World) -> None:
     """From the archive to evidence: answers agree, the sample's version is told, nothing stays."""
     heard = Heard()
@@ -123,8 +136,8 @@ def test_a_stand_in_proves_the_wiring(plan: ReleasePlan, world: World) -> None:
         reporter=heard,
         stand_in=smoke_parts.stand_in(),
         model=world.model,
-        host=LINUX,
         needs=smoke_parts.nothing_needed,
+        surroundings=here(),
     )
     assert (found.kind, found.version, found.version_ran) == ("stand-in", "0.5.0", False)
     assert found.archive_sha256 == world.archive.sha256
@@ -135,35 +148,56 @@ def test_a_stand_in_proves_the_wiring(plan: ReleasePlan, world: World) -> None:
     assert (found.host, found.macos_verdicts) == (LINUX, {})
     assert [prompt.prompt for prompt in found.prompts] == list(plan.smoke.prompts)
     assert found.prompts[0].text != found.prompts[1].text
-    for prompt in found.prompts:
+    for prompt, count in ((found.prompts[0], 6), (found.prompts[1], 6), (found.long, 24)):
         assert prompt.agrees
-        assert len(prompt.text) == prompt.completion_tokens == 6
+        assert len(prompt.text) == prompt.completion_tokens == count
+        assert prompt.agreed_tokens == prompt.reference_tokens == count
+        assert prompt.reason == "length"
         assert prompt.first_token_seconds > 0
         assert prompt.decode_tokens_per_second > 0
         assert prompt.reference_decode_tokens_per_second > 0
+    assert found.long.text.startswith(found.prompts[0].text)
+    assert [one.at_once for one in found.rounds] == [len(one.answers) for one in found.rounds]
+    assert [one.at_once for one in found.rounds] == list(plan.smoke.concurrency)
+    assert all(answer.completion_tokens == 6 for one in found.rounds for answer in one.answers)
+    assert found.reference.startswith("mlx-lm ")
+    assert (found.contract, found.agreement) == ("2026-05", "exact")
+    assert {check.outcome for check in found.checks} == {"passed"}
+    names = {check.name for check in found.checks}
+    assert names >= smoke_evidence.ASKED
     assert "tokens/s" in heard.notes[0]
     assert heard.notes[1] == smoke.WIRING_ONLY
+    for path, digest in found.outputs().items():
+        assert hashing.sha256_of(world.workspace.path(path)) == digest
+    lines = world.workspace.path(found.transcript).read_text().splitlines()
+    kinds = [json.loads(line)["asked"] for line in lines]
+    assert kinds[:2] == ["prompt, plain", "prompt, streamed"]
+    assert kinds.count("4 at once") == 4
+    assert "cancelled stream" in kinds
+    log = world.workspace.path(found.log).read_text()
+    assert "no Darkbloom code runs here" in log
+    assert '"POST /v1/chat/completions HTTP/1.1" 413' in log
     assert leftovers() == []
 
 
-@pytest.mark.parametrize("fault", ["diverge", "diverge-stream"])
-def test_a_divergence_is_refused(fault: str, plan: ReleasePlan, world: World) -> None:
-    """Another text than the reference's, or than the streamed one, stops the release: exit 6."""
-    with pytest.raises(errors.VerificationError, match="not those of the reference") as caught:
+def test_a_divergence_is_told_with_both_continuations(plan: ReleasePlan, world: World) -> None:
+    """Exit 6: which token of which prompt, what the reference says from there, and what came."""
+    with pytest.raises(errors.VerificationError, match="what users need") as caught:
         smoke.run(
             plan,
             world.archive,
             workspace=world.workspace,
             reporter=Silent(),
-            stand_in=smoke_parts.stand_in("--fault", fault),
+            stand_in=smoke_parts.stand_in("--fault", "diverge-late"),
             model=world.model,
-            host=LINUX,
             needs=smoke_parts.nothing_needed,
+            surroundings=here(),
         )
     assert caught.value.exit_code == 6
-    # Each prompt is told: against the stream, or against the reference.
-    assert len(caught.value.details) == len(plan.smoke.prompts)
-    assert all("Not " in line for line in caught.value.details)
+    first = next(line for line in caught.value.details if line.startswith("text of What"))
+    found = re.search(r'expected token 5 of 6 "(..)", observed "!(..)" after "(....)"', first)
+    assert found, first
+    assert found[1] == found[2]
     assert leftovers() == []
 
 
@@ -175,8 +209,8 @@ def run_stand_in(plan: ReleasePlan, world: World) -> None:
         reporter=Silent(),
         stand_in=smoke_parts.stand_in(),
         model=world.model,
-        host=LINUX,
         needs=smoke_parts.nothing_needed,
+        surroundings=here(),
     )
 
 
@@ -206,7 +240,7 @@ def test_what_the_bundle_needs_is_named_in_the_evidence(
         reporter=Silent(),
         stand_in=smoke_parts.stand_in(),
         model=model,
-        host=LINUX,
+        surroundings=here(),
     )
     assert {check.outcome for check in found.needs} == {"passed"}
     named = {check.name for check in found.needs}
@@ -229,7 +263,7 @@ def test_a_bundle_that_lacks_what_it_needs_is_not_run(
             reporter=Silent(),
             stand_in=ProviderCommand(argv=("/nowhere/at/all",), kind="stand-in"),
             model=model,
-            host=LINUX,
+            surroundings=here(),
         )
     assert caught.value.exit_code == 6
     assert list(caught.value.details) == [
@@ -273,7 +307,8 @@ def test_prod_needs_apple_silicon(host: Host, plan: ReleasePlan, world: World) -
             workspace=world.workspace,
             reporter=Silent(),
             model=world.model,
-            host=host,
+            needs=smoke_parts.nothing_needed,
+            surroundings=here(host),
         )
     assert caught.value.exit_code == 3
     assert "Apple Silicon" in caught.value.hint
@@ -284,7 +319,9 @@ def test_prod_accepts_no_stand_in(plan: ReleasePlan, world: World) -> None:
     with pytest.raises(errors.UsageError, match="no stand-in"):
         run_stand_in(of_prod(plan), world)
     with pytest.raises(errors.UsageError, match="none is given"):
-        smoke.run(plan, world.archive, workspace=world.workspace, reporter=Silent(), host=LINUX)
+        smoke.run(
+            plan, world.archive, workspace=world.workspace, reporter=Silent(), surroundings=here()
+        )
 
 
 def script_of_the_bundle(version: str) -> bytes:
@@ -327,10 +364,8 @@ def test_the_bundles_own_executable_is_what_runs(
         world.archive,
         workspace=world.workspace,
         reporter=Silent(),
-        hub_cache=hub.cache_folder(tmp_path / "user"),
-        host=MAC,
-        judge=judge,
         needs=smoke_parts.nothing_needed,
+        surroundings=here(MAC, judge=judge),
     )
     assert (found.kind, found.version_ran, found.version) == ("bundle", True, "0.5.0")
     assert found.ran == f"{APP}/darkbloom"
@@ -339,6 +374,42 @@ def test_the_bundles_own_executable_is_what_runs(
     ((app, there),) = seen
     assert there
     assert world.workspace.root not in app.parents
+
+
+@pytest.mark.parametrize(
+    ("enclave", "told"),
+    [
+        (b"#!/bin/sh\nkill -KILL $$\n", "ended at --version.*killed by SIGKILL.*AMFI"),
+        (b"#!/bin/sh\nsleep 600 >/dev/null 2>&1 &\n", "--version leaves processes behind.*sleep"),
+        (b"#!/nothing\n", "cannot be started"),
+        (b"#!/bin/sh\nsleep 600\n", "--version did not end within 3 s"),
+    ],
+)
+def test_a_helper_that_does_not_start_stops_the_release(
+    enclave: bytes,
+    told: str,
+    plan: ReleasePlan,
+    tmp_path: Path,
+    model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every executable of a real release is started once; a helper's death is read as AMFI's."""
+    world = pack(script_of_the_bundle("0.5.0"), tmp_path, model, enclave=enclave)
+    monkeypatch.setattr(provider, "VERSION_SECONDS", 3.0 if b"600\n" in enclave else 60.0)
+    with pytest.raises(errors.VerificationError) as caught:
+        smoke.run(
+            of_prod(plan),
+            world.archive,
+            workspace=world.workspace,
+            reporter=Silent(),
+            model=model,
+            needs=smoke_parts.nothing_needed,
+            surroundings=here(MAC, judge=lambda _: {}),
+        )
+    lines = " ".join(line.strip() for line in caught.value.lines())
+    assert "darkbloom-enclave" in lines
+    assert re.search(told, lines), lines
+    assert leftovers() == []
 
 
 def test_an_app_that_macos_refuses_is_not_run(plan: ReleasePlan, world: World) -> None:

@@ -10,7 +10,7 @@ import pytest
 from release_tool import errors
 from release_tool.plan import ReleasePlan
 from release_tool.stages import promote, publish, register, smoke_evidence
-from release_tool.values import SmokeEvidence
+from release_tool.values import CheckOutcome, SmokeEvidence
 from tests import small_world
 from tests.small_world import SmallWorld
 from tests.stages import release_chain
@@ -53,6 +53,7 @@ def test_a_foreign_record_opens_nothing(
     chain = stand_before(act, servers, plan, tmp_path)
     good, before = chain.evidence.model_dump(), state(servers)
     prompt = chain.evidence.prompts[0]
+    failed = CheckOutcome(name="text after rain", outcome="failed")
     changes: list[tuple[dict[str, object], str]] = [
         ({"archive_sha256": "9" * 64}, "archive"),
         ({"version": "0.4.9"}, "version"),
@@ -60,6 +61,9 @@ def test_a_foreign_record_opens_nothing(
         ({"prompts": ()}, "prompts"),
         ({"prompts": (prompt.model_copy(update={"agrees": False}),)}, "prompts"),
         ({"prompts": (prompt.model_copy(update={"prompt": "other"}),)}, "prompts"),
+        ({"rounds": chain.evidence.rounds[:-1]}, "answers at once"),
+        ({"checks": chain.evidence.checks[1:]}, "checks"),
+        ({"checks": (*chain.evidence.checks, failed)}, "checks"),
     ]
     for change, named in changes:
         chain.evidence = SmokeEvidence.model_validate(good | change)

@@ -1,0 +1,85 @@
+"""What providers of May and of October 2026 are told at their start, and what they promise.
+
+Both are in the field. May's serves without a key and knows no `runtime-smoke`; October's wants a
+key unless it is told not to, and checks its own Metal runtime, saying for whom it was built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+Authorization = Literal["open", "token"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contract:
+    """One generation of providers."""
+
+    name: str
+    has_keys: bool
+    """Whether it asks for a key, and knows `--no-auth`."""
+    other_type_statuses: tuple[int, ...]
+    """How it refuses a body that is no JSON by its content type."""
+    smoke_seeds: Mapping[str, str] = field(default_factory=dict)
+    """What `runtime-smoke` needs in its environment."""
+    smoke_markers: tuple[str, ...] = ()
+    """Lines that `runtime-smoke` prints when all is well; empty where there is none."""
+    built_for_mark: str = ""
+    """How its line about the environment that it was built for begins."""
+
+    def words(self, authorization: Authorization) -> tuple[str, ...]:
+        """What it is started with beside port and model."""
+        open_to_all = self.has_keys and authorization == "open"
+        return ("start", "--local", *(("--no-auth",) if open_to_all else ()))
+
+
+MAY = Contract(name="2026-05", has_keys=False, other_type_statuses=(415,))
+OCTOBER = Contract(
+    name="2026-10",
+    has_keys=True,
+    # Nothing is told of its status for another content type but that it is the client's error.
+    other_type_statuses=(400, 406, 415, 422),
+    smoke_seeds={
+        "DARKBLOOM_GEMMA4_PREFILL_CHUNK_EVAL": "18",
+        "MLX_GEMMA4_FUSED_WEIGHTED_UNSORT": "1",
+        "MLX_GATHER_QMM_EXPERT_SLICES": "1",
+    },
+    smoke_markers=(
+        "app-attest-callback-runtime-smoke: ok",
+        "gemma-optimizations-runtime-smoke: ok",
+        "paged-kernel-runtime-smoke: ok",
+        "qwen4-metal-resources-runtime-smoke: ok",
+    ),
+    built_for_mark="build-environment-runtime-smoke:",
+)
+CONTRACTS: Mapping[str, Contract] = {one.name: one for one in (MAY, OCTOBER)}
+
+
+def isolation(home: Path) -> dict[str, str]:
+    """What keeps a provider away from another one on this machine, and from being updated.
+
+    A provider of May kills the one whose number it finds in the default file; October's refuse to
+    start beside a living one.
+
+    Args:
+        home: the provider's home.
+    """
+    return {
+        "DARKBLOOM_PID_FILE": str(home / "provider.pid"),
+        "DARKBLOOM_LOCAL_DIR": str(local_folder(home)),
+        "DARKBLOOM_STATE_FILE": str(home / "state.json"),
+        "DARKBLOOM_AUTH_TOKEN_PATH": str(home / "auth_token"),
+        "DARKBLOOM_LOADED_MODELS_FILE": str(home / "loaded_models.json"),
+        "DARKBLOOM_WATCHDOG_STATE": str(home / "watchdog.json"),
+        "DARKBLOOM_DRAIN_TIMEOUT_SECONDS": "2",
+        # Otherwise an older build might replace itself by what is released.
+        "DARKBLOOM_NO_UPDATE_CHECK": "1",
+    }
+
+
+def local_folder(home: Path) -> Path:
+    """Where October's keep their key and say where they listen."""
+    return home / ".darkbloom"

@@ -1,0 +1,130 @@
+"""How far an answer is the reference's, token by token.
+
+A provider tells its text, not its tokens. So the reference's tokens are laid along the text: as
+many agree as the text begins with. That needs no second tokenizer, and a text that two sequences of
+tokens spell alike is no divergence.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from release_tool.apple import checks
+from release_tool.apple.checks import Check
+from release_tool.plan import Prefix, Smoke
+from release_tool.services.chat import Completion
+from release_tool.services.reference import Reference, ReferenceText
+from release_tool.stages.smoke_questions import Interview
+
+_SHOWN_CHARACTERS = 60
+_HINT = "the model, its chat template or the build differs: do not ship"
+
+
+class Agreement(NamedTuple):
+    """One answer beside the reference's."""
+
+    agreed: int
+    """Leading tokens of the reference with which the answer begins."""
+    whole: bool
+    """Whether the texts are the same."""
+
+    def fulfills(self, policy: Smoke, reference: ReferenceText) -> bool:
+        """Whether it is as much as the release asks for."""
+        if isinstance(policy.agreement, Prefix):
+            return self.agreed >= min(policy.agreement.prefix, reference.tokens)
+        return self.whole
+
+
+def of(text: str, reference: ReferenceText) -> Agreement:
+    """Lay the reference's tokens along an answer's text."""
+    agreed = 0
+    for count, said in enumerate(itertools.accumulate(reference.pieces), start=1):
+        if not text.startswith(said):
+            break
+        agreed = count
+    return Agreement(agreed=agreed, whole=text == reference.text)
+
+
+def judge_all(smoke: Smoke, interview: Interview, expected: Reference) -> Iterator[Check]:
+    """Hold every answer against the reference's, whichever way it was asked for.
+
+    Args:
+        smoke: the policy.
+        interview: what the provider answered.
+        expected: the reference's answers to the plan's prompts, and to the long one last.
+    """
+    *texts, long = expected.texts
+    for asked, text in zip(interview.asked, texts, strict=True):
+        yield from judge("text", asked.plain, text, smoke, subject=asked.question.prompt)
+    if interview.long:
+        subject = interview.long.question.prompt
+        yield from judge("long text", interview.long.plain, long, smoke, subject=subject)
+    for one in interview.rounds:
+        for at, answer in enumerate(one.answers):
+            yield from judge(
+                f"text with {len(one.answers)} at once",
+                answer,
+                texts[at % len(texts)],
+                smoke,
+                subject=one.questions[at].prompt,
+            )
+
+
+def judge(
+    name: str, answer: Completion, reference: ReferenceText, policy: Smoke, *, subject: str
+) -> Iterator[Check]:
+    """Hold an answer against the reference's: text, and where all must agree, count and end too."""
+    found = of(answer.text, reference)
+    if found.fulfills(policy, reference):
+        yield checks.passed(
+            name, f"{found.agreed} of {reference.tokens} tokens agree", subject=subject
+        )
+    else:
+        yield _diverging(name, answer.text, reference, found, subject)
+    if policy.agreement != "exact" or not found.whole:
+        return
+    # Whether the end mark counts as a token is each one's own affair.
+    counts = {reference.tokens} | ({reference.tokens - 1} if reference.reason == "stop" else set())
+    yield checks.compare(
+        f"token count of {name}",
+        expected=str(answer.tokens if answer.tokens in counts else reference.tokens),
+        observed=str(answer.tokens),
+        subject=subject,
+    )
+    yield checks.compare(
+        f"end of {name}", expected=reference.reason, observed=answer.reason, subject=subject
+    )
+
+
+def _diverging(
+    name: str, text: str, reference: ReferenceText, found: Agreement, subject: str
+) -> Check:
+    """The first divergence, with both continuations."""
+    begun = "".join(reference.pieces[: found.agreed])
+    # Not where the token ends, but where the texts part: the rest of the token may agree.
+    parted = len(_common(text, reference.text))
+    after = max(parted, len(begun))
+    return checks.failed(
+        name,
+        subject=subject,
+        expected=f"token {found.agreed + 1} of {reference.tokens} {_shown(reference.text[after:])}",
+        observed=f"{_shown(text[after:])} after {_shown(begun[-20:])}",
+        hint=_HINT,
+    )
+
+
+def _common(one: str, other: str) -> str:
+    count = 0
+    for left, right in zip(one, other, strict=False):
+        if left != right:
+            break
+        count += 1
+    return one[:count]
+
+
+def _shown(text: str) -> str:
+    cut = text[:_SHOWN_CHARACTERS]
+    return json.dumps(f"{cut}…" if len(text) > len(cut) else cut, ensure_ascii=False)

@@ -1,0 +1,73 @@
+"""Each executable of the unpacked app is started once before anything is asked of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from release_tool import errors, layout
+from release_tool.apple import checks
+from release_tool.apple.checks import Check
+from release_tool.apple.facts import BundleFacts
+from release_tool.apple.policy import deaths
+from release_tool.plan import ReleasePlan
+from release_tool.services import child_guard, provider
+from release_tool.services.provider import Explain, ProviderCommand
+
+_NAME = "starts with --version"
+
+
+def explaining(path: str, facts: BundleFacts | None) -> Explain:
+    """What a death of one executable of the app means, by what was read of its signature.
+
+    Args:
+        path: of the executable, relative to the app.
+        facts: the app's; None where nobody read them.
+    """
+
+    def explain(signal_name: str, said: Sequence[str]) -> deaths.Reading:
+        return deaths.read(signal_name, said=said, path=path, facts=facts)
+
+    return explain
+
+
+def others(
+    plan: ReleasePlan,
+    app: Path,
+    command: ProviderCommand,
+    facts: BundleFacts | None,
+    new_home: Callable[[str], Path],
+) -> Iterator[Check]:
+    """Start every executable but the main one; a helper need not know `--version`, but it starts.
+
+    Args:
+        plan: the release plan.
+        app: the unpacked app.
+        command: how the main executable is started, for the environment.
+        facts: what was read of the app's signatures.
+        new_home: makes an empty home of a name.
+
+    Raises:
+        VerificationError: one is ended by a signal, hangs, or leaves a process behind.
+    """
+    for path in _paths(plan):
+        words = replace(command, argv=(str(app / path),), explain=explaining(path, facts))
+        name = path.rpartition("/")[2]
+        done = provider.start(
+            words, ["--version"], home=new_home(f"start {name}"), seconds=provider.VERSION_SECONDS
+        )
+        if done.ending.status == child_guard.CANNOT_START:
+            raise errors.VerificationError(
+                "cannot be started", subject=path, observed=str(done.ending), details=done.log
+            )
+        yield checks.passed(_NAME, str(done.ending), subject=path)
+
+
+def _paths(plan: ReleasePlan) -> Iterator[str]:
+    places = layout.of(plan)
+    for one in plan.bundle.executables:
+        if one.name != plan.bundle.main_executable:
+            yield places.place(one.name)
+    for helper in plan.bundle.helpers:
+        yield f"Contents/Helpers/{helper.name}"

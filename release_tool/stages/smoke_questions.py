@@ -1,0 +1,241 @@
+"""What is asked of a running provider, as its first users would ask, and what has to come back."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from pydantic import JsonValue
+
+from release_tool.apple import checks
+from release_tool.apple.checks import Check
+from release_tool.plan import Smoke
+from release_tool.services.chat import Completion, Question, Refusal
+from release_tool.services.provider import Provider
+from release_tool.services.provider_contract import Contract
+
+# October refuses chat bodies over 32 MiB; what is twice that no provider may take.
+_LARGE_BYTES = 64 * 1024 * 1024 + 1
+# So long that the provider is still at it when the reader hangs up.
+_CANCELLED_TOKENS = 400
+_JSON = "application/json"
+_CLIENT_ERRORS = range(400, 500)
+_REFUSED = "a status of 4xx"
+_SHOWN = 80
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """One prompt, asked in both ways."""
+
+    question: Question
+    plain: Completion
+    streamed: Completion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """Prompts that were asked at the same time, each streamed."""
+
+    questions: tuple[Question, ...]
+    answers: tuple[Completion, ...]
+    seconds: float
+
+
+@dataclass(kw_only=True)
+class Interview:
+    """Everything that was asked, and what came back."""
+
+    model: str
+    asked: list[Asked] = field(default_factory=list)
+    long: Asked | None = None
+    rounds: list[Round] = field(default_factory=list)
+    after: list[tuple[str, Completion]] = field(default_factory=list)
+    """The first prompt again, after something went wrong, by what that was."""
+    checks: list[Check] = field(default_factory=list)
+    transcript: list[dict[str, JsonValue]] = field(default_factory=list)
+
+    def note(self, kind: str, question: Question, answer: Completion) -> None:
+        """Write an exchange down."""
+        self.transcript.append(
+            {
+                "asked": kind,
+                "prompt": question.prompt,
+                "max_tokens": question.max_tokens,
+                "text": answer.text,
+                "tokens": answer.tokens,
+                "end": answer.reason,
+                "first_token_seconds": round(answer.first_token_seconds, 4),
+                "decode_seconds": round(answer.decode_seconds, 4),
+            }
+        )
+
+    def note_refusal(self, kind: str, refusal: Refusal) -> None:
+        """Write down how something was refused."""
+        self.transcript.append({"asked": kind, "status": refusal.status, "said": refusal.said})
+
+
+def hold(provider: Provider, smoke: Smoke, *, wanted: str, seconds: float) -> Interview:
+    """Ask everything.
+
+    Args:
+        provider: the running provider.
+        smoke: what the release asks for.
+        wanted: the model that it was started with.
+        seconds: how long one answer may take.
+
+    Raises:
+        VerificationError: an answer is none, or the provider dies.
+    """
+    interview = Interview(model=provider.model(wanted))
+    interview.checks.append(checks.passed("models", interview.model))
+    interview.checks += provider.manners()
+    questions = [_question(interview, prompt, smoke.max_tokens) for prompt in smoke.prompts]
+    for question in questions:
+        interview.asked.append(_both_ways(provider, interview, "prompt", question, seconds))
+    long = _question(interview, smoke.prompts[0], smoke.long_tokens)
+    interview.long = _both_ways(provider, interview, "long answer", long, seconds)
+    for count in smoke.concurrency:
+        interview.rounds.append(_at_once(provider, interview, questions, count, seconds))
+    cut = _question(interview, smoke.prompts[0], max(smoke.long_tokens, _CANCELLED_TOKENS))
+    _cancel(provider, interview, cut, seconds)
+    _ask_again(provider, interview, "a cancelled stream", questions[0], seconds)
+    interview.checks += _refusals(provider, interview, questions[0], seconds)
+    _ask_again(provider, interview, "refused requests", questions[0], seconds)
+    health = provider.health(seconds=seconds)
+    interview.checks.append(
+        checks.compare("health at the end", expected=provider.version, observed=health)
+    )
+    return interview
+
+
+def judge(interview: Interview) -> Iterator[Check]:
+    """What can be said without a reference: counts, ends, and the same text in every way."""
+    yield from interview.checks
+    long = [interview.long] if interview.long else []
+    plain: dict[tuple[str, int], Completion] = {}
+    for one in (*interview.asked, *long):
+        plain[one.question.prompt, one.question.max_tokens] = one.plain
+        for kind, answer in (("plain", one.plain), ("streamed", one.streamed)):
+            yield from _counts(kind, one.question, answer)
+        yield from _same("streamed text", one.plain, one.streamed, one.question)
+        yield checks.compare(
+            "streamed token count",
+            expected=str(one.plain.tokens),
+            observed=str(one.streamed.tokens),
+            subject=one.question.prompt,
+        )
+    first = interview.asked[0]
+    for kind, answer in interview.after:
+        yield from _same(f"text after {kind}", first.plain, answer, first.question)
+
+
+def _counts(kind: str, question: Question, answer: Completion) -> Iterator[Check]:
+    """The limit holds, and is the reason where it was reached."""
+    within = answer.tokens <= question.max_tokens
+    cut = answer.reason == "length"
+    name = f"{kind} token count"
+    if within and (not cut or answer.tokens == question.max_tokens):
+        yield checks.passed(name, f"{answer.tokens}, {answer.reason}", subject=question.prompt)
+        return
+    wanted = "exactly" if cut else "at most"
+    yield checks.failed(
+        name,
+        expected=f"{wanted} {question.max_tokens}",
+        observed=f"{answer.tokens}, {answer.reason}",
+        subject=question.prompt,
+    )
+
+
+def _same(name: str, one: Completion, other: Completion, question: Question) -> Iterator[Check]:
+    expected, observed = (json.dumps(text, ensure_ascii=False) for text in (one.text, other.text))
+    yield checks.compare(name, expected=expected, observed=observed, subject=question.prompt)
+
+
+def _question(interview: Interview, prompt: str, max_tokens: int) -> Question:
+    return Question(model=interview.model, prompt=prompt, max_tokens=max_tokens)
+
+
+def _both_ways(
+    provider: Provider, interview: Interview, kind: str, question: Question, seconds: float
+) -> Asked:
+    plain = provider.complete(question, seconds=seconds)
+    interview.note(f"{kind}, plain", question, plain)
+    streamed = provider.stream(question, seconds=seconds)
+    interview.note(f"{kind}, streamed", question, streamed)
+    return Asked(question=question, plain=plain, streamed=streamed)
+
+
+def _at_once(
+    provider: Provider,
+    interview: Interview,
+    questions: Sequence[Question],
+    count: int,
+    seconds: float,
+) -> Round:
+    asked = tuple(questions[at % len(questions)] for at in range(count))
+    start = time.monotonic()
+    pool = ThreadPoolExecutor(max_workers=count)
+    try:
+        answers = tuple(pool.map(lambda one: provider.stream(one, seconds=seconds), asked))
+    finally:
+        # Not waited for: after an interrupt the provider ends, and with it what is still asked.
+        pool.shutdown(wait=False, cancel_futures=True)
+    took = time.monotonic() - start
+    for question, answer in zip(asked, answers, strict=True):
+        interview.note(f"{count} at once", question, answer)
+    return Round(questions=asked, answers=answers, seconds=took)
+
+
+def _cancel(provider: Provider, interview: Interview, question: Question, seconds: float) -> None:
+    provider.cancel(question, seconds=seconds)
+    interview.transcript.append({"asked": "cancelled stream", "prompt": question.prompt})
+    interview.checks.append(checks.passed("cancelled stream", "hung up at its first text"))
+
+
+def _ask_again(
+    provider: Provider, interview: Interview, after: str, question: Question, seconds: float
+) -> None:
+    """It must live on, and serve the next as if nothing had been."""
+    answer = provider.complete(question, seconds=seconds)
+    interview.note(f"after {after}", question, answer)
+    interview.after.append((after, answer))
+
+
+def _refusals(
+    provider: Provider, interview: Interview, question: Question, seconds: float
+) -> Iterator[Check]:
+    good = question.body(stream=False)
+    contract = provider.contract
+    for kind, body, content_type in _wrong_requests(good):
+        refusal = provider.refusal(body, content_type=content_type, seconds=seconds)
+        interview.note_refusal(kind, refusal)
+        yield _refused(kind, refusal, contract)
+    if provider.wants_key:
+        refusal = provider.refusal(good, content_type=_JSON, seconds=seconds, with_key=False)
+        interview.note_refusal("request without a key", refusal)
+        yield checks.compare("request without a key", expected="401", observed=str(refusal.status))
+
+
+def _wrong_requests(good: bytes) -> Iterator[tuple[str, bytes, str]]:
+    yield "malformed request", good[:-1], _JSON
+    document = {**json.loads(good), "messages": "not a list"}
+    yield "request without messages", json.dumps(document).encode(), _JSON
+    yield "request of another type", good, "text/plain"
+    # Well-formed: only its size is wrong.
+    yield "too large request", good + b" " * (_LARGE_BYTES - len(good)), _JSON
+
+
+def _refused(kind: str, refusal: Refusal, contract: Contract) -> Check:
+    accepted: Sequence[int] = _CLIENT_ERRORS
+    expected = _REFUSED
+    if kind == "request of another type":
+        accepted = contract.other_type_statuses
+        expected = " or ".join(map(str, accepted))
+    if refusal.status in accepted:
+        return checks.passed(kind, str(refusal.status), expected=expected)
+    observed = f"{refusal.status} {refusal.said[:_SHOWN]}".strip()
+    return checks.failed(kind, expected=expected, observed=observed)

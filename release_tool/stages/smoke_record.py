@@ -1,0 +1,105 @@
+"""What of the smoke run goes into its record: figures, checks, and the digests of what was said."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+
+from release_tool.apple.checks import Check
+from release_tool.files import atomic
+from release_tool.files.workspace import Workspace
+from release_tool.plan import Prefix, Smoke
+from release_tool.services.chat import Completion
+from release_tool.services.reference import Reference, ReferenceText
+from release_tool.stages import agreement
+from release_tool.stages.smoke_questions import Asked, Interview
+from release_tool.values import CheckOutcome, SmokeAnswer, SmokePrompt, SmokeRound
+
+TRANSCRIPT = "smoke/transcript.jsonl"
+LOG = "smoke/provider.log"
+
+
+def policy(smoke: Smoke) -> str:
+    """How much has to agree: `exact`, or `prefix 16`."""
+    if isinstance(smoke.agreement, Prefix):
+        return f"prefix {smoke.agreement.prefix}"
+    return smoke.agreement
+
+
+def prompts(smoke: Smoke, interview: Interview, expected: Reference) -> tuple[SmokePrompt, ...]:
+    """The plan's prompts, in its order."""
+    return tuple(
+        _prompt(smoke, asked, text)
+        for asked, text in zip(interview.asked, expected.texts[:-1], strict=True)
+    )
+
+
+def long(smoke: Smoke, interview: Interview, expected: Reference) -> SmokePrompt:
+    """The long answer."""
+    assert interview.long  # noqa: S101 - every interview that ends has asked for it
+    return _prompt(smoke, interview.long, expected.texts[-1])
+
+
+def rounds(interview: Interview) -> tuple[SmokeRound, ...]:
+    """The figures of what was asked at once; whose text it was, the checks say."""
+    return tuple(
+        SmokeRound(
+            at_once=len(one.answers),
+            seconds=round(one.seconds, 4),
+            answers=tuple(
+                SmokeAnswer(
+                    prompt=question.prompt,
+                    completion_tokens=answer.tokens,
+                    first_token_seconds=round(answer.first_token_seconds, 4),
+                    decode_tokens_per_second=round(answer.decode_tokens_per_second, 2),
+                )
+                for question, answer in zip(one.questions, one.answers, strict=True)
+            ),
+        )
+        for one in interview.rounds
+    )
+
+
+def outcomes(found: Iterable[Check]) -> tuple[CheckOutcome, ...]:
+    """All checks, as records keep them."""
+    return tuple(CheckOutcome.model_validate(check.as_json()) for check in found)
+
+
+def keep(workspace: Workspace, interview: Interview, log: str) -> dict[str, str]:
+    """Write transcript and log into the workspace; returns the digest of each, by path."""
+    lines = [json.dumps(one, ensure_ascii=False, sort_keys=True) for one in interview.transcript]
+    contents = {TRANSCRIPT: "".join(f"{line}\n" for line in lines), LOG: log}
+    found = {}
+    for path, text in contents.items():
+        content = text.encode("utf-8", "replace")
+        workspace.path(path).parent.mkdir(parents=True, exist_ok=True)
+        atomic.write_atomically(workspace.path(path), content)
+        found[path] = hashlib.sha256(content).hexdigest()
+    return found
+
+
+def _prompt(smoke: Smoke, asked: Asked, expected: ReferenceText) -> SmokePrompt:
+    found = agreement.of(asked.plain.text, expected)
+    streamed = _counted(asked)
+    return SmokePrompt.model_validate(
+        {
+            "prompt": asked.question.prompt,
+            "text": asked.plain.text,
+            "completion_tokens": asked.plain.tokens,
+            "reason": asked.plain.reason,
+            "agrees": found.fulfills(smoke, expected),
+            "agreed_tokens": found.agreed,
+            "reference_tokens": expected.tokens,
+            "first_token_seconds": round(streamed.first_token_seconds, 4),
+            "decode_tokens_per_second": round(streamed.decode_tokens_per_second, 2),
+            "reference_first_token_seconds": round(expected.first_token_seconds, 4),
+            "reference_decode_tokens_per_second": round(expected.decode_tokens_per_second, 2),
+        }
+    )
+
+
+def _counted(asked: Asked) -> Completion:
+    """The streamed answer: the plain one always tells how many tokens the same text has."""
+    return replace(asked.streamed, tokens=asked.plain.tokens)

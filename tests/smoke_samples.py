@@ -1,0 +1,79 @@
+"""Evidence of a smoke run, for tests of what comes after it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from release_tool.stages import smoke_evidence
+from release_tool.values import (
+    CheckOutcome,
+    Host,
+    SmokeAnswer,
+    SmokeEvidence,
+    SmokePrompt,
+    SmokeRound,
+)
+
+
+def prompt(text: str = "q") -> SmokePrompt:
+    """A prompt whose answer agrees."""
+    return SmokePrompt(
+        prompt=text,
+        text="a",
+        completion_tokens=1,
+        reason="stop",
+        agrees=True,
+        agreed_tokens=1,
+        reference_tokens=1,
+        first_token_seconds=0.1,
+        decode_tokens_per_second=1.0,
+        reference_first_token_seconds=0.1,
+        reference_decode_tokens_per_second=1.0,
+    )
+
+
+def evidence(
+    *,
+    archive_sha256: str = "a" * 64,
+    binary_sha256: str = "b" * 64,
+    version: str = "0.5.0",
+    prompts: Sequence[str] = ("q",),
+    concurrency: Sequence[int] = (1, 2, 4),
+) -> SmokeEvidence:
+    """What a stand-in on Linux proves of an archive."""
+    answer = SmokeAnswer(
+        prompt=prompts[0],
+        completion_tokens=1,
+        first_token_seconds=0.1,
+        decode_tokens_per_second=1.0,
+    )
+    return SmokeEvidence(
+        archive_sha256=archive_sha256,
+        kind="stand-in",
+        contract="2026-05",
+        executable_sha256=binary_sha256,
+        cdhash="0" * 40,
+        ran="stand-in",
+        ran_sha256="0" * 64,
+        version=version,
+        version_ran=False,
+        host=Host(system="linux", release="1", machine="x86_64"),
+        model="tiny",
+        model_sha256="0" * 64,
+        reference="mlx-lm 0",
+        agreement="exact",
+        prompts=tuple(map(prompt, prompts)),
+        long=prompt(prompts[0]),
+        rounds=tuple(
+            SmokeRound(at_once=count, seconds=0.1, answers=(answer,) * count)
+            for count in concurrency
+        ),
+        checks=tuple(
+            CheckOutcome(name=name, outcome="passed") for name in sorted(smoke_evidence.ASKED)
+        ),
+        macos_verdicts={},
+        transcript="smoke/transcript.jsonl",
+        transcript_sha256="0" * 64,
+        log="smoke/provider.log",
+        log_sha256="0" * 64,
+    )

@@ -1,0 +1,245 @@
+"""Broken providers: each is refused by its own name, in bounded time, and leaves nothing behind.
+
+The real stand-in runs, broken in one way (`rehearsal.standin_faults`), through the whole stage.
+Those that end before a model is loaded belong to the default suite; `make smoke-faults` runs all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import secrets
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from release_tool import errors
+from release_tool.plan import ReleasePlan
+from release_tool.progress import Silent
+from release_tool.rehearsal import samples, standin_faults, tiny_model
+from release_tool.services import child, provider
+from release_tool.stages import smoke
+from release_tool.stages.smoke import Surroundings
+from release_tool.values import Host
+from tests import smoke_parts
+from tests.stages.test_smoke import World, pack
+
+pytest.importorskip("mlx_lm", reason="the extra `smoke` is not installed")
+
+LINUX = Host(system="linux", release="6", machine="x86_64")
+BOUND_SECONDS = 100.0
+"""Far more than each needs, and less than any wait of ours may add up to by mistake."""
+PATIENT = 60.0
+
+
+class Refused(NamedTuple):
+    """How a broken provider is refused."""
+
+    told: str
+    """A pattern for the error's lines."""
+    start_seconds: float = PATIENT
+    request_seconds: float = PATIENT
+    october: bool = False
+    key: bool = False
+
+
+MARKER = Refused(r"runtime-smoke of qwen4-\S+ ok: expected printed, observed missing", october=True)
+NEVER = Refused("did not answer /health in time", start_seconds=1.5)
+
+EARLY: Mapping[str, Refused] = {
+    "version-hangs": Refused("--version did not end within 1 s"),
+    "version-killed": Refused(r"ended at --version.*killed by SIGKILL.*AMFI"),
+    "version-aborts": Refused(r"killed by SIGABRT.*a library that it links is not there"),
+    "version-silent": Refused("does not tell its version: .*it prints nothing"),
+    "version-other": Refused(r"--version: expected 0\.5\.0, observed 0\.0\.1"),
+    "version-fails": Refused("does not tell its version.*exit code 1"),
+    "version-daemon": Refused(r"--version leaves processes behind.*python\S* \(process \d+\)"),
+    "smoke-silent": MARKER,
+    "smoke-elsewhere": Refused(r"built for: .* observed prod coordinator=http://loc", october=True),
+    "smoke-killed": Refused("ended at runtime-smoke.*killed by SIGKILL", october=True),
+    "exit": Refused(r"ended before it answered.*exit code 1.*Bearer \[redacted\]"),
+    "start-killed": Refused(r"ended before it answered.*killed by SIGKILL.*likely"),
+    "start-aborts": Refused(r"killed by SIGABRT.*a library that it links is not there"),
+    "hang": NEVER,
+    "flood": Refused("floods its output"),
+}  # fmt: skip
+
+LATE: Mapping[str, Refused] = {
+    "other-port": Refused("did not answer /health in time", start_seconds=8),
+    "loading": Refused("did not answer /health in time", start_seconds=8),
+    "health-page": Refused("did not answer /health in time", start_seconds=8),
+    "health-other": Refused(r"version in /health: expected 0\.5\.0, observed 0\.0\.1"),
+    "foreign-pid-file": Refused("PID file: expected its own number, observed 1"),
+    "writes-app": Refused(r"home of the unpacked release: .*Darkbloom\.app/Contents/written\.txt"),
+    "writes-beside": Refused(r"home of the folder beside its home: .*written\.txt"),
+    "writes-model": Refused(r"home of the model: .*written\.txt"),
+    "writes-users-home": Refused(r"home of ~/\.darkbloom: .*written\.txt"),
+    "other-model": Refused("serves another model.*another/model"),
+    "no-model": Refused("lists no model"),
+    "needs-key": Refused("answers /v1/models with an error.*401"),
+    "open-to-all": Refused("without a key: expected 401, observed 200", october=True, key=True),
+    "mute": Refused("answers without any text"),
+    "blank": Refused("answers without any text"),
+    "diverge": Refused(r"text of What.*: expected token 1 of 6 "),
+    "diverge-late": Refused(r"text of What.*: expected token 5 of 6 "),
+    "diverge-long": Refused(r"long text of What.*: expected token 20 of 24 "),
+    "diverge-stream": Refused(r"streamed text of What"),
+    "mixed": Refused(r"text with [24] at once of .*: expected token"),
+    "one-at-a-time": Refused("answers /v1/chat/completions with an error.*503 .*busy"),
+    "crash": Refused(r"ended while it answered.*killed by SIGKILL"),
+    "hang-answer": Refused("did not answer /v1/chat/completions within 2 s", request_seconds=2),
+    "stall": Refused("did not answer /v1/chat/completions within 2 s", request_seconds=2),
+    "stop": Refused("did not answer /v1/chat/completions within 2 s", request_seconds=2),
+    "error-inside": Refused("answers an error.*out of memory"),
+    "broken-json": Refused("does not answer in JSON"),
+    "cut-json": Refused("broke off its answer"),
+    "no-end-reason": Refused("ends its answer without a reason.*None"),
+    "wrong-end-reason": Refused("end of text of .*: expected length, observed stop"),
+    "foreign-answer": Refused("answers as another model.*another/model"),
+    "usage-zero": Refused("counts no tokens"),
+    "usage-more": Refused(r"token count of What.*: expected exactly 6, observed 9"),
+    "usage-sum": Refused("adds its tokens up wrongly"),
+    "endless": Refused(r"plain token count of What.*: expected exactly 6, observed 13"),
+    "no-end-mark": Refused("ended its stream without an end mark"),
+    "stream-error": Refused("answers an error.*out of memory"),
+    "other-ids": Refused("changes the id within a stream"),
+    "no-role": Refused("does not begin its stream with the role"),
+    "no-end-chunk": Refused("ends its answer without a reason"),
+    "text-after-end": Refused("goes on after the end of its answer"),
+    "stream-as-json": Refused("does not stream.*application/json"),
+    "plain-for-stream": Refused("does not stream.*application/json"),
+    "crash-on-cancel": Refused(r"ended while it answered.*killed by SIGSEGV"),
+    "deaf-after-cancel": Refused("did not answer /v1/chat/compl.* 3 s", request_seconds=3),
+    "malformed-fails": Refused(r"malformed request: expected a status of 4xx, observed 500"),
+    "malformed-accepted": Refused(r"malformed request: expected a status of 4xx, observed 200"),
+    "malformed-hangs": Refused("did not answer /v1/chat/compl.* 3 s", request_seconds=3),
+    "malformed-crashes": Refused(r"ended while it answered.*killed by SIGABRT"),
+    "any-type": Refused("request of another type: expected 415, observed 200"),
+    "large-fails": Refused(r"too large request: expected a status of 4xx, observed 507"),
+    "large-crashes": Refused(r"ended while it answered.*killed by SIGKILL"),
+    "large-unanswered": Refused("broke off its answer to /v1/chat/completions"),
+    "ignores-term": Refused("does not end when it is told to.*KILL was needed"),
+    "orphan": Refused(r"leaves processes behind.*python\S* \(process \d+\)"),
+    "daemon": Refused(r"leaves processes behind.*python\S* \(process \d+\)"),
+    "crash-at-end": Refused("ended badly when it was told to end.*killed by SIGSEGV"),
+}  # fmt: skip
+
+linux_only = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="only /proc tells what is left"
+)
+
+
+@pytest.fixture(autouse=True)
+def own_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stays behind can be told from what other processes of this host leave."""
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model.make(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def world(tmp_path: Path, model: Path, request: pytest.FixtureRequest) -> World:
+    if "model" in str(request.node.callspec.params.get("fault", "")):
+        model = tiny_model.make(tmp_path / "models" / "tiny")
+    return pack(samples.executable("darkbloom", "0.5.0"), tmp_path, model)
+
+
+def asked(plan: ReleasePlan, expected: Refused) -> ReleasePlan:
+    """The plan with short answers and the times of a fault."""
+    smoke_part = {
+        "prompts": ("What is the capital of France?", "And of Italy?"),
+        "max_tokens": 6,
+        "long_tokens": 24,
+        "contract": "2026-10" if expected.october else "2026-05",
+        "authorization": "token" if expected.key else "open",
+    }
+    limits = {
+        "provider_start_seconds": expected.start_seconds,
+        "request_seconds": expected.request_seconds,
+    }
+    return plan.model_copy(
+        update={
+            "smoke": plan.smoke.model_copy(update=smoke_part),
+            "limits": plan.limits.model_copy(update=limits),
+        }
+    )
+
+
+def refuse(fault: str, expected: Refused, plan: ReleasePlan, world: World, folder: Path) -> str:
+    """Smoke a broken provider; returns its error's lines, with nothing left of it."""
+    users_home = folder / "user"
+    users_home.mkdir()
+    run = secrets.token_hex(8)
+    variable = f"STAND_IN_RUN={run}"
+    command = smoke_parts.stand_in("--fault", fault)
+    told = {"STAND_IN_RUN": run, "STAND_IN_USERS_HOME": str(users_home)}
+    command = dataclasses.replace(command, environment={**command.environment, **told})
+    before = sorted(path.name for path in world.model.iterdir())
+    start = time.monotonic()
+    with pytest.raises(errors.VerificationError) as caught:
+        smoke.run(
+            asked(plan, expected),
+            world.archive,
+            workspace=world.workspace,
+            reporter=Silent(),
+            stand_in=command,
+            model=world.model,
+            needs=smoke_parts.nothing_needed,
+            surroundings=Surroundings(host=LINUX, system_unpack=None, users_home=users_home),
+        )
+    took = time.monotonic() - start
+    assert took < BOUND_SECONDS
+    assert smoke_parts.living_with(variable) == []
+    assert list(Path(tempfile.gettempdir()).iterdir()) == []
+    assert sorted(path.name for path in world.workspace.root.iterdir()) == ["a.tar.gz"]
+    if fault != "writes-model":
+        assert sorted(path.name for path in world.model.iterdir()) == before
+    assert caught.value.exit_code == 6
+    return " ".join(line.strip() for line in caught.value.lines())
+
+
+def test_every_fault_has_its_name() -> None:
+    """No broken provider of the stand-in is left out here, and there are more than thirty."""
+    assert EARLY.keys() | LATE.keys() == standin_faults.FAULTS.keys()
+    assert len(standin_faults.FAULTS) >= 30
+
+
+@linux_only
+@pytest.mark.parametrize("fault", EARLY)
+def test_one_that_does_not_get_far_is_refused_by_name(
+    fault: str,
+    plan: ReleasePlan,
+    world: World,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At `--version`, at `runtime-smoke` or at its start: named, ended, and nothing is left."""
+    monkeypatch.setattr(provider, "VERSION_SECONDS", 1.0 if fault == "version-hangs" else 60.0)
+    told = refuse(fault, EARLY[fault], plan, world, tmp_path)
+    assert re.search(EARLY[fault].told, told), told
+    assert "not-a-real-secret" not in told
+
+
+@linux_only
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", LATE)
+def test_one_that_serves_badly_is_refused_by_name(
+    fault: str,
+    plan: ReleasePlan,
+    world: World,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In its answers, its refusals, its manners or its end: named, and nothing is left."""
+    monkeypatch.setattr(child, "GRACE_SECONDS", 1.5)
+    told = refuse(fault, LATE[fault], plan, world, tmp_path)
+    assert re.search(LATE[fault].told, told), told
