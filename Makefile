@@ -16,7 +16,7 @@ help:
 	@echo "make kill         kill a run at every write, request and child, and fifty times at random"
 	@echo "make faults       let every service of a release fail in every way, and judge what is left"
 	@echo "make fuzz         give 100,000 mutated inputs to each reader of hostile bytes"
-	@echo "make bench        ratios against the shell pipeline; 10 GB of scratch for a while"
+	@echo "make bench        ratios against the shell pipeline; 15 GB of scratch for a while"
 	@echo "make lock         resolve the dependencies again, with hashes"
 	@echo "make clean        remove the environment and every output"
 

@@ -6,7 +6,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -41,8 +41,8 @@ def alternate(theirs: Callable[[], None], ours: Callable[[], None], pairs: int) 
     return Pairs(theirs=times[theirs], ours=times[ours])
 
 
-def run(command: Sequence[str]) -> None:
-    """Run a command that must succeed."""
-    done = subprocess.run(command, capture_output=True, check=False)
+def run(command: Sequence[str], *, environ: Mapping[str, str] | None = None) -> None:
+    """Run a command that must succeed, with this process's environment where none is given."""
+    done = subprocess.run(command, capture_output=True, check=False, env=environ)
     if done.returncode != 0:
         sys.exit(f"{command[0]} failed: {done.stderr.decode(errors='replace')[:500]}")

@@ -1,28 +1,33 @@
-"""Put an archive where users get it, as a whole process, against three uploads of the same file.
+"""Put an archive where users get it, as whole processes, against three `aws s3 cp` of that file.
 
-The look-alikes of the store and of its public address run in a process of their own. Ours uploads
-once, reads the public address back, moves the pointer, copies two aliases inside the store and
-reads them back too; theirs uploads three times and looks at nothing.
+The look-alikes of the store and of its public address run in a process of their own. Ours hashes
+the archive, uploads it once, reads the public address back, moves the pointer, copies two aliases
+inside the store and reads them back too; theirs uploads three times and looks at nothing.
+
+`Expect: 100-continue` is answered here, as R2 does not: theirs would wait a second for each part.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
+import bench_aws
 import requests
 from bench_app import peak_anonymous
 from bench_pairs import alternate, run
 
 ARCHIVE_BYTES = 250_000_000
-SMALL, LARGE = 10_000_000, 1_000_000_000
+SIZES = (10_000_000, ARCHIVE_BYTES, 2_000_000_000)
+NAMES = ("a.tar.gz", "latest/a.tar.gz", "latest/b.tar.gz")
 _PIECE_BYTES = 1_000_000
 _GROWTH = 1.2
 """Peaks within this are the same: allocators and the interpreter vary by some megabytes."""
@@ -46,7 +51,7 @@ def counted(environ, start):
     came[0] += int(environ.get("CONTENT_LENGTH") or 0)
     came[0] += sum(len(k) + len(v) for k, v in environ.items() if k.startswith("HTTP_"))
     return store(environ, start)
-with servers.Server(counted) as one, servers.Server(
+with servers.Server(counted, handler=servers.ContinuingHandler) as one, servers.Server(
         public_bucket.PublicBucket(index, broken=broken)) as two:
     print(json.dumps({"store": one.url, "public": two.url}), flush=True)
     sys.stdin.read()
@@ -75,18 +80,6 @@ for alias in (f"{run}/latest/a.tar.gz", f"{run}/latest/b.tar.gz"):
     assert store.digest(store.head(alias), reporter=quiet) == digest
 """
 
-THEIRS = """
-import sys
-import boto3
-from botocore.config import Config
-archive, run, endpoint = sys.argv[1:4]
-plain = Config(request_checksum_calculation="when_required", s3={"addressing_style": "path"})
-client = boto3.client("s3", endpoint_url=endpoint, region_name="auto", config=plain,
-                      aws_access_key_id="BENCH", aws_secret_access_key="bench")
-for name in ("a.tar.gz", "latest/a.tar.gz", "latest/b.tar.gz"):
-    client.upload_file(archive, "releases", f"{run}/{name}")
-"""
-
 
 @dataclass(frozen=True)
 class _Servers:
@@ -94,11 +87,16 @@ class _Servers:
     public: str
     runs: Iterator[int] = field(default_factory=count)
 
-    def command(self, script: str, archive: Path) -> list[str]:
+    def ours(self, archive: Path) -> list[str]:
         """A run under keys of its own: the store takes one write a second for each key."""
-        ended = [self.public] if script is OURS else []
         name = f"run-{next(self.runs)}"
-        return [sys.executable, "-c", script, str(archive), name, self.store, *ended]
+        return [sys.executable, "-c", OURS, str(archive), name, self.store, self.public]
+
+    def theirs(self, aws: bench_aws.Aws, archive: Path) -> None:
+        """Three uploads, also under keys of their own."""
+        name = f"run-{next(self.runs)}"
+        for key in NAMES:
+            aws.copy(archive, f"s3://releases/{name}/{key}", self.store)
 
     def counted(self) -> int:
         """Bytes of the requests, heads and bodies, since it was asked last."""
@@ -106,30 +104,67 @@ class _Servers:
 
 
 def compare(folder: Path, pairs: int) -> None:
-    """Time and bytes sent at one size, memory at two."""
+    """Time and bytes sent at one size, memory at three."""
     archive = _file(folder / "archive.tar.gz", ARCHIVE_BYTES)
-    with _serving(folder / "timed") as servers:
-        found = alternate(_runner(servers, THEIRS, archive), _runner(servers, OURS, archive), pairs)
+    aws = _aws(folder)
+    with serving(folder / "timed") as servers:
+        found = alternate(
+            lambda: servers.theirs(aws, archive), lambda: run(servers.ours(archive)), pairs
+        )
         servers.counted()
-        run(servers.command(OURS, archive))
+        run(servers.ours(archive))
         sent = servers.counted() / ARCHIVE_BYTES
+    archive.unlink()
     print(f"publish and alias, {ARCHIVE_BYTES / 1e6:.0f} MB, {os.cpu_count()} processors")
-    print(f"  three upload_file calls of boto3  {found.seconds()}")
+    print(f"  three aws s3 cp  {found.seconds()}")
     print(f"  takes {1 / found.ratio:.2f} times as long (aim 0.4), with three read-backs in it")
     print(f"  sends {sent:.4f} times the archive (aim at most {_MOST_SENT})")
-    peaks = {}
-    for size in (SMALL, LARGE):
-        with _serving(folder / f"memory-{size}") as servers:
-            large = _file(folder / f"{size}.tar.gz", size)
-            peaks[size] = peak_anonymous(servers.command(OURS, large))
-            large.unlink()
+    peaks = {size: _peak(folder, size) for size in SIZES}
     told = ", ".join(f"{size / 1e6:.0f} MB: {peak / 1e6:.0f} MB" for size, peak in peaks.items())
-    verdict = "flat" if peaks[LARGE] <= _GROWTH * peaks[SMALL] else "grows"
+    verdict = "flat" if max(peaks.values()) <= _GROWTH * peaks[SIZES[1]] else "grows"
     print(f"  peak of anonymous memory  {told} ({verdict})")
 
 
-def _runner(servers: _Servers, script: str, archive: Path) -> Callable[[], None]:
-    return lambda: run(servers.command(script, archive))
+def compare_release(folder: Path, bundle: Path, pack: Sequence[str], pairs: int) -> None:
+    """From a bundle's files to its place, against tar, three shasums and three uploads.
+
+    Args:
+        folder: for scratch.
+        bundle: what is packed.
+        pack: the command of ours that packs and hashes; the archive's path comes behind it.
+        pairs: how often.
+    """
+    aws = _aws(folder)
+    packed, tarred = folder / "ours.tar.gz", folder / "theirs.tar.gz"
+    with serving(folder / "released") as servers:
+
+        def shell() -> None:
+            run(["tar", "czf", str(tarred), "-C", str(bundle), "."])
+            for _ in NAMES:
+                run(["shasum", "-a", "256", str(tarred)])
+            servers.theirs(aws, tarred)
+
+        def tool() -> None:
+            run([*pack, str(packed)])
+            run(servers.ours(packed))
+
+        found = alternate(shell, tool, pairs)
+    print("archive, hash and publish a bundle of 250 MB")
+    print(f"  tar czf, three shasum, three aws s3 cp  {found.seconds()}")
+    print(f"  {found.ratio:.1f} times faster (aim 5)")
+
+
+def _aws(folder: Path) -> bench_aws.Aws:
+    return bench_aws.install(folder / "aws", ("BENCH", "bench"))
+
+
+def _peak(folder: Path, size: int) -> int:
+    with serving(folder / f"memory-{size}") as servers:
+        archive = _file(folder / f"{size}.tar.gz", size)
+        peak = peak_anonymous(servers.ours(archive))
+    archive.unlink()
+    shutil.rmtree(folder / f"memory-{size}")
+    return peak
 
 
 def _file(path: Path, size: int) -> Path:
@@ -141,7 +176,8 @@ def _file(path: Path, size: int) -> Path:
 
 
 @contextmanager
-def _serving(folder: Path) -> Iterator[_Servers]:
+def serving(folder: Path) -> Iterator[_Servers]:
+    """The look-alikes in a process of their own, empty."""
     folder.mkdir()
     command = [sys.executable, "-c", SERVE, str(folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
