@@ -66,6 +66,7 @@ rehearse: $(READY)
 
 kill: $(READY)
 	$(BIN)/python -m tests.killing
+	$(BIN)/python -m pytest -m "not online" tests/stages/test_races.py
 	$(BIN)/python -m pytest -m "not online" tests/test_kill.py --kills 50 --timeout 3600
 
 faults: $(READY)

@@ -1,7 +1,8 @@
 """Publish: the archive at its own key, created once, and judged as the world gets it.
 
 A key is written only while nothing stands there. The same bytes are success; other bytes are
-refused for ever, because a registered digest may point at them.
+refused for ever, because a registered digest may point at them. Where the key holds the digest,
+a small document at the version's own key takes the version for one archive.
 """
 
 from __future__ import annotations
@@ -15,9 +16,17 @@ from release_tool.files import hashing
 from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter
-from release_tool.services import addresses, precedence, public_url, retries, tombstone
+from release_tool.services import (
+    addresses,
+    precedence,
+    public_url,
+    release_pointer,
+    retries,
+    tombstone,
+)
 from release_tool.services.object_store import ObjectStore, StoredObject
 from release_tool.services.object_store_calls import Outcome
+from release_tool.services.release_pointer import Pointer
 from release_tool.stages import findings, public_copy, smoke_evidence
 from release_tool.values import Intents, PublishedRelease, ReleaseArchive, SmokeEvidence
 
@@ -25,6 +34,7 @@ READS = (
     *smoke_evidence.READS,
     "archive",
     "publish.prefix",
+    "product.platform",
     "coordinator.contract",
     "bundle.executables",
     "bundle.metallib",
@@ -99,6 +109,20 @@ def run(
         copy = public_copy.PublicCopy(plan=plan, folder=scratch)
         _read_back(plan, archive, url, copy, reporter, policy)
         _judge_copy(plan, archive, url, copy, judge)
+    if _holds_digest(plan):
+        _take_version(
+            plan,
+            archive,
+            Pointer(
+                version=plan.version,
+                platform=plan.product.platform,
+                key=key,
+                url=url,
+                sha256=archive.sha256,
+                size=archive.size,
+            ),
+            store,
+        )
     return PublishedRelease(
         archive_sha256=archive.sha256,
         size=archive.size,
@@ -115,9 +139,52 @@ def key_of(plan: ReleasePlan, archive: ReleaseArchive) -> str:
     only the versioned one.
     """
     folder = f"{plan.publish.prefix}/v{plan.version}"
-    if plan.coordinator.contract == "2026-10":
+    if _holds_digest(plan):
         folder = f"{folder}/artifacts/{archive.sha256}"
     return f"{folder}/{plan.archive.name}"
+
+
+def _holds_digest(plan: ReleasePlan) -> bool:
+    return plan.coordinator.contract == "2026-10"
+
+
+def _take_version(
+    plan: ReleasePlan, archive: ReleaseArchive, ours: Pointer, store: ObjectStore
+) -> None:
+    """Let one archive have the version, whoever else publishes it at this moment.
+
+    Such keys differ for other bytes, so both would come to stand, and a coordinator that asks for
+    no approval lets the later registration replace the earlier one.
+    """
+    place = f"{plan.publish.prefix}/v{plan.version}/{release_pointer.NAME}"
+    store.replace(
+        place,
+        release_pointer.encode(ours),
+        over=None,
+        content_type="application/json",
+        version=plan.version,
+    )
+    found = store.read(place, limit_bytes=release_pointer.LIMIT_BYTES)
+    if found is None:
+        raise errors.TransientError(
+            "the version was taken and is free now", subject=place, hint="run again"
+        )
+    there, content = found
+    try:
+        digest = release_pointer.parse(content).sha256
+    except errors.FormatError:
+        digest = ""
+    if digest != archive.sha256:
+        raise errors.RemoteRefusedError(
+            f"cannot publish: {plan.version} is already another archive's",
+            subject=place,
+            expected=archive.sha256,
+            observed=f"{digest or 'what is no pointer'}, put {there.modified:%Y-%m-%d %H:%M} UTC",
+            hint=(
+                "Other bytes may be registered for it, so it is not given away again. "
+                f"If it was never registered, release {precedence.next_version(plan.version)}."
+            ),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
@@ -17,13 +16,13 @@ from hypothesis import strategies as st
 from release_tool import errors
 from release_tool.plan import ReleasePlan
 from release_tool.services import release_pointer
-from release_tool.services.object_store import ObjectStore
 from release_tool.values import PromotedRelease
 from tests import small_world
 from tests.scripted_server import Reply, Request
 from tests.small_world import PLATFORM, POINTER, SmallWorld, Stored
 from tests.stages import release_chain
 from tests.stages.release_chain import NAME, Chain
+from tests.stages.turns import InTurns, Turns
 
 ALIASES = (f"releases/latest/{NAME}", "releases/latest/eigeninference-bundle-macos-arm64.tar.gz")
 
@@ -296,72 +295,6 @@ def test_a_pointer_that_moves_while_we_write_is_looked_at_again(
     assert release_pointer.parse(world.objects[POINTER].body).version == "0.5.0"
 
 
-class _Turns:
-    """Lets two threads go one request at a time, in an order that is given."""
-
-    def __init__(self, order: list[int]) -> None:
-        self._order = iter(order)
-        self._turn = threading.Condition()
-        self._alive = {0, 1}
-        self._waiting: set[int] = set()
-        self._granted: int | None = None
-
-    def take(self, who: int) -> None:
-        with self._turn:
-            self._waiting.add(who)
-            self._grant()
-            assert self._turn.wait_for(lambda: self._granted == who, timeout=30)
-            self._granted = None
-            self._waiting.discard(who)
-
-    def leave(self, who: int) -> None:
-        with self._turn:
-            self._alive.discard(who)
-            self._grant()
-
-    def _grant(self) -> None:
-        if self._granted is None and self._alive and self._waiting >= self._alive:
-            wish = next(self._order, 0)
-            self._granted = wish if wish in self._alive else min(self._alive)
-            self._turn.notify_all()
-
-
-@dataclass
-class _InTurns:
-    """The small world for one of two promoters: each call waits for its turn."""
-
-    inner: SmallWorld
-    turns: _Turns
-    who: int
-    store: ObjectStore
-    """The same for both: making a client takes long, and only one is ever at work."""
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self.inner, name)
-
-    def object_store(self) -> object:
-        return _Waiting(self.store, self.turns, self.who)
-
-    def coordinator(self) -> object:
-        return _Waiting(self.inner.coordinator(), self.turns, self.who)
-
-
-class _Waiting:
-    """A client whose every call waits for its turn."""
-
-    def __init__(self, inner: object, turns: _Turns, who: int) -> None:
-        self._inner, self._turns, self._who = inner, turns, who
-
-    def __getattr__(self, name: str) -> Callable[..., object]:
-        method: Callable[..., object] = getattr(self._inner, name)
-
-        def call(*given: object, **named: object) -> object:
-            self._turns.take(self._who)
-            return method(*given, **named)
-
-        return call
-
-
 @pytest.mark.parametrize("alone", range(21))
 def test_a_slow_loser_never_overwrites_the_winner(
     servers: SmallWorld, plan: ReleasePlan, alone: int
@@ -402,7 +335,7 @@ def _race(world: SmallWorld, plan: ReleasePlan, order: list[int]) -> None:
                 # From here on 0.5.0 is what the cache of May serves for a minute.
                 world.now += 61
                 world.coordinator().latest(PLATFORM)
-        turns, store = _Turns(order), world.object_store()
+        turns, store = Turns(order), world.object_store()
         outcomes: dict[int, PromotedRelease | BaseException] = {}
         pointed: list[str] = []
 
@@ -413,7 +346,7 @@ def _race(world: SmallWorld, plan: ReleasePlan, order: list[int]) -> None:
 
         def promote_one(who: int) -> None:
             try:
-                seen = _InTurns(world, turns, who, store)
+                seen = InTurns(world, turns, who, store)
                 chains[who].world = cast("release_chain.World", seen)
                 outcomes[who] = chains[who].promote()
             except BaseException as problem:

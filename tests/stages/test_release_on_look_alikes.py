@@ -317,17 +317,26 @@ def test_two_versions_racing_to_latest_end_with_the_newer(
 def test_the_autumn_address_holds_the_archives_digest(
     world: LookAlikes, plan: ReleasePlan, tmp_path: Path
 ) -> None:
-    """Other bytes of a version go to another key, and each key is written once."""
-    chains = [_start(world, plan, tmp_path / name, binary=name.encode()) for name in ("a", "b")]
-    for chain in chains:
-        rules = chain.plan.coordinator.model_copy(update={"contract": "2026-10"})
-        chain.plan = chain.plan.model_copy(update={"coordinator": rules})
-        published = chain.publish()
-        assert published.key == f"releases/v0.5.0/artifacts/{chain.archive.sha256}/{NAME}"
-        assert published.url == f"{world.public_url}/{published.key}"
-        assert published.created
-        assert not chain.publish().created
-    assert len(world.written()) == 2
+    """Other bytes go to another key, and the version stays with the archive that took it first."""
+    chain, other = (
+        _start(world, plan, tmp_path / name, binary=name.encode()) for name in ("a", "b")
+    )
+    for one in (chain, other):
+        rules = one.plan.coordinator.model_copy(update={"contract": "2026-10"})
+        one.plan = one.plan.model_copy(update={"coordinator": rules})
+    published = chain.publish()
+    assert published.key == f"releases/v0.5.0/artifacts/{chain.archive.sha256}/{NAME}"
+    assert published.url == f"{world.public_url}/{published.key}"
+    assert published.created
+    assert not chain.publish().created
+    with pytest.raises(errors.RemoteRefusedError, match=r"0\.5\.0 is already another archive's"):
+        other.publish()
+    assert not chain.publish().created
+    assert world.written() == [
+        f"PutObject {published.key}",
+        "PutObject releases/v0.5.0/release.json",
+        f"PutObject releases/v0.5.0/artifacts/{other.archive.sha256}/{NAME}",
+    ]
 
 
 def _bridge(world: LookAlikes, plan: ReleasePlan, folder: Path, version: str) -> Chain:
