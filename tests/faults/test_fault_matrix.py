@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import fault_judge
@@ -15,7 +16,7 @@ from fault_judge import Judgement
 from fault_rows import LASTING, TRANSIENT, Row
 from fault_world import Said, Site, World
 
-from release_tool.rehearsal import environment, places, wire
+from release_tool.rehearsal import counts, places, wire
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("faults")
     with CommandLine(folder / "program.log") as program:
         made = World(folder=folder / "world", program=program)
-        made.prepare(("sign", "register"))
+        made.prepare(("sign",))
         yield made
 
 
@@ -36,17 +37,10 @@ def row(target: str, kind: str, strength: str) -> Row:
     return found
 
 
-def test_a_registration_whose_answer_is_lost_is_found(world: World) -> None:
-    """However often it is lost: exit 5 at the most, then success, and one row in the journal."""
-    result = fault_matrix.trial(row("coordinator register", "lost-answer", LASTING), world)
-    assert not result.broken, result.said
-    assert result.hits >= 1
-
-
-def test_a_registration_that_arrives_twice_is_one_release(world: World) -> None:
-    """A proxy's second delivery leaves the same row, and the run succeeds at once."""
-    result = fault_matrix.trial(row("coordinator register", "duplicate", TRANSIENT), world)
-    assert (result.kind, result.code) == ("success", 0), result.said
+def test_a_timestamp_service_that_fails_in_passing_is_asked_again(world: World) -> None:
+    """Twice 503, and the run succeeds at once."""
+    result = fault_matrix.trial(row("timestamp", "503", TRANSIENT), world)
+    assert (result.kind, result.code, result.hits) == ("success", 0, 2), result.said
 
 
 def test_a_timestamp_service_that_redirects_is_not_followed(world: World) -> None:
@@ -133,16 +127,28 @@ def test_the_judge_of_redirects_can_fail() -> None:
         assert len(judgement.broken) == count
 
 
-def test_the_judge_of_the_end_can_fail(world: World) -> None:
-    """A release that is not registered is no end, and is told so."""
-    with world.site("register") as site:
-        judgement = Judgement()
+def test_the_judge_of_what_stands_can_fail(world: World) -> None:
+    """Nothing registered is no end; what is registered without bytes and records is worse."""
+    with world.site("sign") as site, site.served():
         before = fault_judge.look(site)
+        judgement = Judgement()
         fault_judge.standing(judgement, before, before, site)
         assert judgement.broken == []
         fault_judge.finished(judgement, before, wire.Report())
         assert "nothing is registered" in judgement.broken
-        for content in (places.objects(site.state) / "content").iterdir():
-            content.write_bytes(b"other")
-        with site.served():
-            assert environment.attach(site.state) is not None
+        row = counts.Registered(
+            version="0.5.0",
+            platform="macos-arm64",
+            bundle_hash="1" * 64,
+            binary_hash="2" * 64,
+            metallib_hash="3" * 64,
+        )
+        written = counts.Written(operation="PutObject", key="releases/v0.5.0/a", sha256="1" * 64)
+        there = counts.Counts(registrations=(row, row), writes=(written,), objects={})
+        judgement = Judgement()
+        after = replace(before, counts=there)
+        fault_judge.standing(judgement, before, after, site)
+        fault_judge.finished(judgement, after, wire.Report())
+        assert {"registered and not proved", "lost bytes", "a second registration"} <= set(
+            judgement.broken
+        )
