@@ -167,6 +167,9 @@ class Limits(Part):
     """How long one run waits for the notary; the submission goes on, and `run` resumes."""
     ticket_wait_seconds: float = Field(default=600, gt=0, allow_inf_nan=False)
     """How long one run waits for a ticket, which comes some minutes after the verdict."""
+    part_bytes: int = Field(default=16 * 1024**2, ge=5 * 1024**2, le=1024**3)
+    """Of each part of an upload but the last, which is what a broken line costs; the store takes
+    none below 5 MiB. An archive of up to two parts goes in one request."""
     answer_seconds: float = Field(default=1000, gt=0, le=1000, allow_inf_nan=False)
     """The most that is waited for any one answer. Every request has a bound of its own, and this
     can only shorten it: look-alikes that stall need no minutes."""

@@ -31,6 +31,7 @@ class Target:
         service: as the embedded environment calls it.
         stage: the stage that meets the fault.
         method: see `Rule`, as the others.
+        is_large: whether the archive goes in parts.
         only_critical: leave out kinds that make no difference to a neighbour of the same service.
     """
 
@@ -41,6 +42,7 @@ class Target:
     path: str = ""
     agent: str = ""
     least_bytes: int = 0
+    is_large: bool = False
     only_critical: bool = False
 
 
@@ -59,6 +61,33 @@ TARGETS = (
     Target(name="notary log", service="notary-logs", stage="notarize"),
     Target(name="tickets", service="tickets", stage="staple", least_bytes=1),
     Target(name="store put archive", service="store", stage="publish", method="PUT"),
+    Target(
+        name="store begin parts",
+        service="store",
+        stage="publish",
+        method="POST",
+        path=r"\?uploads",
+        is_large=True,
+        only_critical=True,
+    ),
+    Target(
+        name="store put part",
+        service="store",
+        stage="publish",
+        method="PUT",
+        path="partNumber=2",
+        is_large=True,
+        only_critical=True,
+    ),
+    Target(
+        name="store complete parts",
+        service="store",
+        stage="publish",
+        method="POST",
+        path=r"\?uploadId=",
+        is_large=True,
+        only_critical=True,
+    ),
     Target(name="public read back", service="public", stage="publish", path=_ARCHIVE),
     Target(
         name="coordinator's download",

@@ -7,9 +7,9 @@ included, is kept before each stage that meets faults. A row starts from such a 
 from __future__ import annotations
 
 import os
-import re
+import random
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,10 +32,15 @@ BEFORE = {
     "promote": "register",
     "github": "promote",
 }
+SMALL, LARGE = "small.metallib", "large.metallib"
+_LARGE_BYTES = 11 * 1024**2
+_FILLED = 1024 * 1024
 CAP_SECONDS = 60.0
 """What no command may take; a whole release takes five."""
 # So that a row takes seconds: production waits for minutes, and proves no more.
 _LIMITS = {
+    # The least that the store takes, so that a large archive need not be very large.
+    "part_bytes": 5 * 1024**2,
     "answer_seconds": 1.5,
     "pause_share": 0.15,
     "latest_poll_seconds": 4,
@@ -43,7 +48,6 @@ _LIMITS = {
     "ticket_wait_seconds": 6,
 }
 _SERVED = (*("--cache-seconds", "0.3", "--processing-seconds", "0.1", "--ticket-seconds", "0.1"),)
-_LINE = re.compile(r"^exit (\d+)", re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +69,8 @@ class Site:
 
     folder: Path
     world: World
+    library: str = SMALL
+    """The Metal library that the release is made with, which makes its size."""
 
     @property
     def dist(self) -> Path:
@@ -95,7 +101,7 @@ class Site:
         parts = self.world.parts
         argv = ["run", "--env", "rehearsal", "--version", VERSION, "--dist", str(self.dist)]
         argv += ["--config", str(parts / "release.yaml"), "--model", str(parts / "model")]
-        argv += ["--metallib", str(parts / "lib.metallib"), *more]
+        argv += ["--metallib", str(parts / self.library), *more]
         for name in ("home", "tmp"):
             (self.folder / name).mkdir(exist_ok=True)
         environ = {
@@ -128,35 +134,49 @@ class World:
         """What every run is given."""
         return self.folder / "parts"
 
-    def prepare(self, stages: Sequence[str] = tuple(BEFORE)) -> None:
-        """Carry the release through its stages, and keep it before each of these."""
+    def prepare(self) -> None:
+        """Make what every run is given."""
         self.parts.mkdir(parents=True)
-        (self.parts / "lib.metallib").write_bytes(samples.metallib())
+        (self.parts / SMALL).write_bytes(samples.metallib())
+        (self.parts / LARGE).write_bytes(_large())
         tiny_model.make(self.parts / "model")
         told = yaml.safe_load(_RELEASE_FILE.read_text(encoding="utf-8"))
         told["limits"] |= _LIMITS
         (self.parts / "release.yaml").write_text(yaml.safe_dump(told), encoding="utf-8")
-        base = Site(folder=self.folder / "base", world=self)
-        base.state.mkdir(parents=True)
-        for stage, before in BEFORE.items():
-            if not set(stages) & set(list(BEFORE)[list(BEFORE).index(stage) :]):
-                return
-            with base.served():
-                said = base.run("--until", before)
-            assert said.ended.code == 0, said.text
-            shutil.copytree(base.dist, self._kept(stage), symlinks=True)
+
+    def _carry(self, stage: str, library: str) -> Path:
+        """Carry the release to a stage, and keep it there; returns what was kept."""
+        kept = self.folder / "kept" / library / stage
+        if kept.exists():
+            return kept
+        base = Site(folder=self.folder / f"base-{library}", world=self, library=library)
+        base.state.mkdir(parents=True, exist_ok=True)
+        for each, before in BEFORE.items():
+            here = self.folder / "kept" / library / each
+            if not here.exists():
+                with base.served():
+                    said = base.run("--until", before)
+                assert said.ended.code == 0, said.text
+                shutil.copytree(base.dist, here, symlinks=True)
+            if each == stage:
+                break
+        return kept
 
     @contextmanager
-    def site(self, stage: str) -> Iterator[Site]:
+    def site(self, stage: str, library: str = SMALL) -> Iterator[Site]:
         """A release that stands before a stage, in a folder that is removed afterwards."""
         self._rows += 1
-        made = Site(folder=self.folder / f"row-{self._rows}", world=self)
+        made = Site(folder=self.folder / f"row-{self._rows}", world=self, library=library)
         made.folder.mkdir()
-        shutil.copytree(self._kept(stage), made.dist, symlinks=True)
+        shutil.copytree(self._carry(stage, library), made.dist, symlinks=True)
         try:
             yield made
         finally:
             shutil.rmtree(made.folder)
 
-    def _kept(self, stage: str) -> Path:
-        return self.folder / "kept" / stage
+
+def _large() -> bytes:
+    """A library that makes an archive of three parts: its filler does not compress."""
+    bare = samples.metallib(_LARGE_BYTES)
+    noise = random.Random(1).randbytes(_LARGE_BYTES - _FILLED)  # noqa: S311 - filler
+    return bare[:_FILLED] + noise

@@ -33,6 +33,7 @@ from release_tool.services.apple_tools import AppleTools
 from release_tool.services.codesign_signer import Route
 from release_tool.services.coordinator import Coordinator
 from release_tool.services.github import GitHub
+from release_tool.services.multipart_upload import Parts
 from release_tool.services.notary import Notary
 from release_tool.services.notary_api import NotaryAPI
 from release_tool.services.notary_token import APIKey
@@ -297,12 +298,13 @@ class Wiring:
 
     def new_store(self) -> ObjectStore:
         """The bucket; one instance serves one thread. Its keys are read when it connects."""
-        endpoints = self.plan.endpoints
+        endpoints, part_bytes = self.plan.endpoints, self.plan.limits.part_bytes
         return ObjectStore(
             endpoint=endpoints.r2_endpoint,
             bucket=endpoints.r2_bucket,
             access_key_id=lambda: self._secret("R2_ACCESS_KEY_ID"),
             secret_access_key=lambda: self._secret("R2_SECRET_ACCESS_KEY"),
+            parts=Parts(above_bytes=2 * part_bytes, part_bytes=part_bytes),
         )
 
     def look_out(self) -> None:

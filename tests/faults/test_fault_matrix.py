@@ -24,7 +24,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("faults")
     with CommandLine(folder / "program.log") as program:
         made = World(folder=folder / "world", program=program)
-        made.prepare(("sign",))
+        made.prepare()
         yield made
 
 
