@@ -36,15 +36,22 @@ def read_object(body: bytes, subject: str) -> Mapping[str, object]:
     """The JSON object of an answer.
 
     Raises:
-        VerificationError: it is none.
+        TransientError: it is no JSON: cut, damaged, or another's answer. Asking again may help.
+        VerificationError: it is JSON of another kind.
     """
+    start = repr(body[:80].decode(errors="replace"))
     try:
         whole = json.loads(body)
     except (ValueError, RecursionError):
-        whole = None
+        raise errors.TransientError(
+            "the coordinator's answer is cut or damaged",
+            subject=subject,
+            expected="a JSON object",
+            observed=start,
+            hint="run again to ask what the coordinator holds; if it stays, check COORDINATOR_URL",
+        ) from None
     if not isinstance(whole, dict):
-        start = body[:80].decode(errors="replace")
-        raise unexpected(subject, "the answer is no JSON object", repr(start))
+        raise unexpected(subject, "the answer is no JSON object", start)
     return whole
 
 

@@ -992,7 +992,7 @@ READERS: tuple[Reader, ...] = (
         read=_coordinator_answer,
         make_seeds=_coordinator_answers,
         structure="json",
-        refusals=_REFUSED,
+        refusals=(*_REFUSED, errors.TransientError),
     ),
     Reader(
         name="provider's answer",
