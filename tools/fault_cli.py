@@ -46,9 +46,16 @@ class CommandLine:
     """
 
     def __init__(self, log: Path) -> None:
+        # The program that stands beside this file, whichever is installed.
+        environ = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
         with log.open("ab") as told:
             self._child = Popen(
-                [sys.executable, __file__], stdin=PIPE, stdout=PIPE, stderr=told, text=True
+                [sys.executable, __file__],
+                stdin=PIPE,
+                stdout=PIPE,
+                stderr=told,
+                text=True,
+                env=environ,
             )
 
     def run(

@@ -248,7 +248,13 @@ class Coordinator:
             return None
         if answer.status != 200:
             raise self._refusal(answer, "the question for the latest release")
-        return _release(coordinator_answers.read_object(answer.body, self.base_url), self.base_url)
+        found = _release(coordinator_answers.read_object(answer.body, self.base_url), self.base_url)
+        if not found.version or not found.bundle_hash:
+            # Taken for some other release, it would let a registration be sent again.
+            raise coordinator_answers.unexpected(
+                self.base_url, "the latest release lacks its version or bundle_hash"
+            )
+        return found
 
     def current(self) -> Current | None:
         """What `/api/version` serves, or None where it does not tell a registered release.
@@ -278,9 +284,11 @@ class Coordinator:
         )
 
     def _lasting(self, answer: http_client.Answer) -> http_client.Answer:
-        """An answer that asking again would not change."""
+        """An answer that asking again would not change; one that is no JSON is asked for again."""
         if coordinator_refusals.is_passing(answer, self._contract):
             raise self._refusal(answer, "the question")
+        if answer.status == 200:
+            coordinator_answers.parsed(answer.body, self.base_url)
         return answer
 
     def _post(self, path: str, body: bytes) -> http_client.Answer:

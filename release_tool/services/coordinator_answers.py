@@ -39,20 +39,32 @@ def read_object(body: bytes, subject: str) -> Mapping[str, object]:
         TransientError: it is no JSON: cut, damaged, or another's answer. Asking again may help.
         VerificationError: it is JSON of another kind.
     """
-    start = repr(body[:80].decode(errors="replace"))
+    whole = parsed(body, subject)
+    if not isinstance(whole, dict):
+        raise unexpected(subject, "the answer is no JSON object", _start(body))
+    return whole
+
+
+def parsed(body: bytes, subject: str) -> object:
+    """The JSON of an answer, whatever it is.
+
+    Raises:
+        TransientError: it is none.
+    """
     try:
-        whole = json.loads(body)
+        return json.loads(body)
     except (ValueError, RecursionError):
         raise errors.TransientError(
             "the coordinator's answer is cut or damaged",
             subject=subject,
             expected="a JSON object",
-            observed=start,
+            observed=_start(body),
             hint="run again to ask what the coordinator holds; if it stays, check COORDINATOR_URL",
         ) from None
-    if not isinstance(whole, dict):
-        raise unexpected(subject, "the answer is no JSON object", start)
-    return whole
+
+
+def _start(body: bytes) -> str:
+    return repr(body[:80].decode(errors="replace"))
 
 
 def text(row: Mapping[str, object], name: str, subject: str) -> str:

@@ -437,3 +437,20 @@ def test_a_release_in_use_is_withdrawn_by_force(server: ScriptedServer) -> None:
     wanted = {"version": "0.5.0", "platform": "macos-arm64"}
     assert [json.loads(one.body) for one in server.requests] == [wanted, wanted | {"force": True}]
     assert {one.method for one in server.requests} == {"DELETE"}
+
+
+def test_a_question_is_asked_again_where_its_answer_is_damaged(server: ScriptedServer) -> None:
+    """The second answer counts."""
+    server.says(Reply(200, b'{"version":"0.5'), _reply(200, asdict(RELEASE)))
+    assert _client(server).latest("macos-arm64") == RELEASE
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("row", [{}, {"unexpected": [1]}, {"version": "0.5.0"}])
+def test_a_row_without_version_or_hash_is_no_release(
+    server: ScriptedServer, row: dict[str, object]
+) -> None:
+    """JSON of another shape must not pass for some other release that is served."""
+    server.says(_reply(200, row))
+    with pytest.raises(errors.VerificationError):
+        _client(server).latest("macos-arm64")
