@@ -44,7 +44,8 @@ def pack(
         with atomic.naming(beside, "make"):
             (beside / path).parent.mkdir(parents=True, exist_ok=True)
         ditto.copy(root / source, beside / path, tools=tools)
-    tops = {folder: sorted(item.name for item in folder.iterdir()) for folder in (root, beside)}
+    folders = (root, beside) if copies else (root,)
+    tops = {folder: sorted(item.name for item in folder.iterdir()) for folder in folders}
     # No user's name goes along; the attributes do unless COPYFILE_DISABLE stands in the
     # environment, and ours has no such name.
     arguments = ["--uid", "0", "--gid", "0", "--uname", "", "--gname", "", "-czf", str(archive)]

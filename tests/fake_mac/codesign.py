@@ -224,8 +224,10 @@ def _display(stage: Stage, app: Path) -> None:
 
     from release_tool.apple import certificates, cms, code_directory, macho, superblob
 
-    info = plistlib.loads((app / "Contents/Info.plist").read_bytes())
-    main = app / "Contents/MacOS" / info["CFBundleExecutable"]
+    main, bare = app, app.is_file()
+    if not bare:
+        info = plistlib.loads((app / "Contents/Info.plist").read_bytes())
+        main = app / "Contents/MacOS" / info["CFBundleExecutable"]
     blob = superblob.parse(macho.parse(main.read_bytes())[0].signature_bytes or b"")
     raw = blob.code_directories[0]
     directory = code_directory.parse(raw)
@@ -236,7 +238,7 @@ def _display(stage: Stage, app: Path) -> None:
     lines = [
         f"Executable={main}",
         f"Identifier={directory.identifier}",
-        "Format=app bundle with Mach-O thin (arm64)",
+        f"Format={'' if bare else 'app bundle with '}Mach-O thin (arm64)",
         f"CodeDirectory v={directory.version:x} size={len(raw)} flags={directory.flags:#x}(runtime)"
         f" hashes={len(directory.code_hashes)}+{directory.special_slots} location=embedded",
         "Hash type=sha256 size=32",
@@ -252,7 +254,7 @@ def _display(stage: Stage, app: Path) -> None:
         "Timestamp=26 Nov 2026 at 20:00:00",
         f"TeamIdentifier={directory.team_id}",
         "Runtime Version=14.0.0",
-        "Sealed Resources version=2 rules=13 files=3",
+        "Sealed Resources=none" if bare else "Sealed Resources version=2 rules=13 files=3",
         "Internal requirements count=1 size=188",
     ]
     sys.stderr.write("\n".join(lines) + "\n")
