@@ -12,6 +12,7 @@ import pytest_socket
 from hypothesis import HealthCheck, settings
 
 from release_tool.plan import ReleasePlan
+from tests.canary.plugin import Watch
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -31,6 +32,10 @@ settings.load_profile("project")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=5, help="how often the kill test kills a run")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Watch(), "canary")
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from release_tool import errors
+from release_tool import credentials, errors
 from release_tool.files import atomic, hashing
 from release_tool.services import wheels
 
@@ -131,7 +131,8 @@ _NPM_SECONDS = 600
 
 def fetch(wanted: wheels.WheelFile, environ: Mapping[str, str]) -> Path:
     """A file of a wheel, out of the cache or from the index."""
-    return wheels.fetch(wanted, cache=wheels.cache_folder(environ), environ=environ)
+    cache = wheels.cache_folder(environ)
+    return wheels.fetch(wanted, cache=cache, environ=credentials.for_pip(environ))
 
 
 def fetch_sentry(environ: Mapping[str, str]) -> Path:

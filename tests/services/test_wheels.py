@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from release_tool import errors
+from release_tool import credentials, errors
 from release_tool.services import wheels
 from release_tool.services.wheels import WheelFile
 
@@ -39,7 +39,7 @@ def index(tmp_path: Path) -> Path:
 @pytest.fixture
 def environ(index: Path) -> dict[str, str]:
     settings = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(index), "PIP_CONFIG_FILE": os.devnull}
-    return {**os.environ, **settings}
+    return {**credentials.for_pip(os.environ), **settings}
 
 
 @pytest.fixture
@@ -133,10 +133,12 @@ def test_an_interrupt_leaves_nothing(
     cache = tmp_path / "cache"
     program = (
         "import socket, os, sys\nfrom pathlib import Path\n"
+        "from release_tool import credentials\n"
         "from release_tool.services import wheels\n"
         "server = socket.create_server(('127.0.0.1', 0))\n"
         "port = server.getsockname()[1]\n"
-        "environ = {**os.environ, 'PIP_INDEX_URL': f'http://127.0.0.1:{port}/simple'}\n"
+        "environ = credentials.for_pip(os.environ)\n"
+        "environ |= {'PIP_INDEX_URL': f'http://127.0.0.1:{port}/simple'}\n"
         f"wanted = wheels.{wanted!r}\n"
         "wheels.fetch(wanted, cache=Path(sys.argv[1]), environ=environ)\n"
     )
