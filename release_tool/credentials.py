@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NoReturn
 
 from release_tool import errors
-from release_tool.services import addresses
+from release_tool.services import addresses, covering
 
 Kind = Literal["address", "bucket", "key", "text", "base64", "p8"]
 
@@ -404,6 +404,29 @@ def _missing(setting: Setting, wanted: tuple[str, ...]) -> Missing:
 def missing(setting: Setting, lookup: Lookup) -> Missing:
     """The entry of a setting that was not found."""
     return _missing(setting, names(setting, lookup))
+
+
+_SECRET_NAMES = tuple(setting.name for setting in SETTINGS if setting.secret)
+# A key in PEM is told line by line where somebody quotes a part of it.
+_LINE_CHARACTERS = 40
+
+
+def covered(text: str, environ: Mapping[str, str]) -> str:
+    """A text without any secret that the environment holds, whatever prefix its name has.
+
+    No error of ours carries one. This stands behind all of them, for texts of libraries and for
+    bugs: what is printed goes through here last.
+    """
+    return covering.text(text, _secrets_of(environ))
+
+
+def _secrets_of(environ: Mapping[str, str]) -> list[str]:
+    found = []
+    for name, value in environ.items():
+        if name.endswith(_SECRET_NAMES) and value.strip():
+            found += [value, value.strip()]
+            found += [line for line in value.splitlines() if len(line) >= _LINE_CHARACTERS]
+    return sorted(set(found), key=len, reverse=True)
 
 
 # What a child needs to run at all; everything else may hold a secret.

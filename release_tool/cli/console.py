@@ -20,7 +20,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column
 from rich.text import Text
 
-from release_tool import errors
+from release_tool import credentials, errors
 from release_tool.cli.session import Session
 from release_tool.ledger import Record
 from release_tool.progress import Reporter
@@ -38,6 +38,7 @@ class RunConsole:
 
     def __init__(self, session: Session) -> None:
         self._out = session.out
+        self._environ = session.environ
         self._grouped = session.in_github_actions
         self._live = session.on_terminal
         self._width = min(shutil.get_terminal_size((100, 24)).columns, _MAX_WIDTH)
@@ -95,7 +96,7 @@ class RunConsole:
         self._say((left + " " * gap + right).rstrip())
 
     def _say(self, text: str) -> None:
-        print(text, file=self._out, flush=True)
+        print(credentials.covered(text, self._environ), file=self._out, flush=True)
 
 
 class Notes:

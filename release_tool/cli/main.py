@@ -128,7 +128,7 @@ def _usage(problem: click.ClickException, argv: Sequence[str], session: Session)
 
 def _failed(problem: errors.ReleaseError, argv: Sequence[str], session: Session) -> int:
     _document(problem.as_json(), argv, session)
-    lines = [_WHOLE_DIGEST.sub(r"\1", line) for line in problem.lines()]
+    lines = [_covered(_WHOLE_DIGEST.sub(r"\1", line), session) for line in problem.lines()]
     for number, line in enumerate(lines):
         print(f"release-tool: {line}" if number == 0 else line, file=session.err)
     trailer = [f"exit {problem.exit_code}", session.state]
@@ -142,7 +142,15 @@ def _failed(problem: errors.ReleaseError, argv: Sequence[str], session: Session)
 
 def _document(facts: Mapping[str, object], argv: Sequence[str], session: Session) -> None:
     if "--json" in argv:
-        print(json.dumps(facts, ensure_ascii=False), file=session.out)
+        print(_covered(json.dumps(facts, ensure_ascii=False), session), file=session.out)
+
+
+def _covered(text: str, session: Session) -> str:
+    """A text of an error or a bug, without the secrets of the environment."""
+    # Only what fails needs it: `verify-profile` must start fast.
+    from release_tool import credentials
+
+    return credentials.covered(text, session.environ)
 
 
 def _interrupted(argv: Sequence[str], session: Session) -> int:
@@ -164,7 +172,8 @@ def _bug(problem: Exception, argv: Sequence[str], session: Session) -> int:
         hint="please report the lines on standard error",
     ).as_json()
     _document({**facts, "error": "Bug", "exit_code": errors.EXIT_BUG}, argv, session)
-    traceback.print_exception(problem, file=session.err)
+    trace = "".join(traceback.format_exception(problem))
+    print(_covered(trace, session), end="", file=session.err)
     print(
         "release-tool: this is a bug of the tool; please report the lines above", file=session.err
     )

@@ -37,7 +37,7 @@ class Needles:
             return
         if pair not in self._forms:
             self._forms[pair] = tuple(_forms(value))
-            self.names.add(name)
+        self.names.add(name)
         self._current.add(pair)
         if keep:
             self._kept.add(pair)
