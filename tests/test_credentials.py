@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import copy
 import dataclasses
@@ -9,8 +10,10 @@ import io
 import json
 import logging
 import pickle
+import re
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import yaml
@@ -19,7 +22,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.traceback import Traceback
 
+import release_tool
 from release_tool import credentials, errors
+from release_tool.cli.session import Session
 from release_tool.credentials import Credentials, Lookup, Secret
 
 VALUE = "hunter2-hunter2"
@@ -97,6 +102,37 @@ def test_a_traceback_with_locals_shows_no_secret() -> None:
     Console(file=shown, width=200).print(report)
     assert "PROVISIONING_PROFILE_BASE64" in shown.getvalue()
     assert VALUE not in shown.getvalue()
+
+
+_HOLDS = re.compile(r"environ$|secret|password|session_token|p12|private_key|identity$")
+_TEXTS = ("str", "bytes", "bytes | None", "str | None", "Mapping[str, str]")
+
+
+def _fields() -> Iterator[tuple[str, str, str]]:
+    """Class and name, type and default of every field that the tool declares."""
+    for path in Path(release_tool.__file__).parent.rglob("*.py"):
+        for owner in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(owner, ast.ClassDef):
+                for line in owner.body:
+                    if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
+                        default = ast.unparse(line.value) if line.value else ""
+                        yield (
+                            f"{owner.name}.{line.target.id}",
+                            ast.unparse(line.annotation),
+                            default,
+                        )
+
+
+def test_no_repr_shows_what_may_be_a_secret() -> None:
+    """A field that holds a secret as text, or an environment with many, is left out of reprs."""
+    shown = {
+        name
+        for name, kind, default in _fields()
+        if _HOLDS.search(name.partition(".")[2]) and kind in _TEXTS and "repr=False" not in default
+    }
+    # A name in the keychain.
+    assert shown == {"Product.signing_identity"}
+    assert "of-the-job" not in repr(Session({"RELEASE_KEY": "of-the-job"}))
 
 
 @given(st.binary(max_size=200))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Session:
     """One invocation. Commands get it as `ctx.obj`; nothing below cli/ does."""
 
-    environ: Mapping[str, str]
+    environ: Mapping[str, str] = field(repr=False)
     out: TextIO = field(default_factory=lambda: sys.stdout)
     err: TextIO = field(default_factory=lambda: sys.stderr)
     resume_with: str = ""

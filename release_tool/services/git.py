@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from release_tool import errors
@@ -36,7 +36,7 @@ class Git:
     """Git in one folder, with an environment that a caller has scrubbed."""
 
     folder: Path
-    environ: Mapping[str, str]
+    environ: Mapping[str, str] = field(repr=False)
 
     def is_repository(self) -> bool:
         """Whether the folder belongs to a working tree with a commit.

@@ -48,8 +48,8 @@ def observed(event: str, arguments: "tuple[Any, ...]") -> tuple[str, str, object
         if (flags or 0) & _WRITING:
             module = _by_the_tool()
             return ("file", module, _path(path)) if module else None
-        name = _path(path)
-        return ("secret", "", name) if "/environment/secrets/" in name else None
+        kept = "/environment/secrets/" in os.fsdecode(path)
+        return ("secret", "", _path(path)) if kept else None
     if event in ("os.rename", "os.link"):
         module = _by_the_tool()
         return ("file", module, _path(arguments[1])) if module else None
