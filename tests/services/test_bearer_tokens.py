@@ -98,7 +98,7 @@ def test_no_other_module_speaks_to_a_host() -> None:
         *("coordinator", "github", "github_storage", "notary_api", "notary_store", "object_store"),
         *("public_url", "stapler", "timestamp"),
         # What they are built on; shapes of answers alone.
-        *("http_client", "s3_client"),
+        *("deadlines", "http_client", "s3_client", "object_store_calls"),
         *("coordinator_refusals", "github_errors", "notary_errors"),
         # Loopback alone, and no secret: the provider under test.
         *("chat", "provider"),
