@@ -26,8 +26,9 @@ from typing import IO
 from release_tool import errors
 from release_tool.services import child_guard, process_table
 
-GRACE_SECONDS = 5.0
-"""Between TERM and KILL; a provider drains its requests, and ours have ended by then."""
+GRACE_SECONDS = 10.0
+"""Between TERM and KILL; a provider drains its requests, and ours have ended by then. Freeing some
+gigabytes of weights on a busy machine takes seconds."""
 _REAP_SECONDS = 10.0
 _GUARD_SECONDS = child_guard.SETTLE_SECONDS + 5.0
 """What the guard needs beside the grace: looking for what is left, and killing it."""

@@ -85,6 +85,8 @@ class Provider:
         self._home = home
         self.version = version
         """What `/health` says; empty where it says none."""
+        self.end: Sequence[Check] = ()
+        """How it ended; told once the block of `serve` has ended without an error."""
 
     @property
     def contract(self) -> Contract:
@@ -368,8 +370,7 @@ def serve(
         grace_seconds: how long it may take to end by itself when told to; None for as usual.
 
     Raises:
-        VerificationError: it dies or does not answer in time; after a block without an error,
-            it does not end when it is told to, crashes then, or leaves processes behind.
+        VerificationError: it dies, does not answer in time, or floods its output.
         HostError: no process can be started here.
     """
     deadline = time.monotonic() + start_seconds
@@ -391,11 +392,11 @@ def serve(
                 raise _died("before it answered", running.ending, running, command)
             if command.contract.has_keys and command.authorization == "token":
                 endpoint = chat.Endpoint(port=port, token=_token(home, running))
-            yield Provider(running, endpoint, version, command=command, home=home)
+            made = Provider(running, endpoint, version, command=command, home=home)
+            yield made
+            _require_no_flood(running)
             early = running.ending
-        if early is not None:
-            raise _died("before it was told to", early, running, command)
-        _judge_end(running, command, grace_seconds)
+        made.end = _judge_end(running, early, command, grace_seconds)
         return
 
 
@@ -424,22 +425,54 @@ def _await_health(
     )
 
 
-def _judge_end(running: child.Child, command: ProviderCommand, grace_seconds: float) -> None:
-    """How it ended when it was told to."""
-    _require_no_flood(running)
+def _judge_end(
+    running: child.Child, early: child.Ending | None, command: ProviderCommand, grace_seconds: float
+) -> list[Check]:
+    """How it lived until it was told to end, and how it ended then."""
     after, ending = running.aftermath, running.ending
-    if after.killed:
-        raise errors.VerificationError(
-            "does not end when it is told to",
-            subject="provider",
-            expected=f"an end within {grace_seconds:g} s of TERM",
-            observed="KILL was needed",
-            details=running.log,
+    asked = f"an end within {grace_seconds:g} s of TERM"
+    found = [
+        checks.compare(
+            "lives until it is told to end",
+            expected="alive",
+            observed=str(early) if early else "alive",
+            hint=_meaning(early, running, command),
+        ),
+        checks.compare(
+            "ends when it is told to",
+            expected=asked,
+            observed="KILL was needed" if after.killed else asked,
+            hint="a service that does not end is killed in the middle of an answer",
+        ),
+        checks.compare(
+            "leaves no process behind",
+            expected="none",
+            observed=", ".join(after.left) or "none",
+            hint="they were ended here; users' machines would keep them",
+        ),
+    ]
+    badly = None if early or after.killed else _badly(ending)
+    found.append(
+        checks.compare(
+            "ends without a crash",
+            expected="an exit, or TERM",
+            observed=str(badly) if badly else "an exit, or TERM",
+            hint=_meaning(badly, running, command),
         )
-    if after.left:
-        raise _left("leaves processes behind", "provider", after, running.log)
-    if ending and ending.status < 0 and ending.status != -signal.SIGTERM:
-        raise _died("badly when it was told to end", ending, running, command)
+    )
+    return found
+
+
+def _badly(ending: child.Ending | None) -> child.Ending | None:
+    """An end by a signal that nobody sent."""
+    return ending if ending and ending.status < 0 and ending.status != -signal.SIGTERM else None
+
+
+def _meaning(ending: child.Ending | None, running: child.Child, command: ProviderCommand) -> str:
+    if ending is None or ending.status >= 0:
+        return ""
+    reading = command.explain(ending.signal_name, running.log)
+    return f"likely {reading.means}: {reading.hint}"
 
 
 def environment(command: ProviderCommand, home: Path) -> dict[str, str]:

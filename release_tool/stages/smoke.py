@@ -394,6 +394,7 @@ def _ask(plan: ReleasePlan, subject: _Subject, home: Path) -> tuple[Interview, s
         interview = smoke_questions.hold(
             serving, plan.smoke, wanted=wanted, seconds=limits.request_seconds
         )
+    interview.checks += serving.end
     return interview, serving.version, serving.record
 
 

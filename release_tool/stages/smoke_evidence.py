@@ -20,6 +20,8 @@ ASKED = frozenset(
         *("text", "long text", "cancelled stream", "text after a cancelled stream"),
         *("malformed request", "request of another type", "too large request"),
         *("text after refused requests", "health at the end", "writes only into its home"),
+        *("lives until it is told to end", "ends when it is told to"),
+        *("ends without a crash", "leaves no process behind"),
     )
 )
 """Names of checks without which a smoke run has not asked what it must."""

@@ -1,0 +1,113 @@
+"""How far a text is the reference's, token by token."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from release_tool.plan import Prefix, Smoke
+from release_tool.services.chat import Completion
+from release_tool.services.reference import ReferenceText
+from release_tool.stages import agreement
+
+REFERENCE = ReferenceText(
+    # The third token ends within a character, which the fourth completes.
+    pieces=("The", " ca", "", "fé", " is", " open"),
+    ids=(1, 2, 3, 4, 5, 6),
+    reason="length",
+    prompt_tokens=3,
+    first_token_seconds=0.1,
+    decode_seconds=0.5,
+)
+ANSWER = Completion(
+    text="The café is open",
+    tokens=6,
+    first_token_seconds=0.1,
+    decode_seconds=0.5,
+    reason="length",
+)
+EXACT = Smoke(prompts=("q",), model="m")
+
+
+def failures(answer: Completion, smoke: Smoke, reference: ReferenceText = REFERENCE) -> list[str]:
+    found = agreement.judge("text", answer, reference, smoke, subject="q")
+    return [
+        f"{check.name}: {check.expected} | {check.observed}"
+        for check in found
+        if check.outcome == "failed"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "agreed"),
+    [
+        ("The café is open", 6),
+        ("The café is open, and more", 6),
+        ("The café is", 5),
+        ("The café was open", 4),
+        ("The cafe", 3),
+        ("The", 1),
+        ("Café", 0),
+        ("", 0),
+    ],
+)
+def test_leading_tokens_are_counted(text: str, agreed: int) -> None:
+    """Tokens agree while the text begins with what they say together."""
+    assert agreement.of(text, REFERENCE).agreed == agreed
+
+
+def test_the_whole_answer_agrees() -> None:
+    """Text, count and end are the reference's."""
+    assert failures(ANSWER, EXACT) == []
+
+
+def test_the_first_divergence_is_told_with_both_continuations() -> None:
+    """The number of the token, and what each says from where the texts part."""
+    other = replace(ANSWER, text="The café was shut")
+    assert failures(other, EXACT) == ['text: token 5 of 6 "is open" | "was shut" after "The café"']
+
+
+@pytest.mark.parametrize("text", ["The café is", "The café is open now"])
+def test_exact_takes_neither_less_nor_more(text: str) -> None:
+    """An answer that ends early or goes on is another one."""
+    assert len(failures(replace(ANSWER, text=text), EXACT)) == 1
+
+
+def test_a_prefix_is_enough_where_the_policy_says_so() -> None:
+    """The first N tokens agree, and the rest is free; one token fewer is refused."""
+    other = replace(ANSWER, text="The café was shut", tokens=9, reason="stop")
+    four, five = (EXACT.model_copy(update={"agreement": Prefix(prefix=n)}) for n in (4, 5))
+    assert failures(other, four) == []
+    assert len(failures(other, five)) == 1
+
+
+def test_a_short_answer_agrees_as_a_whole() -> None:
+    """A prefix that is longer than the reference asks for all of it."""
+    policy = EXACT.model_copy(update={"agreement": Prefix(prefix=100)})
+    assert failures(ANSWER, policy) == []
+    assert len(failures(replace(ANSWER, text="The café is"), policy)) == 1
+
+
+def test_count_and_end_belong_to_an_exact_answer() -> None:
+    """The same text with another count or reason is refused; the end mark may be left out."""
+    assert failures(replace(ANSWER, tokens=7), EXACT) == ["token count of text: 6 | 7"]
+    assert failures(replace(ANSWER, reason="stop"), EXACT) == ["end of text: length | stop"]
+    ended = replace(REFERENCE, reason="stop")
+    for tokens in (5, 6):
+        answer = replace(ANSWER, tokens=tokens, reason="stop")
+        assert failures(answer, EXACT, ended) == []
+
+
+@given(text=st.text(max_size=30), pieces=st.lists(st.text(max_size=4), min_size=1, max_size=8))
+def test_agreement_is_what_it_says(text: str, pieces: list[str]) -> None:
+    """Exact holds for equal texts alone, and what agrees is a beginning of both."""
+    reference = replace(REFERENCE, pieces=tuple(pieces), ids=tuple(range(len(pieces))))
+    found = agreement.of(text, reference)
+    assert text.startswith("".join(pieces[: found.agreed]))
+    assert found.whole == (text == "".join(pieces))
+    if found.whole:
+        assert found.agreed == len(pieces)
+        assert found.fulfills(EXACT, reference)
