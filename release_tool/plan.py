@@ -204,6 +204,8 @@ class Smoke(Part):
     """Whose manners the provider has: `2026-05` or `2026-10`."""
     authorization: Literal["open", "token"] = "open"
     """Providers of 2026-10: `--no-auth`, or the key that the provider writes for its clients."""
+    installer: str = ""
+    """The project's own installer, from the current folder; empty for the template's."""
 
 
 class ModelData(Part):

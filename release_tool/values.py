@@ -326,6 +326,8 @@ class SmokeEvidence(Value):
     """codesign, spctl, stapler; empty off macOS."""
     needs: tuple[CheckOutcome, ...] = ()
     """What the unpacked bundle needs on a user's Mac, judged without one."""
+    install: tuple[CheckOutcome, ...] = ()
+    """What the installer did with this archive; empty where it was not tried."""
     transcript: str
     """Every question and answer, one JSON document on a line, in the workspace."""
     transcript_sha256: str

@@ -154,7 +154,7 @@ def _needs(tree: BundleTree, facts: BundleFacts, path: str) -> Iterator[Check]:
     files = {entry.path for entry in tree.entries() if entry.kind == "file"}
     if facts.main_executable in files:
         yield from resource_bundles.judge(tree, facts.main_executable, path=path)
-    for place in files.intersection(facts.data_in_code_places):
+    for place in sorted(files.intersection(facts.data_in_code_places)):
         if metal_library.is_metal_library(tree.head(place, len(metal_library.MAGIC))):
             yield from metal_functions.judge(
                 tree.view(place), required=(), subject=f"{path}/{place}".removeprefix("/")

@@ -45,6 +45,8 @@ from release_tool.stages import (
     archive,
     assemble,
     github,
+    install_smoke,
+    installer_file,
     listing,
     mac_verdicts,
     notarize,
@@ -148,7 +150,14 @@ class Wiring:
                 archive.READS,
                 self._archive,
             ),
-            self._stage("smoke", values.SmokeEvidence, ("archive",), smoke.READS, self._smoke),
+            self._stage(
+                "smoke",
+                values.SmokeEvidence,
+                ("archive",),
+                smoke.READS,
+                self._smoke,
+                externals=self._installer_digest,
+            ),
             self._stage(
                 "publish",
                 values.PublishedRelease,
@@ -404,6 +413,12 @@ class Wiring:
             found["metallib"] = hashing.sha256_of(self.inputs.metallib)
         return found
 
+    def _installer_digest(self) -> Mapping[str, str]:
+        """Of the project's own installer; the template's belongs to the tool."""
+        if not self.plan.smoke.installer:
+            return {}
+        return {"installer": hashlib.sha256(installer_file.read(self.plan)).hexdigest()}
+
     def _binaries_digests(self) -> Mapping[str, str]:
         return self._binaries_digest
 
@@ -529,6 +544,7 @@ class Wiring:
             stand_in=self.inputs.stand_in,
             model=self.inputs.model,
             read=public_copy.with_facts(self.trust),
+            install=install_smoke.judge,
         )
 
     def _publish(self, found: Mapping[str, Value], reporter: Reporter, intents: Intents) -> Value:

@@ -39,6 +39,7 @@ from release_tool.stages import (
     smoke_record,
 )
 from release_tool.stages.final_copy import FinalCopy, Unpack
+from release_tool.stages.install_smoke import Candidate
 from release_tool.stages.public_copy import Reader
 from release_tool.stages.smoke_questions import Interview
 from release_tool.stages.smoke_traces import Traces
@@ -46,10 +47,7 @@ from release_tool.values import Host, ReleaseArchive, SmokeEvidence
 
 READS = (
     "version",
-    "product.name",
-    "product.team_id",
-    "product.architecture",
-    "product.minimum_macos",
+    "product",
     "bundle",
     "smoke",
     "limits.archive_bytes",
@@ -76,6 +74,7 @@ _SCRATCH_PREFIX = "release-tool-smoke-"
 
 Judge = Callable[[Path], Mapping[str, str]]
 Needs = Callable[[ReleasePlan, Path], Sequence[Check]]
+Install = Callable[[Candidate], Sequence[Check]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +99,7 @@ def run(
     model: Path | None = None,
     read: Reader | None = None,
     needs: Needs = bundle_needs.judge,
+    install: Install | None = None,
     surroundings: Surroundings | None = None,
 ) -> SmokeEvidence:
     """Run an inference from the archive that will ship, and compare it with the reference.
@@ -113,12 +113,14 @@ def run(
         model: a model's folder; None for the plan's model, from the hub's cache.
         read: judges what was unpacked, from the seal down (`public_copy.with_facts`).
         needs: judges the unpacked release without a Mac, before anything is started.
+        install: tries the installer with the archive; None where it is not tried.
         surroundings: this machine.
 
     Raises:
         VerificationError: the archive does not verify, the bundle lacks what it needs on a user's
             Mac, macOS refuses the app, it does not start, answer or end as it should, its version
-            is another one, or its answers differ from each other or from the reference.
+            is another one, its answers differ from each other or from the reference, or the
+            installer does not do what it must.
         HostError: this host cannot run it, or lacks mlx-lm or the model.
         UsageError: no stand-in is given where one is wanted.
     """
@@ -146,6 +148,7 @@ def run(
         ask = here.judge or mac_verdicts.of_unpacked(plan)
         verdicts = ask(copy.app) if here.host.system == "macos" else {}
         seen = _observe(plan, subject, here)
+        installed = _installed(plan, archive, copy.root, workspace, scratch, install)
         kept = smoke_record.keep(workspace, seen.interview, seen.log)
         evidence = SmokeEvidence(
             archive_sha256=archive.sha256,
@@ -169,6 +172,7 @@ def run(
             checks=smoke_record.outcomes(seen.checks),
             macos_verdicts=dict(verdicts),
             needs=smoke_record.outcomes(needed),
+            install=smoke_record.outcomes(installed),
             transcript=smoke_record.TRANSCRIPT,
             transcript_sha256=kept[smoke_record.TRANSCRIPT],
             log=smoke_record.LOG,
@@ -176,6 +180,29 @@ def run(
         )
         _tell(reporter, subject, evidence)
         return evidence
+
+
+def _installed(
+    plan: ReleasePlan,
+    archive: ReleaseArchive,
+    unpacked: Path,
+    workspace: Workspace,
+    scratch: Path,
+    install: Install | None,
+) -> Sequence[Check]:
+    """What the installer did with the archive; nothing where it is not tried."""
+    if install is None:
+        return ()
+    candidate = Candidate(
+        plan=plan,
+        archive=archive,
+        file=workspace.path(archive.path),
+        unpacked=unpacked,
+        scratch=scratch / "installer",
+    )
+    found = install(candidate)
+    findings.require(found, "the installer does not do what users rely on")
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

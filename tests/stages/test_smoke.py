@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from release_tool import errors
-from release_tool.apple import metal_functions
+from release_tool.apple import checks, metal_functions
+from release_tool.apple.checks import Check
 from release_tool.files import archive_writer, hashing
 from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
@@ -24,7 +25,7 @@ from release_tool.progress import Silent
 from release_tool.rehearsal import samples, tiny_model
 from release_tool.services import gatekeeper, hub, provider
 from release_tool.services.provider import ProviderCommand
-from release_tool.stages import mac_verdicts, smoke, smoke_evidence
+from release_tool.stages import install_smoke, mac_verdicts, smoke, smoke_evidence
 from release_tool.stages.smoke import Judge, Surroundings
 from release_tool.values import Host, ReleaseArchive
 from tests import signed_release, smoke_parts
@@ -223,7 +224,11 @@ def of_a_signed_release(folder: Path, model: Path, changes: Mapping[str, bytes])
     packed = archive_writer.pack(root, folder / "a.tar.gz", date=1)
     digests = {member.path: member.sha256 for member in packed.members}
     recorded = pack(b"", folder, model).archive.model_copy(
-        update={"sha256": packed.sha256, "binary_sha256": digests["bin/darkbloom"]}
+        update={
+            "sha256": packed.sha256,
+            "binary_sha256": digests["bin/darkbloom"],
+            "metallib_sha256": digests["bin/mlx.metallib"],
+        }
     )
     return World(Workspace(folder), recorded, model)
 
@@ -241,8 +246,10 @@ def test_what_the_bundle_needs_is_named_in_the_evidence(
         stand_in=smoke_parts.stand_in(),
         model=model,
         surroundings=here(),
+        install=install_smoke.judge,
     )
-    assert {check.outcome for check in found.needs} == {"passed"}
+    assert {check.outcome for check in (*found.needs, *found.install)} == {"passed"}
+    assert found.install[0].name == "installer, fresh"
     named = {check.name for check in found.needs}
     assert {"Metal functions", "Metal target", "linked library", "team of the code"} <= named
     assert {"flat copy", "resources", "minimum macOS of the code"} <= named
@@ -271,6 +278,31 @@ def test_a_bundle_that_lacks_what_it_needs_is_not_run(
         "observed 26.2"
     ]
     assert leftovers() == []
+
+
+def test_an_installer_that_fails_its_trial_stops_the_release(
+    plan: ReleasePlan, tmp_path: Path, model: Path
+) -> None:
+    """What users would run with this archive is named, with what it did."""
+    world = of_a_signed_release(tmp_path, model, {})
+
+    def fails(candidate: install_smoke.Candidate) -> list[Check]:
+        assert candidate.file == world.workspace.path("a.tar.gz")
+        assert (candidate.unpacked / APP / "darkbloom").is_file()
+        return [checks.failed("installer, fresh", subject="bin/", expected="links", observed="no")]
+
+    with pytest.raises(errors.VerificationError, match="the installer does not do") as caught:
+        smoke.run(
+            plan,
+            world.archive,
+            workspace=world.workspace,
+            reporter=Silent(),
+            stand_in=smoke_parts.stand_in(),
+            model=model,
+            surroundings=here(),
+            install=fails,
+        )
+    assert "installer, fresh of bin/" in caught.value.details[0]
 
 
 def test_another_version_is_refused(plan: ReleasePlan, tmp_path: Path, model: Path) -> None:

@@ -1,0 +1,75 @@
+"""Runs an installer in a home of its own, to its end or until it is killed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from release_tool import errors
+from release_tool.services import child
+from release_tool.services.child import Finished
+
+_STEP_SECONDS = 0.05
+SHELL = "/bin/bash"
+"""What users pipe it into; on macOS that is bash 3.2."""
+
+
+def run(script: Path, *, home: Path, seconds: float) -> Finished:
+    """Run an installer to its end.
+
+    Args:
+        script: its file.
+        home: an existing folder; its whole world.
+        seconds: how long it may take.
+
+    Raises:
+        VerificationError: it does not end.
+        HostError: no process can be started here.
+    """
+    found = child.run(
+        [SHELL, str(script)], environment=child.small_world(home), folder=home, seconds=seconds
+    )
+    if found is None:
+        raise errors.VerificationError(
+            "the installer does not end",
+            subject=script.name,
+            expected=f"an end within {seconds:.0f} s",
+            hint="an installer must not ask or wait: users pipe it into a shell",
+        )
+    return found
+
+
+def kill_at(
+    script: Path, *, home: Path, reached: Callable[[float], bool], after: float, seconds: float
+) -> bool:
+    """Start an installer, and kill it with all that it started at a point on its way.
+
+    Args:
+        script: its file.
+        home: an existing folder; its whole world.
+        reached: waits so many seconds at most; whether the point is reached.
+        after: seconds between the point and the end.
+        seconds: how long it may take to come to the point.
+
+    Returns:
+        Whether it was killed; False where it ended by itself, or never came to the point.
+
+    Raises:
+        HostError: no process can be started here.
+    """
+    environment = child.small_world(home)
+    with child.running([SHELL, str(script)], environment=environment, folder=home) as running:
+        deadline = time.monotonic() + seconds
+        while not (came := reached(_STEP_SECONDS)) and time.monotonic() < deadline:
+            if running.ending is not None:
+                return False
+        if came:
+            running.wait(after)
+        killed = came and running.ending is None
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(running.group, signal.SIGKILL)
+    return killed

@@ -1,0 +1,328 @@
+"""Install smoke: the project's installer, as users run it, with the archive that will ship.
+
+A coordinator on loopback serves the candidate; each trial has a home of its own. An installation
+must succeed on an empty home, over a previous version and over itself; it must change nothing when
+the download is not what was released; and wherever it is killed, the old or the new version stands
+whole, or was set aside whole and comes back with the next run, which ends well.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from release_tool import layout
+from release_tool.apple import checks, release
+from release_tool.apple.checks import Check
+from release_tool.files.tree import DiskTree
+from release_tool.plan import ReleasePlan
+from release_tool.services import candidate_server, installer
+from release_tool.services.candidate_server import CandidateServer, Manner, Point
+from release_tool.services.child import Finished
+from release_tool.stages import installer_file
+from release_tool.values import ReleaseArchive
+
+# An installation of a release takes some seconds.
+_SECONDS = 300.0
+_POINT_SECONDS = 60.0
+# Of what is left of an installation once all was downloaded: amid unpacking, and late in it.
+_LATE = (0.3, 0.8)
+_SHOWN = 3
+_LOG_LINES = 3
+_TRACE = re.compile(r"darkbloom|eigeninference", re.IGNORECASE)
+_HOME_FILES = (
+    *(".profile", ".bashrc", ".bash_profile", ".zshrc", ".zprofile"),
+    *(f"{installer_file.FOLDER}/bin", "Library/LaunchAgents"),
+)
+_USERS_FILE = "provider.toml"
+_CHANGELOG = 'It said "url":"http://127.0.0.1:1/", and\nmore on another line'
+_STALE = "Contents/Resources/stale.bundle/left-over"
+
+Listing = Mapping[str, str]
+"""What stands in a folder: kind, mode and digest or target, by path."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """The release under trial."""
+
+    plan: ReleasePlan
+    archive: ReleaseArchive
+    file: Path
+    unpacked: Path
+    """Of the archive, by our own reader."""
+    scratch: Path
+    """A folder to be made for the trials."""
+    outside: Sequence[Path] = field(default_factory=lambda: _outside(Path.home()))
+    """Folders and files in which an installer leaves no trace."""
+
+
+def judge(candidate: Candidate) -> list[Check]:
+    """Try the installer in every way; each outcome is named.
+
+    Raises:
+        UsageError: the plan's installer cannot be read.
+        VerificationError: it is no installer, or does not end.
+        HostError: no process can be started here.
+    """
+    if not layout.of(candidate.plan).is_app:
+        return [checks.not_checked("installer", "a release of flat files has none to be tried")]
+    content = installer_file.read(candidate.plan)
+    row = _row(candidate.plan, candidate.archive)
+    before = _traces(candidate.outside)
+    candidate.scratch.mkdir()
+    with candidate_server.serving(candidate.file, row) as server:
+        filled = content.replace(installer_file.PLACEHOLDER.encode(), server.url.encode())
+        script = candidate.scratch / "install.sh"
+        script.write_bytes(filled)
+        trial = _Trial(candidate, server, script)
+        found = [*trial.installs(), *trial.refuses(), *trial.survives()]
+    found.append(
+        checks.compare(
+            "installer",
+            expected="no trace outside of the home and TMPDIR",
+            observed=_difference(before, _traces(candidate.outside))
+            or "no trace outside of the home and TMPDIR",
+            subject="outside",
+            hint="let it work below ~ and in mktemp -d only",
+        )
+    )
+    return found
+
+
+def _row(plan: ReleasePlan, archive: ReleaseArchive) -> dict[str, object]:
+    """What the coordinator will say of this release."""
+    return {
+        "version": plan.version,
+        "platform": plan.product.platform,
+        "backend": plan.product.backend,
+        "binary_hash": archive.binary_sha256,
+        "bundle_hash": archive.sha256,
+        "metallib_hash": archive.metallib_sha256,
+        # Installers read this with sed: text of a tag may look like a field.
+        "changelog": _CHANGELOG,
+        "active": True,
+    }
+
+
+class _Trial:
+    """One installer, with one release."""
+
+    def __init__(self, candidate: Candidate, server: CandidateServer, script: Path) -> None:
+        self._candidate = candidate
+        self._server = server
+        self._script = script
+        self._app = f"{candidate.plan.product.name}.app"
+        self._new = _listing(candidate.unpacked / self._app)
+        self._flat = _listing(candidate.unpacked / release.FLAT)
+        self._homes = 0
+        self._tail_seconds = 0.0
+        """How long the installer works once all was downloaded."""
+
+    def installs(self) -> Iterator[Check]:
+        """On an empty home, once more, and over a previous version."""
+        home = self._home()
+        yield from self._installed("fresh", home, self._run(home))
+        yield from self._installed("twice", home, self._run(home))
+        home = self._home_of_a_previous_version()
+        yield from self._installed("over a previous version", home, self._run(home))
+        kept = (_root(home) / _USERS_FILE).is_file()
+        yield _compare(
+            "over a previous version", "the user's file", "kept", "kept" if kept else "gone"
+        )
+
+    def refuses(self) -> Iterator[Check]:
+        """What is not what was released changes nothing."""
+        manners: dict[Manner, str] = {
+            "changed": "a changed download",
+            "cut": "a cut download",
+            "none": "no release",
+        }
+        for manner, name in manners.items():
+            home = self._home_of_a_previous_version()
+            before = self._state(home)
+            self._server.manner = manner
+            ended = self._run(home)
+            self._server.manner = "whole"
+            refused = "refused" if ended.ending.status > 0 else str(ended.ending)
+            yield _compare(name, "exit code", "refused", refused)
+            yield _compare(
+                name, "what stood there", "unchanged", _changed(before, self._state(home))
+            )
+
+    def survives(self) -> Iterator[Check]:
+        """Killed anywhere, and run again."""
+        home = self._home_of_a_previous_version()
+        points: dict[Point, str] = {"asked": "before the download", "amid": "amid the download"}
+        for point, name in points.items():
+            yield from self._killed(home, point, f"killed {name}", 0.0)
+        yield from self._installed("after two kills", home, self._run(home))
+        home = self._home_of_a_previous_version()
+        for share in _LATE:
+            after = self._tail_seconds * share
+            yield from self._killed(home, "sent", f"killed {share:.0%} after the download", after)
+        yield from self._installed("after two late kills", home, self._run(home))
+
+    def _home(self) -> Path:
+        self._homes += 1
+        home = self._candidate.scratch / f"home-{self._homes}"
+        home.mkdir(mode=0o700)
+        return home
+
+    def _home_of_a_previous_version(self) -> Path:
+        """A small older release: flat copies under `bin/`, and a file that must vanish."""
+        home = self._home()
+        root = _root(home)
+        for name in layout.flat_names(self._candidate.plan):
+            for place in (f"{self._app}/Contents/MacOS", release.FLAT):
+                _write(root / place / name, f"{name} of a previous version")
+        _write(root / self._app / _STALE, "left over")
+        _write(root / _USERS_FILE, "the user's")
+        return home
+
+    def _run(self, home: Path) -> Finished:
+        begun = time.monotonic()
+        found = installer.run(self._script, home=home, seconds=_SECONDS)
+        if found.ending.status == 0:
+            self._tail_seconds = time.monotonic() - max(begun, self._server.sent_at)
+        return found
+
+    def _killed(self, home: Path, point: Point, name: str, after: float) -> Iterator[Check]:
+        before = self._state(home)
+        self._server.hold(point)
+        killed = installer.kill_at(
+            self._script,
+            home=home,
+            reached=self._server.wait,
+            after=after,
+            seconds=_POINT_SECONDS,
+        )
+        self._server.release()
+        # A late kill may come too late: the installer was faster this time.
+        if not killed and point != "sent":
+            yield _compare(name, "the point", "reached", "never reached")
+        yield _compare(name, self._app, "whole", self._whole(home, before))
+
+    def _whole(self, home: Path, before: Listing) -> str:
+        """Whether the old or the new app stands, or was set aside whole."""
+        root = _root(home)
+        old = {
+            path.removeprefix(f"{self._app}/"): what
+            for path, what in before.items()
+            if path.startswith(f"{self._app}/")
+        }
+        if (root / self._app).exists():
+            found = _listing(root / self._app)
+            return "whole" if found in (old, self._new) else _difference(self._new, found)
+        aside = [place for place in root.rglob(self._app) if _listing(place) in (old, self._new)]
+        return "whole" if aside else "gone"
+
+    def _installed(self, name: str, home: Path, ended: Finished) -> Iterator[Check]:
+        """Everything that an installation leaves, compared with the archive."""
+        root = _root(home)
+        said = "; ".join(ended.log[-_LOG_LINES:])
+        code = str(ended.ending) if ended.ending.status == 0 else f"{ended.ending}: {said}"
+        yield _compare(name, "exit code", "exit code 0", code)
+        yield _compare(name, self._app, "as in the archive", self._compared(root))
+        wrong = [f"bin/{program}" for program in self._programs() if not self._runs(root, program)]
+        yield _compare(
+            name, "bin/", "leads to the app's files", ", ".join(wrong) or "leads to the app's files"
+        )
+
+    def _compared(self, root: Path) -> str:
+        if not (root / self._app).is_dir():
+            return "not there"
+        found = _listing(root / self._app)
+        return _difference(self._new, found) or "as in the archive"
+
+    def _programs(self) -> dict[str, str]:
+        """The names under `bin/`, and the flat copy that each must equal."""
+        legacy = installer_file.LEGACY_NAMES
+        names = {name: name for name in self._flat}
+        return names | {legacy[name]: name for name in names if name in legacy}
+
+    def _runs(self, root: Path, program: str) -> bool:
+        place = (root / release.FLAT / program).resolve()
+        inside = place.is_file() and root.resolve() in place.parents
+        wanted = self._flat[self._programs()[program]]
+        return inside and _listing(place.parent).get(place.name) == wanted
+
+    def _state(self, home: Path) -> Listing:
+        """The app, `bin/` and the user's file: what an installation may have touched."""
+        wanted = (self._app, release.FLAT, _USERS_FILE)
+        listed = _listing(_root(home))
+        return {path: what for path, what in listed.items() if path.split("/")[0] in wanted}
+
+
+def _root(home: Path) -> Path:
+    return home / installer_file.FOLDER
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def _listing(folder: Path) -> dict[str, str]:
+    tree = DiskTree(folder)
+    entries = tree.entries()
+    digests = tree.digests({one.path: ("sha256",) for one in entries if one.kind == "file"})
+    return {
+        one.path: f"{one.mode:04o} {digests[one.path]['sha256'].hex()}"
+        if one.kind == "file"
+        else f"{one.kind} {one.target}"
+        for one in entries
+    }
+
+
+def _difference(wanted: Listing, found: Listing) -> str:
+    """What differs, by name; empty where nothing does."""
+    told = []
+    for path in sorted(wanted.keys() | found.keys()):
+        if path not in found:
+            told.append(f"{path} is missing")
+        elif path not in wanted:
+            told.append(f"{path} is new")
+        elif wanted[path] != found[path]:
+            told.append(f"{path} differs")
+    more = [f"and {len(told) - _SHOWN} more"] if len(told) > _SHOWN else []
+    return ", ".join([*told[:_SHOWN], *more])
+
+
+def _changed(before: Listing, after: Listing) -> str:
+    return _difference(before, after) or "unchanged"
+
+
+def _compare(name: str, subject: str, expected: str, observed: str) -> Check:
+    return checks.compare(
+        f"installer, {name}",
+        expected=expected,
+        observed=observed,
+        subject=subject,
+        hint="mend the installer: users run it with this very archive",
+    )
+
+
+def _outside(home: Path) -> tuple[Path, ...]:
+    """Where installers of the past have written, beside their own folder."""
+    system = (Path("/tmp"), Path("/var/tmp"), Path("/usr/local/bin"))  # noqa: S108
+    return (*system, *(home / name for name in _HOME_FILES))
+
+
+def _traces(places: Sequence[Path]) -> dict[str, str]:
+    """Files of the product's name in folders, and the files themselves."""
+    found = {}
+    for place in places:
+        try:
+            inside = [one for one in place.iterdir() if _TRACE.search(one.name)]
+        except NotADirectoryError:
+            inside = [place]
+        except OSError:
+            continue
+        for one in inside:
+            status = one.lstat()
+            found[str(one)] = f"{status.st_ino} {status.st_size} {status.st_mtime_ns}"
+    return found

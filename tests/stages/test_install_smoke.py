@@ -1,0 +1,166 @@
+"""The installer under trial: the template does all that it must, and each broken one is named."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from release_tool.apple.checks import Check
+from release_tool.plan import ReleasePlan
+from release_tool.services import installer
+from release_tool.stages import install_smoke, installer_file
+from release_tool.stages.install_smoke import Candidate
+from release_tool.values import ReleaseArchive
+from tests import signed_release
+from tests.stages.release_parts import changed
+
+
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+@pytest.fixture
+def candidate(plan: ReleasePlan, tmp_path: Path) -> Candidate:
+    made = signed_release.made()
+    file = tmp_path / "darkbloom-bundle-macos-arm64.tar.gz"
+    file.write_bytes(made.archive)
+    (tmp_path / "outside").mkdir()
+    archive = ReleaseArchive(
+        path=file.name,
+        sha256=digest(made.archive),
+        size=len(made.archive),
+        tar_sha256="0" * 64,
+        binary_sha256=digest(made.files["bin/darkbloom"]),
+        enclave_sha256="0" * 64,
+        metallib_sha256=digest(made.files["bin/mlx.metallib"]),
+        cdhash="0" * 40,
+        code_directory_sha256="0" * 64,
+        source_commit="unknown",
+        test_outcome="unknown",
+        members=(),
+    )
+    return Candidate(
+        plan=plan,
+        archive=archive,
+        file=file,
+        unpacked=made.write(tmp_path / "unpacked"),
+        scratch=tmp_path / "scratch",
+        outside=(tmp_path / "outside",),
+    )
+
+
+def own(candidate: Candidate, changes: Mapping[str, str]) -> Candidate:
+    """The candidate with an installer of the project's own: the template, somewhat worse."""
+    text = installer_file.render(candidate.plan)
+    for old, new in changes.items():
+        assert old in text, old
+        text = text.replace(old, new)
+    path = candidate.file.parent / "own.sh"
+    path.write_text(text)
+    named = changed(candidate.plan, smoke={"installer": str(path)})
+    return Candidate(
+        plan=named,
+        archive=candidate.archive,
+        file=candidate.file,
+        unpacked=candidate.unpacked,
+        scratch=candidate.scratch,
+        outside=candidate.outside,
+    )
+
+
+def failed(found: list[Check]) -> dict[tuple[str, str], str]:
+    return {
+        (check.name.removeprefix("installer, "), check.subject): check.observed
+        for check in found
+        if check.outcome == "failed"
+    }
+
+
+def test_the_template_does_all_that_it_must(candidate: Candidate) -> None:
+    """Every trial is named in the evidence, and all of them end well."""
+    found = install_smoke.judge(candidate)
+    assert failed(found) == {}
+    named = [check.name.removeprefix("installer, ") for check in found]
+    assert list(dict.fromkeys(named)) == [
+        "fresh",
+        "twice",
+        "over a previous version",
+        "a changed download",
+        "a cut download",
+        "no release",
+        "killed before the download",
+        "killed amid the download",
+        "after two kills",
+        "killed 30% after the download",
+        "killed 80% after the download",
+        "after two late kills",
+        "installer",
+    ]
+    assert {check.outcome for check in found} == {"passed"}
+
+
+def test_a_careless_installer_is_refused_by_each_of_its_faults(candidate: Candidate) -> None:
+    """Like those of the past: no digest, over the old app, in a shared folder, names forgotten."""
+    outside = candidate.outside[0]
+    careless = own(
+        candidate,
+        {
+            '[ "$found" = "$2" ] || die': "true || die",
+            'mv "$root/$app" "$previous/$app"': ":",
+            'mv "$work/new/$app" "$root/$app"': 'cp -R "$work/new/$app" "$root/"',
+            "take_lock\n  put_back": f'take_lock\n  : >"{outside}/darkbloom-bundle.tar.gz"\n',
+            "link darkbloom-enclave eigeninference-enclave": 'rm -f "$root/provider.toml"',
+        },
+    )
+    wrong = failed(install_smoke.judge(careless))
+    # It unpacks as well as the released archive, and is another file.
+    assert wrong["a changed download", "exit code"] == "exit code 0"
+    assert "differs" in wrong["a changed download", "what stood there"]
+    # The installer of May left stale files in the new app, and the seal broke.
+    assert "Contents/Resources is new" in wrong["over a previous version", "Darkbloom.app"]
+    assert wrong["fresh", "bin/"] == "bin/eigeninference-enclave"
+    assert wrong["over a previous version", "the user's file"] == "gone"
+    assert "darkbloom-bundle.tar.gz is new" in wrong["installer", "outside"]
+
+
+def test_a_hasty_installer_is_refused(candidate: Candidate) -> None:
+    """It removes the old app first, and says nothing of its failures."""
+    hasty = own(
+        candidate,
+        {
+            "\n  download\n": '\n  rm -rf "${root:?}/$app"\n  download\n',
+            "\nmain\n": "\n(main) || exit 0\n",
+        },
+    )
+    wrong = failed(install_smoke.judge(hasty))
+    assert wrong["killed amid the download", "Darkbloom.app"] == "gone"
+    assert "is missing" in wrong["a changed download", "what stood there"]
+    assert wrong["no release", "exit code"] == "exit code 0"
+
+
+def test_a_release_of_flat_files_is_not_tried(candidate: Candidate) -> None:
+    """There is no app to install, and the evidence says that nobody tried."""
+    flat = changed(candidate.plan, flavour={"layout": "flat"})
+    other = Candidate(
+        plan=flat,
+        archive=candidate.archive,
+        file=candidate.file,
+        unpacked=candidate.unpacked,
+        scratch=candidate.scratch,
+    )
+    assert [check.outcome for check in install_smoke.judge(other)] == ["not_checked"]
+    assert not candidate.scratch.exists()
+
+
+def test_an_installer_that_waits_is_ended(tmp_path: Path) -> None:
+    """It is killed with what it started, at its point or when it never comes there."""
+    script = tmp_path / "install.sh"
+    script.write_text("sleep 600 & wait\n")
+    reached = installer.kill_at(script, home=tmp_path, reached=lambda _: True, after=0.0, seconds=5)
+    assert reached
+    script.write_text("exit 3\n")
+    ended = installer.kill_at(script, home=tmp_path, reached=lambda _: False, after=0.0, seconds=20)
+    assert not ended
