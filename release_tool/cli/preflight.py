@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import concurrent.futures
+import threading
 import time
 from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 from release_tool import errors
@@ -62,8 +63,7 @@ def gravest(kinds: Collection[type[errors.ReleaseError]]) -> int:
 
 def _ask_all(probes: Sequence[Probe]) -> list[Finding]:
     deadline = time.monotonic() + _BUDGET_SECONDS
-    pool = concurrent.futures.ThreadPoolExecutor(max_workers=max(len(probes), 1))
-    futures = [(probe, pool.submit(probe.ask)) for probe in probes]
+    futures = [(probe, _begun(probe.ask)) for probe in probes]
     findings = []
     for probe, future in futures:
         try:
@@ -73,9 +73,26 @@ def _ask_all(probes: Sequence[Probe]) -> list[Finding]:
             findings.append(Finding(probe=probe.name, problem=late))
         except errors.ReleaseError as problem:
             findings.append(Finding(probe=probe.name, problem=problem))
-    # A probe that hangs must not hold the verdict back.
-    pool.shutdown(wait=False, cancel_futures=True)
     return findings
+
+
+def _begun(ask: Callable[[], None]) -> Future[None]:
+    """Ask in a thread that holds back neither the verdict nor the end of the process.
+
+    A pool's threads are waited for when the interpreter ends, for all tries of a probe that hangs.
+    """
+    future: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            ask()
+        except BaseException as problem:
+            future.set_exception(problem)
+        else:
+            future.set_result(None)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
 
 
 def _error(findings: Sequence[Finding]) -> errors.ReleaseError:

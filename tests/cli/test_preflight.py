@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 
@@ -64,3 +66,24 @@ def test_a_bug_in_a_probe_is_not_a_finding() -> None:
 
     with pytest.raises(ZeroDivisionError):
         preflight.run([probe("a", "sign", ask)], ["sign"])
+
+
+_HANGING = """
+import sys, time
+from release_tool import errors
+from release_tool.cli import preflight
+preflight._BUDGET_SECONDS = 0.1
+probe = preflight.Probe(name="slow", stages=frozenset({"sign"}), ask=lambda: time.sleep(3600))
+try:
+    preflight.run([probe], ["sign"])
+except errors.TransientError as problem:
+    print(problem)
+"""
+
+
+def test_a_probe_that_hangs_holds_back_neither_verdict_nor_process() -> None:
+    """The interpreter must not wait for it at its end: a job would hang behind its own error."""
+    told = subprocess.run(
+        [sys.executable, "-c", _HANGING], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "nothing was started" in told.stdout
