@@ -9,6 +9,7 @@ from pathlib import Path
 
 from release_tool.rehearsal import faults, github, servers
 from release_tool.rehearsal.github_store import GitHubStore
+from release_tool.rehearsal.wire import Wire
 from release_tool.services import retries
 from release_tool.services.github import GitHub
 
@@ -26,6 +27,8 @@ class World:
     store: GitHubStore
     settings: github.Settings
     broken: faults.Faults
+    lines: Wire
+    """The wire of the interface, as the service `github`."""
 
     def client(self, token: str = WRITE, *, repository: str = REPOSITORY) -> GitHub:
         """A client of it."""
@@ -48,12 +51,13 @@ def living(folder: Path, *, immutable: bool = False) -> Iterator[World]:
         immutable=immutable,
     )
     broken = faults.Faults()
+    lines = Wire()
     made = github.GitHub(store, settings, broken=broken)
     with (
-        servers.Server(made.api) as api,
+        servers.Server(made.api, name="github", wire=lines) as api,
         servers.Server(made.uploads) as uploads,
         servers.Server(made.storage) as storage,
     ):
         settings.api_url, settings.uploads_url = api.url, uploads.url
         settings.storage_url = storage.url
-        yield World(store=store, settings=settings, broken=broken)
+        yield World(store=store, settings=settings, broken=broken, lines=lines)

@@ -6,6 +6,7 @@ changed: it is compared, byte by byte. Only the placeholder of an upload that br
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -179,6 +180,7 @@ class _Publication:
         self._again(lambda: check_tag(self.plan, self.github))
         published = self._again(lambda: self._publish(draft))
         self._confirm(draft, published)
+        self._tell_drafts()
         return published, False
 
     def _again(self, action: Callable[[], _R]) -> _R:
@@ -258,6 +260,13 @@ class _Publication:
             return published
         name = f"{self.plan.name} {self.plan.version}"
         return self.github.publish(draft, name=name, notes=self.notes, latest=self.latest)
+
+    def _tell_drafts(self) -> None:
+        """Name what a doubled request, or one whose answer was lost, may have left."""
+        # The release is public: a list that does not come must not make it a failure.
+        with contextlib.suppress(errors.ReleaseError):
+            for draft in self.github.drafts(self.tag):
+                self.reporter.warn(f"a draft of {self.tag} is left, delete it: {draft.page}")
 
     def _confirm(self, draft: service.Release, published: service.Release) -> None:
         """Whether what is public now is what was compared as a draft."""

@@ -15,6 +15,7 @@ from release_tool.progress import Silent
 from release_tool.rehearsal import faults
 from release_tool.rehearsal import github as look_alike
 from release_tool.rehearsal.github_store import Release
+from release_tool.rehearsal.wire import Rule
 from release_tool.stages import github
 from release_tool.values import GitHubRelease, PromotedRelease, ReleaseArchive
 from tests import github_world
@@ -294,3 +295,18 @@ def test_a_token_that_may_only_read_is_told_what_it_lacks(
     with pytest.raises(errors.CredentialError) as caught:
         _run(world, plan, tmp_path, token=READ)
     assert "contents: write" in caught.value.hint
+
+
+def test_a_draft_that_a_proxy_made_twice_is_named(
+    world: World, plan: ReleasePlan, tmp_path: Path
+) -> None:
+    """The release is public with our bytes, and the draft beside it is told of, with its page."""
+    draft = Rule(service="github", kind="duplicate", method="POST", path="/releases$")
+    world.lines.set([draft])
+    told = Told()
+    assert _run(world, plan, tmp_path, reporter=told).outcome == "published"
+    (left,) = [one for one in world.store.releases if one.draft]
+    (warning,) = [text for text in told.warnings if "is left" in text]
+    assert "delete it" in warning
+    assert len([one for one in world.store.releases if not one.draft]) == 1
+    assert left.assets == []
