@@ -89,8 +89,7 @@ def test_refused_is_a_port_where_nobody_listens(world: World) -> None:
 def test_a_refusal_in_passing_ends_by_itself(world: World) -> None:
     """A counted refusal is a server that is back after the rule's seconds."""
     world.breaks("refused", count=1, seconds=0.1)
-    with pytest.raises(ConnectionRefusedError):
-        world.ask()
+    assert world.lines.report().hits == 1
     answered = 0
     for _ in range(1000):
         with contextlib.suppress(ConnectionRefusedError):

@@ -18,7 +18,7 @@ from release_tool.services.patience import Patience
 
 _HEAD = b"HTTP/1.1 200 OK\r\nETag: x\r\nLast-Modified: Thu, 14 May 2026 21:51:07 GMT\r\n"
 # Far beyond the bound, far below what the trickle itself would take.
-_CAP_SECONDS = 20.0
+_CAP_SECONDS = 60.0
 ONCE = retries.Policy(attempts=1)
 
 
