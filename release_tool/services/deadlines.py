@@ -43,7 +43,8 @@ class _Guard:
     def _end(self, connection: socket.socket) -> None:
         self.is_over = True
         with contextlib.suppress(OSError):
-            connection.shutdown(socket.SHUT_RDWR)
+            # The plain socket's, under TLS too: the other takes the session from who reads now.
+            socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
 
 _current = threading.local()

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
+import urllib3
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from release_tool import errors
 from release_tool.progress import Silent
@@ -23,21 +33,25 @@ ONCE = retries.Policy(attempts=1)
 
 
 @contextmanager
-def dripping(start: bytes, piece: bytes) -> Iterator[str]:
+def dripping(start: bytes, piece: bytes, context: ssl.SSLContext | None = None) -> Iterator[str]:
     """An address that answers with a start, and then with the same piece for minutes."""
     ended = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.1)
 
         def drip(connection: socket.socket) -> None:
-            with connection:
-                connection.recv(65536)
-                try:
-                    connection.sendall(start)
-                    while not ended.wait(0.05):
-                        connection.sendall(piece)
-                except OSError:
+            with connection, contextlib.suppress(OSError):
+                if context is None:
+                    speak(connection)
                     return
+                with context.wrap_socket(connection, server_side=True) as covered:
+                    speak(covered)
+
+        def speak(connection: socket.socket) -> None:
+            connection.recv(65536)
+            connection.sendall(start)
+            while not ended.wait(0.05):
+                connection.sendall(piece)
 
         def serve() -> None:
             while not ended.is_set():
@@ -119,3 +133,47 @@ def test_an_answer_in_time_is_left_alone() -> None:
         time.sleep(0.2)
         other.sendall(b"later")
         assert one.recv(10) == b"later"
+
+
+def _certificate(folder: Path) -> Path:
+    """A certificate of this machine's own, with its key, in PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "loopback")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    path = folder / "own.pem"
+    path.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
+    return path
+
+
+def test_an_answer_under_tls_ends_in_time(tmp_path: Path) -> None:
+    """The clock shuts the plain connection below the session; who reads meets an error, no bug."""
+    own = _certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(own)
+    for start, piece in (IN_THE_HEAD, IN_THE_BODY):
+        with dripping(start, piece, context) as url:
+            port = int(url.rpartition(":")[2])
+            with (
+                http_client._SecurePool("127.0.0.1", port, ca_certs=str(own)) as pool,
+                deadlines.within(0.3),
+                pytest.raises(urllib3.exceptions.HTTPError),
+            ):
+                pool.urlopen("GET", "/", retries=False, timeout=60)
