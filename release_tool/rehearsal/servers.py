@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from werkzeug.exceptions import ClientDisconnected
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from release_tool.rehearsal.wire import Wire
@@ -82,9 +83,13 @@ class Server:
     ) -> None:
         def tell(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
             touched()
-            if wire is None:
-                return application(environ, start_response)
-            return wire.pass_on(name, application, environ, start_response)
+            try:
+                if wire is None:
+                    return application(environ, start_response)
+                return wire.pass_on(name, application, environ, start_response)
+            except ClientDisconnected as problem:
+                # Who leaves in the middle of a body is no failure of the server.
+                raise ConnectionAbortedError from problem
 
         self._application = tell
         self._handler = handler
