@@ -170,9 +170,10 @@ class Limits(Part):
     part_bytes: int = Field(default=16 * 1024**2, ge=5 * 1024**2, le=1024**3)
     """Of each part of an upload but the last, which is what a broken line costs; the store takes
     none below 5 MiB. An archive of up to two parts goes in one request."""
-    answer_seconds: float = Field(default=1000, gt=0, le=1000, allow_inf_nan=False)
-    """The most that is waited for any one answer. Every request has a bound of its own, and this
-    can only shorten it: look-alikes that stall need no minutes."""
+    answer_seconds: float = Field(default=86_400, gt=0, le=86_400, allow_inf_nan=False)
+    """The most that any one answer, or sending its request, may take. Every call has a bound of
+    its own, of hours for a large upload at most, and this can only shorten it: look-alikes that
+    stall need no minutes."""
     pause_share: float = Field(default=1, gt=0, le=1, allow_inf_nan=False)
     """The share of every pause between tries that is kept; less is for look-alikes only."""
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from release_tool import errors
+from release_tool.plan import ReleasePlan
 from release_tool.services import http_client, patience, retries, s3_client
 from release_tool.services.patience import Patience
 from tests import scripted_server
@@ -44,3 +45,11 @@ def test_every_client_keeps_to_it() -> None:
     assert config.read_timeout == config.connect_timeout == 0.2
     for pause in itertools.islice(retries.pauses(1.0, 20.0), 3):
         assert pause < 0.05
+
+
+def test_the_plans_defaults_shorten_nothing(plan: ReleasePlan) -> None:
+    """The longest bound of the code is that of two gigabytes on their way to GitHub."""
+    limits = plan.limits
+    longest = 60 + limits.archive_bytes / 100_000
+    assert limits.answer_seconds > longest
+    assert limits.pause_share == 1
