@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import enum
+import math
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
+from release_tool import errors
 from release_tool.services import deadlines, object_store_errors, patience, s3_client
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+# The slowest rate that still is one.
+_BYTES_A_SECOND = 100_000
 # Codes that say: something stands there, and the condition kept it.
 KEPT_CODES = ("PreconditionFailed", "ObjectLockedByBucketPolicy")
 
@@ -103,13 +108,23 @@ class Body:
         self._start = start
         self._size = size
         self._sending = False
+        self._deadline = math.inf
         self._content.seek(start)
 
     def begin(self) -> None:
-        """From now on what is read is sent."""
+        """From now on what is read is sent, and has its time."""
         self._sending = True
+        seconds = patience.answer(s3_client.ANSWER_SECONDS) + self._size / _BYTES_A_SECOND
+        self._deadline = time.monotonic() + seconds
 
     def read(self, count: int = -1) -> bytes:
+        """The next bytes.
+
+        Raises:
+            TransientError: a store that takes a little now and then has taken too long.
+        """
+        if time.monotonic() > self._deadline:
+            raise errors.TransientError("sending did not end in time", hint="run again")
         left = self._size - self.tell()
         chunk = self._content.read(left if count < 0 else min(count, left))
         if self._sending and chunk:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -22,7 +23,14 @@ from cryptography.x509.oid import NameOID
 
 from release_tool import errors
 from release_tool.progress import Silent
-from release_tool.services import deadlines, http_client, patience, public_url, retries
+from release_tool.services import (
+    deadlines,
+    http_client,
+    object_store_calls,
+    patience,
+    public_url,
+    retries,
+)
 from release_tool.services.object_store import ObjectStore
 from release_tool.services.patience import Patience
 
@@ -177,3 +185,19 @@ def test_an_answer_under_tls_ends_in_time(tmp_path: Path) -> None:
                 pytest.raises(urllib3.exceptions.HTTPError),
             ):
                 pool.urlopen("GET", "/", retries=False, timeout=60)
+
+
+def test_a_store_that_takes_a_little_now_and_then_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sending has an end: two minutes, and ten seconds for each megabyte."""
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    patience.hold(Patience())
+    body = object_store_calls.Body(BytesIO(b"x" * 1_000_000), lambda _: None, start=0, size=10**6)
+    assert len(body.read()) == 10**6
+    body.seek(0)
+    body.begin()
+    now = 1129.0
+    assert body.read(10) == b"x" * 10
+    now = 1131.0
+    with pytest.raises(errors.TransientError):
+        body.read(10)
