@@ -9,11 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 
 from release_tool import errors
-from release_tool.services import retries
+from release_tool.services import retry_after
 from release_tool.services.http_client import Answer
 
 _REDIRECTS = range(300, 400)
@@ -21,7 +20,6 @@ _PASSING = frozenset({408, 425, 429})
 _SERVER_FAULT = 500
 _SKEW_SECONDS = 60
 """Further apart than this, clocks make tokens fail."""
-_LONGEST_WAIT_SECONDS = 300.0
 _SHOWN = 400
 NOT_FOUND = 404
 _AGREEMENTS = "FORBIDDEN.REQUIRED_AGREEMENTS_"
@@ -95,21 +93,7 @@ def _passing(answer: Answer, what: str, host: str, observed: str) -> errors.Rele
     text = f"the notary could not answer {what}"
     if answer.status == 429:
         text = f"the notary asked for patience with {what}"
-    wait = wait_seconds(answer.headers, datetime.now(UTC))
-    if wait:
-        return retries.BusyError(text, subject=host, observed=observed, wait_seconds=wait)
-    return errors.TransientError(text, subject=host, observed=observed, hint="run again")
-
-
-def wait_seconds(headers: Mapping[str, str], now: datetime) -> float:
-    """What `Retry-After` asks for, in seconds or as a date, within reason; 0 without one."""
-    text = headers.get("retry-after", "").strip()
-    if text.isascii() and text.isdigit() and len(text) < 10:
-        return min(float(text), _LONGEST_WAIT_SECONDS)
-    moment = _date(text)
-    if moment is None:
-        return 0.0
-    return min(max((moment - now).total_seconds(), 0.0), _LONGEST_WAIT_SECONDS)
+    return retry_after.passing(text, subject=host, observed=observed, headers=answer.headers)
 
 
 def _unauthorized(answer: Answer, host: str, observed: str, now: datetime) -> errors.ReleaseError:
@@ -148,16 +132,8 @@ def _forbidden(code: str) -> tuple[type[errors.ReleaseError], str]:
 
 def _ahead(headers: Mapping[str, str], now: datetime) -> float:
     """By how many seconds this host's clock is ahead of the server's; 0 where it does not tell."""
-    moment = _date(headers.get("date", ""))
+    moment = retry_after.date(headers.get("date", ""))
     return (now - moment).total_seconds() if moment else 0.0
-
-
-def _date(text: str) -> datetime | None:
-    try:
-        moment = parsedate_to_datetime(text)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _plain(text: str) -> str:

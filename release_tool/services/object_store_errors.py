@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from release_tool import errors
+from release_tool.services import retry_after
 
 _TRANSIENT = (
     "CapacityNotAvailableError",
@@ -177,12 +178,12 @@ def from_answer(response: Mapping[str, Any], subject: str) -> errors.ReleaseErro
     if kind is None:
         kind = _by_status(status)
         hint = _REDIRECTED if status in _REDIRECTS else _HINTS.get(kind, _LOOK)
-    return kind(
-        "the object store refused",
-        subject=subject,
-        observed=_plain(f"{status} {code}: {message}"),
-        hint=hint,
-    )
+    refused = "the object store refused"
+    observed = _plain(f"{status} {code}: {message}")
+    headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    if kind is errors.TransientError and "retry-after" in headers:
+        return retry_after.passing(refused, subject=subject, observed=observed, headers=headers)
+    return kind(refused, subject=subject, observed=observed, hint=hint)
 
 
 def code_and_status(response: Mapping[str, Any]) -> tuple[str, int]:

@@ -9,7 +9,7 @@ from typing import BinaryIO, cast
 
 from release_tool import errors, progress
 from release_tool.progress import Reporter
-from release_tool.services import http_client, retries
+from release_tool.services import http_client, retries, retry_after
 
 _OK = 200
 _NOT_FOUND = 404
@@ -130,8 +130,11 @@ def _accept(address: str, answer: http_client.Stream) -> None:
     if answer.status == _OK and encoding == "identity":
         return
     if answer.status == _TOO_MANY or answer.status >= _SERVER_FAULT:
-        raise errors.TransientError(
-            f"the public address answered {answer.status}", subject=address, hint="run again"
+        raise retry_after.passing(
+            "the public address does not serve the file now",
+            subject=address,
+            observed=f"{answer.status}",
+            headers=answer.headers,
         )
     observed = f"{answer.status}"
     if answer.status == _OK:

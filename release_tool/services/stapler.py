@@ -12,11 +12,10 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from release_tool import errors
 from release_tool.apple import ticket
-from release_tool.services import addresses, http_client, notary_errors, retries
+from release_tool.services import addresses, http_client, retries, retry_after
 from release_tool.services.http_client import Answer
 
 SHA256 = ticket.HASH_SHA256
@@ -128,11 +127,8 @@ def _ticket(record: Mapping[str, object], name: str) -> bytes | None:
 def _refusal(answer: Answer, url: str) -> errors.ReleaseError:
     observed = _plain(f"{answer.status} {answer.body[:200].decode(errors='replace')}")
     if answer.status in _PASSING or answer.status >= _SERVER_FAULT:
-        wait = notary_errors.wait_seconds(answer.headers, datetime.now(UTC))
         text = "the ticket service is not available"
-        if wait:
-            return retries.BusyError(text, subject=url, observed=observed, wait_seconds=wait)
-        return errors.TransientError(text, subject=url, observed=observed, hint="run again")
+        return retry_after.passing(text, subject=url, observed=observed, headers=answer.headers)
     return errors.RemoteRefusedError(
         "the ticket service does not answer lookups",
         subject=url,

@@ -192,6 +192,25 @@ def test_passing_refusals_are_tried_again_a_second_later(
     assert slept[0] >= 1.0
 
 
+def test_a_store_that_says_when_to_come_back_is_believed(
+    server: ScriptedServer, store: ObjectStore, slept: list[float], source: Path
+) -> None:
+    """`Retry-After` is the least of the pause; far more than a run waits ends with that advice."""
+    busy = _refusal(429, "TooManyRequests")
+    patient, endless = (
+        Reply(busy.status, busy.body, {**busy.headers, "Retry-After": seconds})
+        for seconds in ("7", "86400")
+    )
+    server.says(Reply(404), patient, Reply(404), Reply(200, b"", {"ETag": '"e"'}))
+    assert _create(store, source) is Outcome.WRITTEN
+    assert [pause >= 7 for pause in slept] == [True]
+    server.says(Reply(404), endless, Reply(404), endless, Reply(404), endless)
+    with pytest.raises(errors.TransientError, match="refused") as caught:
+        _create(store, source)
+    assert caught.value.hint == "run again in 300 s"
+    assert sum(slept) <= 307
+
+
 def test_a_try_that_did_arrive_is_found_again(
     server: ScriptedServer, store: ObjectStore, source: Path
 ) -> None:

@@ -77,6 +77,18 @@ def test_anything_but_the_plain_file_is_refused(server: ScriptedServer, reply: R
     assert len(server.requests) == 1
 
 
+def test_an_edge_that_says_when_to_come_back_is_believed(server: ScriptedServer) -> None:
+    """`Retry-After`, in seconds, is the least of the pause."""
+    pauses: list[float] = []
+    server.says(Reply(429, b"", {"Retry-After": "9"}), Reply(200, CONTENT))
+    policy = retries.Policy(attempts=3, sleep=pauses.append)
+    served = public_url.read(
+        server.url, limit_bytes=10_000_000, seconds=10, reporter=Silent(), policy=policy
+    )
+    assert served
+    assert [pause >= 9 for pause in pauses] == [True]
+
+
 def test_a_body_over_the_cap_is_refused(server: ScriptedServer) -> None:
     """Reading stops at the cap."""
     server.says(Reply(200, CONTENT))
