@@ -106,7 +106,9 @@ def run(
         act="registering",
     )
     _refuse_other_intent(release, intents)
-    version_series.require_own(plan, coordinator)
+    served = version_series.require_own(plan, coordinator)
+    if told := version_series.crossing(plan, served):
+        reporter.note(told)
     sending = _Sending(
         release=release,
         build=build,

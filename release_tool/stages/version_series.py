@@ -15,17 +15,21 @@ from release_tool.services.coordinator import Coordinator
 from release_tool.services.coordinator_rules import Release
 
 
-def require_own(plan: ReleasePlan, coordinator: Coordinator) -> None:
+def require_own(plan: ReleasePlan, coordinator: Coordinator) -> Release | None:
     """Refuse a version that the coordinator has with another backend.
 
     Only the inventory tells of versions that are not the latest, and it wants `ADMIN_KEY`.
+
+    Returns:
+        What is served as latest, if anything is.
 
     Raises:
         RemoteRefusedError: so.
         CredentialError, TransientError, VerificationError: the coordinator.
     """
     ours = (plan.version, plan.product.platform)
-    for row in _rows(plan, coordinator):
+    latest = coordinator.latest(plan.product.platform)
+    for row in _rows(latest, coordinator):
         if (row.version, row.platform) == ours and row.backend not in ("", plan.product.backend):
             raise errors.RemoteRefusedError(
                 f"{plan.version} is registered as another flavour; nothing was sent",
@@ -34,10 +38,24 @@ def require_own(plan: ReleasePlan, coordinator: Coordinator) -> None:
                 observed=f"backend {row.backend}, archive {row.bundle_hash}",
                 hint="the versions of all flavours are one series: release one that none has",
             )
+    return latest
 
 
-def _rows(plan: ReleasePlan, coordinator: Coordinator) -> Iterator[Release]:
-    latest = coordinator.latest(plan.product.platform)
+def crossing(plan: ReleasePlan, latest: Release | None) -> str:
+    """What a registration changes for who updates from what is served; empty for nothing.
+
+    Source: the updater of May wants a Metal library in what it installs, and the newest installer
+    puts no flat archive over an app.
+    """
+    if latest is None or latest.backend in ("", plan.product.backend):
+        return ""
+    return (
+        f"{latest.version} of backend {latest.backend} is served now: where this becomes latest,"
+        f" its updaters are offered an archive of backend {plan.product.backend}"
+    )
+
+
+def _rows(latest: Release | None, coordinator: Coordinator) -> Iterator[Release]:
     if latest is not None:
         yield latest
     if coordinator.has_admin_key:

@@ -44,6 +44,7 @@ from release_tool.apple import (
     portrait,
     property_list,
     provisioning_profile,
+    release,
     requirement,
     requirement_evaluation,
     resource_bundles,
@@ -784,6 +785,12 @@ def _verified_code(data: bytes) -> object:
     return verification.verify(data, judge=JUDGE)
 
 
+def _flat_release(data: bytes) -> object:
+    """Executables that no seal holds together, one of them this code: checks, and no error."""
+    tree = in_memory({"bin/darkbloom": data, "bin/other": data[: len(data) // 2]})
+    return release.verify_flat(tree, judge=JUDGE, wanted=("darkbloom",))
+
+
 def _public_key(data: bytes) -> object:
     return signatures.load_public_key(certificates.load(data).public_key_info)
 
@@ -952,6 +959,7 @@ READERS: tuple[Reader, ...] = (
         make_seeds=lambda: [b"30 mtime=1780000000.123456789\n12 path=a/b\n", b"8 a=b=c\n"],
     ),
     Reader(name="signed code", read=_verified_code, make_seeds=_signed),
+    Reader(name="flat release", read=_flat_release, make_seeds=_signed),
     Reader(name="cms as read", read=_cms_as_read, make_seeds=_cms, structure="der"),
     Reader(
         name="launch constraint dictionary",

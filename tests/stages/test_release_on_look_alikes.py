@@ -25,7 +25,7 @@ from release_tool.services.multipart_upload import Parts
 from release_tool.services.object_store import ObjectStore
 from tests.stages import release_chain
 from tests.stages.release_chain import NAME, Chain
-from tests.stages.release_parts import changed
+from tests.stages.release_parts import Told, changed
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -361,8 +361,11 @@ def test_flavours_rank_by_version_alone(
     swift.resume()
     time.sleep(_CACHE_SECONDS)
     bridge = _bridge(world, plan, tmp_path / "b", "0.5.1" if newer else "0.4.9")
+    told = Told()
+    bridge.reporter = told
     promoted = bridge.resume()
     assert promoted.outcome == ("promoted" if newer else "superseded")
+    assert any(note.startswith("0.5.0 of backend mlx-swift is served now") for note in told.notes)
     served = bridge if newer else swift
     assert {world.index.get(alias).sha256 for alias in ALIASES} == {served.archive.sha256}  # type: ignore[union-attr]
     rows = {row.release.version: row for row in world.coordinator().inventory()}
