@@ -252,6 +252,7 @@ def _converted(target: Target) -> Iterator[None]:
     """Turn what botocore raises into errors of ours, without a credential in any text."""
     import botocore.exceptions
     import botocore.parsers
+    import urllib3
 
     try:
         with deadlines.within(patience.answer(s3_client.ANSWER_SECONDS)):
@@ -273,7 +274,7 @@ def _converted(target: Target) -> Iterator[None]:
             observed=observed,
             hint="the submission stands: run again within 12 hours to go on",
         ) from None
-    except botocore.parsers.ResponseParserError:
+    except (botocore.parsers.ResponseParserError, urllib3.exceptions.HTTPError):
         raise errors.TransientError(
             "the answer of the notary's store cannot be read",
             hint="the submission stands: run again within 12 hours to go on",

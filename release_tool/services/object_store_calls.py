@@ -60,6 +60,7 @@ def converted(
     """
     import botocore.exceptions
     import botocore.parsers
+    import urllib3
 
     try:
         with deadlines.within(patience.answer(seconds)):
@@ -75,6 +76,8 @@ def converted(
         raise object_store_errors.from_botocore(problem, subject) from problem
     except botocore.parsers.ResponseParserError as problem:
         raise object_store_errors.unreadable(subject) from problem
+    except urllib3.exceptions.HTTPError as problem:
+        raise object_store_errors.broken_off(subject, problem) from problem
 
 
 @contextmanager

@@ -152,6 +152,16 @@ def from_botocore(problem: Exception, subject: str) -> errors.ReleaseError:
     )
 
 
+def broken_off(subject: str, problem: Exception) -> errors.TransientError:
+    """The error for an answer that broke off; botocore lets its HTTP library's own through."""
+    return errors.TransientError(
+        "the object store's answer broke off",
+        subject=subject,
+        observed=_plain(f"{type(problem).__name__}: {problem}"),
+        hint="run again",
+    )
+
+
 def unreadable(subject: str) -> errors.TransientError:
     """The error for an answer that is none of S3's; its text stays untold, it may hold anything."""
     return errors.TransientError(

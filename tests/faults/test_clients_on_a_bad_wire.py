@@ -51,6 +51,8 @@ CAP_SECONDS = 60.0
 _CONTENT = b"x" * 3000
 _XML = b"""<?xml version="1.0"?><CopyObjectResult><ETag>"e"</ETag></CopyObjectResult>"""
 
+_REFUSAL = b"<Error><Code>AccessDenied</Code><Message>" + b"no " * 300 + b"</Message></Error>"
+
 
 @dataclass
 class Services:
@@ -68,9 +70,12 @@ class Services:
         elif environ["PATH_INFO"].startswith("/json"):
             body, kind = json.dumps({"data": {"attributes": {}}, "a": "b" * 500}).encode(), "json"
             kind = "application/json"
+        status = "200 OK"
+        if "refused" in environ["PATH_INFO"]:
+            status, body, kind = "403 Forbidden", _REFUSAL, "application/xml"
         headers = [("Content-Type", kind), ("Content-Length", str(len(body))), ("ETag", '"e"')]
         headers += [("Last-Modified", "Thu, 14 May 2026 21:51:07 GMT")]
-        start_response("200 OK", headers)
+        start_response(status, headers)
         return [body]
 
 
@@ -96,6 +101,10 @@ def _head(services: Services) -> None:
 
 def _read(services: Services) -> None:
     _store(services).read("key", limit_bytes=10_000)
+
+
+def _read_refused(services: Services) -> None:
+    _store(services).read("refused", limit_bytes=10_000)
 
 
 def _digest(services: Services) -> None:
@@ -165,11 +174,15 @@ def _log(services: Services) -> None:
 
 
 def _notary_upload(services: Services) -> None:
+    _send(services, "key")
+
+
+def _send(services: Services, key: str) -> None:
     source = services.folder / "submission.zip"
     source.write_bytes(_CONTENT)
     target = Target(
         bucket="bucket",
-        key="key",
+        key=key,
         access_key_id="AKIDBADWIRE",
         secret_access_key=SECRET,
         session_token=SECRET,
@@ -179,6 +192,10 @@ def _notary_upload(services: Services) -> None:
         endpoint=services.url, uploads=Uploads(folder=services.folder / "u"), policy=ONE_TRY
     )
     sender.send(source, begun, target, Silent())
+
+
+def _notary_upload_refused(services: Services) -> None:
+    _send(services, "refused")
 
 
 def _ticket(services: Services) -> None:
@@ -231,6 +248,7 @@ def _asset_upload(services: Services) -> None:
 
 CALLS: tuple[Callable[[Services], None], ...] = (
     *(_head, _read, _digest, _replace, _copy, _put, _public, _latest, _check_key, _inventory),
+    *(_read_refused, _notary_upload_refused),
     *(_history, _log, _notary_upload, _ticket, _timestamp),
     *(_published, _drafts, _asset, _asset_upload),
 )
