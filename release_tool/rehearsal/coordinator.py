@@ -266,6 +266,8 @@ class Coordinator:
         if self._autumn:
             self._cache.forget_everything()
         told = {"status": "release_deactivated", "version": version, "platform": platform}
+        if self._autumn and connected:
+            told["warning"] = f"{connected} connected providers still report it"
         return answer(200, told)
 
 

@@ -81,6 +81,16 @@ class Row:
     """Whether providers with its hashes are accepted."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deactivation:
+    """The coordinator's answer to a deactivation."""
+
+    known: bool
+    """Whether it holds such a release at all."""
+    warning: str = ""
+    """What it wants to be known although it did as it was told."""
+
+
 class Coordinator:
     """One coordinator.
 
@@ -204,8 +214,10 @@ class Coordinator:
             raise coordinator_answers.unexpected(self.base_url, "its releases are no list")
         return [_row(row, self.base_url) for row in rows]
 
-    def deactivate(self, version: str, platform: str, *, force: bool) -> None:
+    def deactivate(self, version: str, platform: str, *, force: bool) -> Deactivation:
         """Withdraw a release: it is served to nobody, and no longer accepted.
+
+        Doing it twice is the same as once, so what failed in passing is tried again.
 
         Args:
             version: of the release.
@@ -214,14 +226,23 @@ class Coordinator:
 
         Raises:
             CredentialError: there is no administrator's key, or it is refused.
-            RemoteRefusedError: it is in use, or unknown.
+            RemoteRefusedError: it is in use.
             TransientError: no answer.
         """
         key = self._administrator()
         wanted = {"version": version, "platform": platform} | ({"force": True} if force else {})
-        answer = self._send("DELETE", "v1/admin/releases", json.dumps(wanted).encode(), key)
+        body = json.dumps(wanted).encode()
+        answer = retries.call(
+            lambda: self._lasting(self._send("DELETE", "v1/admin/releases", body, key)),
+            self._policy,
+        )
+        if answer.status == 404 and coordinator_answers.error(answer.body).type == "not_found":
+            return Deactivation(known=False)
         if answer.status != 200:
             raise self._refusal(answer, f"to deactivate {version}", administrator=True)
+        told = coordinator_answers.read_object(answer.body, self.base_url)
+        warning = coordinator_answers.text(told, "warning", self.base_url)
+        return Deactivation(known=True, warning=coordinator_answers.printable(warning))
 
     def check_key(self) -> None:
         """Ask whether the key is accepted, by a registration that can never succeed.

@@ -19,7 +19,12 @@ class Said:
     def shown(self, status: int) -> str:
         """One bounded line of printable characters."""
         text = f"{status} {self.type}: {self.message}" if self.type else f"{status} {self.message}"
-        return "".join(mark if mark.isprintable() else " " for mark in text)[:600]
+        return printable(text)
+
+
+def printable(text: str) -> str:
+    """One bounded line that a terminal takes as it is."""
+    return "".join(mark if mark.isprintable() else " " for mark in text)[:600]
 
 
 def error(body: bytes) -> Said:
