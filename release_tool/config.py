@@ -69,6 +69,8 @@ class Request:
     """The stages that will run, for the list of missing settings; None for all."""
     supplied: Collection[str] = ()
     """Settings that another flag replaces, such as a profile given as a file."""
+    from_source: bool = True
+    """Whether a release is made of this tree: only then the environment's rules for it hold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -354,9 +356,11 @@ class _Resolution:
             )
             if found.cut:
                 self.notices.append(f"the text of tag {found.tag} is cut to fit the coordinator")
-            faults, self.host_problem = source.faults(
-                found, environment, release.source.default_branch
-            )
+            faults: list[str] = []
+            if self.request.from_source:
+                faults, self.host_problem = source.faults(
+                    found, environment, release.source.default_branch
+                )
         except errors.HostError as problem:
             self.host_problem = problem
             return source.UNKNOWN

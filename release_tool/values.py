@@ -402,3 +402,57 @@ class GitHubRelease(Value):
 
     def outputs(self) -> Mapping[str, str]:
         return {self.notes: self.notes_sha256}
+
+
+class RollbackTarget(Value):
+    """The release to go back to, verified again as users get it."""
+
+    version: str
+    platform: str
+    key: str
+    url: str
+    sha256: str
+    size: int
+    checks: int
+    """How many checks passed, from the archive's digest to the seal; none failed."""
+
+
+class Withdrawal(Value):
+    """One tombstone."""
+
+    version: str
+    key: str
+    sha256: str
+    """Of the withdrawn archive, as the tombstone names it; empty where nobody knew one."""
+    outcome: Literal["written", "stood"]
+
+
+class Withdrawn(Value):
+    """The versions that can never be released again."""
+
+    tombstones: tuple[Withdrawal, ...]
+
+
+class DeactivatedRelease(Value):
+    """One release that the coordinator neither serves nor accepts."""
+
+    version: str
+    outcome: Literal["deactivated", "inactive", "unknown"]
+    """`inactive`: it was already. `unknown`: the coordinator never had it."""
+    warning: str = ""
+    """What the coordinator warned of."""
+
+
+class Deactivated(Value):
+    """What the coordinator does not serve any more."""
+
+    releases: tuple[DeactivatedRelease, ...]
+
+
+class RolledBack(Value):
+    """What users download now."""
+
+    version: str
+    instead_of: tuple[str, ...]
+    pointer: str
+    aliases: tuple[str, ...]

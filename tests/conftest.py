@@ -73,7 +73,7 @@ def new_bucket(request: pytest.FixtureRequest) -> Iterator[Callable[..., WSGIApp
         yield made
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def plan() -> ReleasePlan:
     """A small complete plan for the embedded environment."""
     return ReleasePlan.model_validate(

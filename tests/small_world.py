@@ -106,6 +106,18 @@ class SmallWorld:
         self.when_sleeping: Callable[[], None] = lambda: None
         self._cached: tuple[float, Reply] | None = None
 
+    def photograph(self) -> Callable[[], None]:
+        """What stands now; returns what puts it back, in a world that was reset."""
+        objects, rows = dict(self.objects), {key: dict(row) for key, row in self.rows.items()}
+        evicted, now, cached = set(self.evicted), self.now, self._cached
+
+        def put_back() -> None:
+            self.reset()
+            self.objects, self.rows = dict(objects), {key: dict(row) for key, row in rows.items()}
+            self.evicted, self.now, self._cached = set(evicted), now, cached
+
+        return put_back
+
     @property
     def store_url(self) -> str:
         return self._store.url
@@ -235,6 +247,8 @@ class SmallWorld:
             return self._register(request)
         if request.path == "/v1/stats":
             return _json(200, self.stats) if self.stats else Reply(404)
+        if request.path == "/v1/admin/releases" and request.method == "DELETE":
+            return self._deactivate(json.loads(request.body)["version"])
         if request.path == "/v1/admin/releases":
             rows = [
                 row | {"active": row["version"] not in self.evicted} for row in self.rows.values()
@@ -252,9 +266,17 @@ class SmallWorld:
             self._cached = (self.now, reply)
         return self._cached[1]
 
+    def _deactivate(self, version: str) -> Reply:
+        """As in May: nothing is forgotten of what is cached."""
+        if (version, PLATFORM) not in self.rows:
+            return _refusal(404, "not_found", "release not found")
+        self.evicted.add(version)
+        return _json(200, {"status": "release_deactivated"})
+
     def _newest(self) -> dict[str, str] | None:
         rank = _semver_rank if self.by_semver else _may_rank
-        return max(self.rows.values(), key=lambda row: rank(row["version"]), default=None)
+        active = [row for row in self.rows.values() if row["version"] not in self.evicted]
+        return max(active, key=lambda row: rank(row["version"]), default=None)
 
     def _register(self, request: Request) -> Reply:
         if request.headers.get("authorization") != f"Bearer {KEY}":
@@ -268,8 +290,37 @@ class SmallWorld:
         if hashlib.sha256(there.body).hexdigest() != row["bundle_hash"]:
             return _refusal(400, "invalid_request_error", f"{failed}bundle hash mismatch")
         self.posts += 1
+        self.evicted.discard(row["version"])
         self.rows[row["version"], row["platform"]] = row
         return _json(200, {"status": "release_registered", "release": row})
+
+
+class Killer:
+    """Answers one request with a fault, and kills whoever waits to try again."""
+
+    def __init__(self, world: SmallWorld, at: int, *, after: bool) -> None:
+        self._world = world
+        self._at = at
+        self._count = 0
+        self._armed = False
+        world.when_sleeping = self._kill
+        if after:
+            world.after = self._see
+        else:
+            world.before = self._see
+
+    def _see(self, _: Request) -> Reply | None:
+        self._count += 1
+        self._armed = self._count == self._at
+        return Reply(503) if self._armed else None
+
+    def _kill(self) -> None:
+        if self._armed:
+            raise KilledError
+
+    def disarm(self) -> None:
+        self._armed = False
+        self._world.before = self._world.after = lambda _: None
 
 
 def _notes(request: Request) -> dict[str, str]:

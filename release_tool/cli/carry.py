@@ -26,8 +26,9 @@ from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter, Silent
 from release_tool.report import expiries, overview
 from release_tool.report.summary import size
+from release_tool.services import tombstone
 from release_tool.settings import Settings
-from release_tool.steps import Observer
+from release_tool.steps import Observer, up_to
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +73,7 @@ def carry(session: Session, options: Options) -> None:
         try:
             found = _run(session, options, resolved, inputs, workspace, ledger)
         finally:
-            _summarize(session, workspace, ledger)
+            summarize(session, workspace, ledger)
         _close(session, options, workspace, ledger, found, time.monotonic() - started)
 
 
@@ -244,6 +245,9 @@ def _run(
         if "register" in coming:
             _require_run_id(resolved.plan)
             _require_somebody(session, options, resolved)
+        if not probes.OUTWARD.intersection(coming):
+            names = [options.only] if options.only else [one.name for one in up_to(run.steps, last)]
+            _look_back(wired, names, observer)
         asked = preflight.run(probes.of(wired), coming)
         if asked and isinstance(observer, RunConsole):
             observer.line("preflight", f"{len(asked)} of {len(asked)} answers are good")
@@ -252,6 +256,19 @@ def _run(
         return run.only(options.only) if options.only else run.until(last)
     finally:
         session.state = f"ledger head {ledger.head[:12]}"
+
+
+def _look_back(wired: wiring.Wiring, names: list[str], observer: Observer) -> None:
+    """What was finished may have been withdrawn since; what is to come the preflight asks about."""
+    if not probes.OUTWARD.intersection(names):
+        return
+    try:
+        wired.look_out()
+    except tombstone.WithdrawnError:
+        raise
+    except errors.ReleaseError as problem:
+        if isinstance(observer, RunConsole):
+            observer.line("tombstone", f"not looked for: {problem}")
 
 
 def _require_run_id(plan: ReleasePlan) -> None:
@@ -313,7 +330,7 @@ def _close(
     print(f"{done} in {seconds:.1f} s   ledger head {ledger.head[:12]}", file=session.out)
 
 
-def _summarize(session: Session, workspace: Workspace, ledger: Ledger) -> None:
+def summarize(session: Session, workspace: Workspace, ledger: Ledger) -> None:
     """The table for a job's page, after a failure too."""
     path = session.environ.get("GITHUB_STEP_SUMMARY")
     if path and ledger.records:

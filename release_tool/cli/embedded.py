@@ -82,6 +82,11 @@ def settings(plan: ReleasePlan, dist: Path) -> Settings:
     return _settings(_started(plan, dist))
 
 
+def trust(dist: Path, name: str) -> bytes:
+    """PEM of the roots of the look-alikes that were started."""
+    return places.trust(state_folder(dist, name)).read_bytes()
+
+
 def _started(plan: ReleasePlan, dist: Path) -> Environment:
     return environment.start(
         state_folder(dist, plan.environment.name),

@@ -21,6 +21,8 @@ from release_tool.stages import build_output, findings, github, profile, version
 # The assembled, the signed and the unpacked app, and the archive, each about 150 MB.
 _FREE_BYTES = 1_000_000_000
 _PUBLIC_SECONDS = 20.0
+OUTWARD = frozenset({"publish", "register", "promote", "github"})
+"""The stages that bring a release to users: none of them for a withdrawn version."""
 
 
 def of(wiring: Wiring) -> list[Probe]:
@@ -47,11 +49,7 @@ def of(wiring: Wiring) -> list[Probe]:
         Probe(name="reference", stages=frozenset({"smoke"}), ask=asks.reference),
         Probe(name="bucket", stages=frozenset({"publish", "promote"}), ask=asks.bucket),
         Probe(name="public address", stages=frozenset({"publish"}), ask=asks.public),
-        Probe(
-            name="tombstone",
-            stages=frozenset({"publish", "register", "promote", "github"}),
-            ask=wiring.look_out,
-        ),
+        Probe(name="tombstone", stages=OUTWARD, ask=wiring.look_out),
         Probe(name="coordinator", stages=frozenset({"register", "promote"}), ask=asks.latest),
         Probe(name="release key", stages=frozenset({"register"}), ask=asks.release_key),
         Probe(name="github", stages=frozenset({"github"}), ask=asks.github),

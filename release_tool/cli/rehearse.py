@@ -113,4 +113,6 @@ def _is_finished(dist: Path) -> bool:
     workspaces = [folder.parent for folder in (dist / ENVIRONMENT).glob("*/ledger")]
     if not workspaces or embedded.is_running(dist, ENVIRONMENT):
         return False
-    return all(overview.read(workspace).verdict == "released" for workspace in workspaces)
+    return all(
+        overview.read(workspace).verdict in ("released", "rolled back") for workspace in workspaces
+    )

@@ -41,6 +41,7 @@ from release_tool.services.notary_uploads import Uploads
 from release_tool.services.object_store import ObjectStore
 from release_tool.services.provider import ProviderCommand
 from release_tool.services.stapler import TicketService
+from release_tool.services.tombstone import Tombstone
 from release_tool.stages import (
     archive,
     assemble,
@@ -316,18 +317,21 @@ class Wiring:
             parts=Parts(above_bytes=2 * part_bytes, part_bytes=part_bytes),
         )
 
+    def find_tombstone(self, version: str) -> Tombstone | None:
+        """A version's tombstone; asked of the bucket where this job has its keys."""
+        prefix = self.plan.publish.prefix
+        if self.resolved.credentials.secrets.keys() >= _STORE_KEYS:
+            return tombstone.find(self.new_store(), prefix, version)
+        base = addresses.base(self.plan.endpoints.r2_public_url, name="R2_PUBLIC_URL")
+        return tombstone.find_served(base, prefix, version)
+
     def look_out(self) -> None:
-        """Refuse a version that was withdrawn; asked of the bucket where this job has its keys.
+        """Refuse this release where it was withdrawn.
 
         Raises:
             WithdrawnError: it was.
         """
-        prefix, version = self.plan.publish.prefix, self.plan.version
-        if self.resolved.credentials.secrets.keys() >= _STORE_KEYS:
-            tombstone.refuse(tombstone.find(self.new_store(), prefix, version))
-            return
-        base = addresses.base(self.plan.endpoints.r2_public_url, name="R2_PUBLIC_URL")
-        tombstone.refuse(tombstone.find_served(base, prefix, version))
+        tombstone.refuse(self.find_tombstone(self.plan.version))
 
     @cached_property
     def coordinator(self) -> Coordinator:
@@ -570,7 +574,7 @@ class Wiring:
             reporter=reporter,
             intents=intents,
             coordinator=self.coordinator,
-            lookout=self.look_out,
+            tombstones=self.find_tombstone,
         )
 
     def _promote(self, found: Mapping[str, Value], reporter: Reporter, _: Intents) -> Value:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,13 @@ STAGES: Mapping[str, type[values.Value]] = {
     "promote": values.PromotedRelease,
     "github": values.GitHubRelease,
 }
+ROLLBACK: Mapping[str, type[values.Value]] = {
+    "verify": values.RollbackTarget,
+    "tombstone": values.Withdrawn,
+    "deactivate": values.Deactivated,
+    "point": values.RolledBack,
+}
+"""The steps of a rollback; the ledger of an environment's rollbacks holds them again and again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +71,11 @@ class Overview:
         pending = [row.stage for row in self.rows if row.outcome == "pending"]
         if pending:
             return f"{pending[0]} is pending: run again to resume"
-        if all(row.outcome == "done" for row in self.rows if row.stage in {"register", "promote"}):
-            return "released"
         done = [row.stage for row in self.rows if row.outcome == "done"]
+        if "point" in done:
+            return "rolled back"
+        if {"register", "promote"} <= set(done):
+            return "released"
         return f"done up to {done[-1]}" if done else "not begun"
 
     def as_json(self) -> dict[str, JsonValue]:
@@ -118,15 +127,23 @@ def read(workspace: Path) -> Overview:
         VerificationError: the ledger is damaged.
     """
     ledger = Ledger(workspace / "ledger")
-    rows = tuple(_row(stage, kind, ledger) for stage, kind in STAGES.items())
-    found = [_value(stage, kind, ledger) for stage, kind in STAGES.items()]
+    stages, records = _told(ledger)
+    rows = tuple(_row(stage, kind, records) for stage, kind in stages.items())
+    found = [_value(stage, kind, records) for stage, kind in stages.items()]
     ends = expiries.of([value for value in found if value is not None])
     return Overview(folder=str(workspace), head=ledger.head, rows=rows, expiries=ends)
 
 
-def _value(stage: str, kind: type[values.Value], ledger: Ledger) -> values.Value | None:
+def _told(ledger: Ledger) -> tuple[Mapping[str, type[values.Value]], tuple[Record, ...]]:
+    """The stages that a ledger is of, and its records: of rollbacks only those of the newest."""
+    records = ledger.records
+    begun = [at for at, record in enumerate(records) if record.stage == next(iter(ROLLBACK))]
+    return (ROLLBACK, records[begun[-1] :]) if begun else (STAGES, records)
+
+
+def _value(stage: str, kind: type[values.Value], records: Sequence[Record]) -> values.Value | None:
     """What a stage's newest record holds; None where it failed, or another version wrote it."""
-    newest = next((record for record in reversed(ledger.records) if record.stage == stage), None)
+    newest = next((record for record in reversed(records) if record.stage == stage), None)
     if newest is None or newest.kind in ("failure", "intent"):
         return None
     try:
@@ -135,8 +152,8 @@ def _value(stage: str, kind: type[values.Value], ledger: Ledger) -> values.Value
         return None
 
 
-def _row(stage: str, kind: type[values.Value], ledger: Ledger) -> Row:
-    newest = next((record for record in reversed(ledger.records) if record.stage == stage), None)
+def _row(stage: str, kind: type[values.Value], records: Sequence[Record]) -> Row:
+    newest = next((record for record in reversed(records) if record.stage == stage), None)
     if newest is None:
         return Row(stage=stage, outcome="open", text="")
     if newest.kind == "failure":

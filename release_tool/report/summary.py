@@ -100,6 +100,24 @@ def _github(value: values.GitHubRelease) -> str:
     return f"{value.tag}: {how}, {len(value.assets)} assets downloaded again, same bytes"
 
 
+def _target(value: values.RollbackTarget) -> str:
+    return f"{value.version} as users get it, {size(value.size)}, {value.checks} checks passed"
+
+
+def _withdrawn(value: values.Withdrawn) -> str:
+    found = [f"{one.version} {one.outcome}" for one in value.tombstones]
+    return ", ".join(found) or "none wanted"
+
+
+def _deactivated(value: values.Deactivated) -> str:
+    found = [f"{one.version} {one.outcome}" for one in value.releases]
+    return ", ".join(found) or "nothing"
+
+
+def _rolled_back(value: values.RolledBack) -> str:
+    return f"latest serves {value.version}, the pointer and {len(value.aliases)} aliases hold it"
+
+
 _SPEAKERS: dict[type[values.Value], Callable[[Any], str]] = {
     values.VerifiedProfile: _profile,
     values.AssembledBundle: _assembled,
@@ -112,6 +130,10 @@ _SPEAKERS: dict[type[values.Value], Callable[[Any], str]] = {
     values.RegisteredRelease: _registered,
     values.PromotedRelease: _promoted,
     values.GitHubRelease: _github,
+    values.RollbackTarget: _target,
+    values.Withdrawn: _withdrawn,
+    values.Deactivated: _deactivated,
+    values.RolledBack: _rolled_back,
 }
 
 

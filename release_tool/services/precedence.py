@@ -24,6 +24,22 @@ def may_ranks_above(version: str, other: str) -> bool:
     return not is_newer(version, other) and _may_rank(version) > _may_rank(other)
 
 
+def may_be_served_before(version: str, other: str, *, by_may: bool) -> bool:
+    """Whether a coordinator may serve `version` as latest although `other` is active.
+
+    Of equal rank the newer row wins, and nobody tells when a row was made: it may.
+
+    Args:
+        version: of an active release.
+        other: of the release that shall be served.
+        by_may: whether it ranks as those of May do, else by SemVer, where what is no version
+            ranks below every one.
+    """
+    if by_may:
+        return _may_rank(version) >= _may_rank(other)
+    return semver.Version.is_valid(version) and not is_newer(other, version)
+
+
 def next_version(version: str) -> str:
     """The version after one that must not be used again."""
     try:

@@ -24,8 +24,8 @@ LIMIT_BYTES = 16 * 1024
 _PUBLIC_SECONDS = 20.0
 _TEXT_CHARACTERS = 500
 
-Lookout = Callable[[], None]
-"""Raises `WithdrawnError` where the release has a tombstone."""
+Finder = Callable[[str], "Tombstone | None"]
+"""Finds the tombstone of a version, wherever the job at hand can look."""
 
 
 class WithdrawnError(errors.RemoteRefusedError):

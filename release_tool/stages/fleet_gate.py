@@ -24,6 +24,7 @@ from release_tool.progress import Reporter
 from release_tool.services import addresses
 from release_tool.services.coordinator import Coordinator, Fleet
 from release_tool.services.coordinator_rules import HASHES, Release
+from release_tool.services.tombstone import Finder
 
 # Load varies over a day; less than half within minutes of a registration is no variation.
 _LEAST_SHARE = 0.5
@@ -59,6 +60,7 @@ def judge(
     before: Mapping[str, JsonValue],
     release: Release,
     coordinator: Coordinator,
+    tombstones: Finder,
     watch: Watch,
     reporter: Reporter,
 ) -> list[Check]:
@@ -69,7 +71,7 @@ def judge(
     """
     return [
         _told_version(release, coordinator),
-        _accepted(before, release, coordinator),
+        _accepted(before, release, coordinator, tombstones),
         _capacity(before, coordinator, watch, reporter),
     ]
 
@@ -96,7 +98,12 @@ def _told_version(release: Release, coordinator: Coordinator) -> Check:
     )
 
 
-def _accepted(before: Mapping[str, JsonValue], release: Release, coordinator: Coordinator) -> Check:
+def _accepted(
+    before: Mapping[str, JsonValue],
+    release: Release,
+    coordinator: Coordinator,
+    tombstones: Finder,
+) -> Check:
     version = str(before.get("version", ""))
     if not version:
         return checks.not_checked(_ACCEPTED, "no release was seen before this one")
@@ -116,6 +123,8 @@ def _accepted(before: Mapping[str, JsonValue], release: Release, coordinator: Co
         same = all(getattr(rows[0].release, name) == before.get(name) for name in HASHES)
         observed = "active" if rows[0].active else "inactive"
         observed += "" if same else ", with other hashes"
+    if observed != "active" and tombstones(version):
+        return checks.not_checked(_ACCEPTED, f"{version} was withdrawn meanwhile")
     return checks.compare(
         _ACCEPTED, expected="active", observed=observed, subject=version, hint=_ADVICE
     )

@@ -18,11 +18,11 @@ from release_tool.apple.checks import Check
 from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter
-from release_tool.services import addresses, coordinator_rules, retries
+from release_tool.services import addresses, coordinator_rules, retries, tombstone
 from release_tool.services.coordinator import Coordinator, Registration
 from release_tool.services.coordinator_refusals import UnapprovedError
 from release_tool.services.coordinator_rules import BUILD, Build, Release
-from release_tool.services.tombstone import Lookout, WithdrawnError
+from release_tool.services.tombstone import Finder, WithdrawnError
 from release_tool.stages import approval, findings, fleet_gate, smoke_evidence, version_series
 from release_tool.stages.fleet_gate import Watch
 from release_tool.values import (
@@ -66,7 +66,7 @@ def run(
     reporter: Reporter,
     intents: Intents,
     coordinator: Coordinator,
-    lookout: Lookout,
+    tombstones: Finder,
     policy: retries.Policy = PATIENCE,
     watch: Watch | None = None,
 ) -> RegisteredRelease:
@@ -81,7 +81,7 @@ def run(
         reporter: is told of repeated tries.
         intents: where the request is written down before it is sent.
         coordinator: the coordinator.
-        lookout: looks for a tombstone of this version; a job need not have the bucket's keys.
+        tombstones: finds a version's tombstone; a job need not have the bucket's keys.
         policy: how to retry what failed in passing, its download trouble included.
         watch: how to watch the fleet; as long as the plan says without one.
 
@@ -114,7 +114,7 @@ def run(
         build=build,
         intents=intents,
         coordinator=coordinator,
-        lookout=lookout,
+        tombstones=tombstones,
         request=approval.write_request(workspace, release, build)
         if build and build.qualified
         else "",
@@ -125,6 +125,7 @@ def run(
         sending.seen_before(),
         release,
         coordinator,
+        tombstones,
         watch or Watch(seconds=plan.environment.fleet_watch_seconds),
         reporter,
     )
@@ -225,13 +226,13 @@ class _Sending:
     build: Build | None
     intents: Intents
     coordinator: Coordinator
-    lookout: Lookout
+    tombstones: Finder
     request: str
     """Where the request for an approval stands; empty where none is wanted."""
 
     def once(self) -> str:
         """Find it or send it; returns the status."""
-        self.lookout()
+        self._look_out()
         if _stands(self.release, self.coordinator):
             return ALREADY
         if self.build and self.request:
@@ -241,10 +242,13 @@ class _Sending:
         _compare_echo(self.release, answer)
         return answer.status
 
+    def _look_out(self) -> None:
+        tombstone.refuse(self.tombstones(self.release.version))
+
     def require_not_withdrawn_meanwhile(self) -> None:
         """A registration that crossed a rollback on its way has activated the release again."""
         try:
-            self.lookout()
+            self._look_out()
         except WithdrawnError as problem:
             raise WithdrawnError(
                 f"{self.release.version} was withdrawn while it was registered, and may be active",

@@ -13,6 +13,7 @@ from release_tool.progress import Reporter, Silent
 from release_tool.services import retries, tombstone
 from release_tool.services.coordinator import Coordinator
 from release_tool.services.object_store import ObjectStore
+from release_tool.services.tombstone import Tombstone
 from release_tool.stages import promote, public_copy, publish, register
 from release_tool.stages.fleet_gate import Watch
 from release_tool.values import (
@@ -97,15 +98,15 @@ class Chain:
             reporter=self.reporter,
             intents=self.intents,
             coordinator=self.world.coordinator(),
-            lookout=self.look_out,
+            tombstones=self.find_tombstone,
             policy=self.world.policy,
             watch=Watch(seconds=self.watch_seconds, sleep=self.world.sleep, clock=self.world.clock),
         )
         return self.registered
 
-    def look_out(self) -> None:
-        """As a job that has the bucket's keys looks for the tombstone."""
-        tombstone.refuse(tombstone.find(self.world.object_store(), "releases", self.plan.version))
+    def find_tombstone(self, version: str) -> Tombstone | None:
+        """As a job that has the bucket's keys looks for it."""
+        return tombstone.find(self.world.object_store(), "releases", version)
 
     def promote(self) -> PromotedRelease:
         assert self.published

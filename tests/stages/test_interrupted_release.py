@@ -10,7 +10,7 @@ import pytest
 from release_tool.plan import ReleasePlan
 from tests import small_world
 from tests.scripted_server import Reply, Request
-from tests.small_world import PLATFORM, POINTER, KilledError, SmallWorld
+from tests.small_world import PLATFORM, POINTER, KilledError, Killer, SmallWorld
 from tests.stages import release_chain
 from tests.stages.release_chain import NAME
 
@@ -35,34 +35,6 @@ def world(servers: SmallWorld) -> SmallWorld:
     return servers
 
 
-class _Killer:
-    """Answers one request with a fault, and kills whoever waits to try again."""
-
-    def __init__(self, world: SmallWorld, at: int, *, after: bool) -> None:
-        self._world = world
-        self._at = at
-        self._count = 0
-        self._armed = False
-        world.when_sleeping = self._kill
-        if after:
-            world.after = self._see
-        else:
-            world.before = self._see
-
-    def _see(self, _: Request) -> Reply | None:
-        self._count += 1
-        self._armed = self._count == self._at
-        return Reply(503) if self._armed else None
-
-    def _kill(self) -> None:
-        if self._armed:
-            raise KilledError
-
-    def disarm(self) -> None:
-        self._armed = False
-        self._world.before = self._world.after = lambda _: None
-
-
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("at", range(1, _LAST_KILL))
 def test_a_killed_release_ends_in_exactly_one(
@@ -70,7 +42,7 @@ def test_a_killed_release_ends_in_exactly_one(
 ) -> None:
     """One object, one row, one POST that took effect, both aliases at the one set of bytes."""
     chain = release_chain.start(world, plan, tmp_path)
-    killer = _Killer(world, at, after=after)
+    killer = Killer(world, at, after=after)
     try:
         chain.resume()
     except KilledError:

@@ -1,0 +1,253 @@
+"""`release-tool rollback`: withdraw a bad release, and give users an earlier one."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+import release_tool
+from release_tool import config, credentials, errors, pipeline
+from release_tool.cli import carry, embedded, github_commands, rollback_steps, wiring
+from release_tool.cli.console import JSONObserver, RunConsole
+from release_tool.cli.run import DIST, FILE
+from release_tool.cli.session import Session, pass_session, shown_path
+from release_tool.files.workspace import Workspace
+from release_tool.ledger import Ledger
+from release_tool.plan import ReleasePlan
+from release_tool.report import affected, overview
+from release_tool.stages import rollback_survey
+from release_tool.stages.rollback_survey import Survey
+from release_tool.values import Value
+
+FOLDER = "rollback"
+"""Beside the releases of an environment: the records of every rollback there."""
+# What `promote` needs of settings, a rollback needs as well.
+_LIKE = ("promote",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The flags of the command."""
+
+    target: str
+    bad: tuple[str, ...]
+    environment: str | None
+    flavour: str | None
+    config_file: Path | None
+    reason: str
+    by: str
+    force: bool
+    yes: bool
+    dist: Path
+    github_output: bool
+    as_json: bool
+
+
+@click.command("rollback")
+@click.option("--to", "target", required=True, metavar="VERSION", help="What users shall get.")
+@click.option(
+    "--deactivate",
+    "bad",
+    multiple=True,
+    metavar="VERSION",
+    help="Withdraw this version for ever; may be said again for another.",
+)
+@click.option("--env", "environment", help="Environment of release.yaml.")
+@click.option("--flavour", help="Flavour of release.yaml.")
+@click.option("--reason", default="", help="Why; stands in the tombstone, which is public.")
+@click.option("--by", default="", help="Who, likewise.  [default: GITHUB_ACTOR or USER]")
+@click.option("--force", is_flag=True, help="Deactivate even what connected providers run.")
+@click.option("--yes", is_flag=True, help="Do not ask: for jobs.")
+@click.option("--config", "config_file", type=FILE, help="Another release.yaml.")
+@click.option("--dist", type=DIST, default=Path("dist"), show_default=True)
+@click.option(
+    "--github-output", is_flag=True, help="Also write version=… and head=… for a job's outputs."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document at the end.")
+@pass_session
+def command(session: Session, /, **options: Any) -> None:  # noqa: ANN401 - click's own keywords
+    """Withdraw a bad release, and give users an earlier one.
+
+    Shows first what is affected, and asks for the version. A tombstone beside the bad archive
+    keeps it from ever being released again, the coordinator deactivates it, the earlier release
+    is verified as users download it, and the pointer and the aliases go back to it. Broken off
+    or refused in the middle, it is simply run again.
+
+    \b
+    By hand:   release-tool rollback --env dev --to 0.5.0 --deactivate 0.5.1 --reason "no start"
+    In a job:  release-tool rollback --env prod --to 0.5.0 --deactivate 0.5.1 --yes
+    In use:    release-tool rollback --env prod --to 0.5.0 --deactivate 0.5.1 --force
+    """
+    wanted = Options(**{**options, "bad": tuple(dict.fromkeys(options["bad"]))})
+    if wanted.github_output:
+        # Before any work, as the job would lose it.
+        github_commands.outputs_file(session.environ)
+    session.resume_with = _command(wanted)
+    _Rollback(session, wanted, *_resolve(session, wanted)).run()
+
+
+def _resolve(session: Session, options: Options) -> tuple[config.Resolved, wiring.Inputs]:
+    first = config.resolve(_request(session, options))
+    inputs = wiring.Inputs(environ=session.environ)
+    if not first.plan.environment.embedded:
+        return first, inputs
+    made = embedded.settings(first.plan, options.dist)
+    trust = embedded.trust(options.dist, first.plan.environment.name)
+    return (
+        config.resolve(_request(session, options, made)),
+        wiring.Inputs(environ=session.environ, trust=trust),
+    )
+
+
+def _request(
+    session: Session, options: Options, settings: config.Settings | None = None
+) -> config.Request:
+    return config.Request(
+        environ=session.environ,
+        working_folder=Path.cwd(),
+        config_file=options.config_file,
+        environment=options.environment,
+        version=options.target,
+        flavour=options.flavour,
+        settings=settings,
+        stages=_LIKE,
+        from_source=False,
+    )
+
+
+class _Rollback:
+    """One rollback, from the question to the last line."""
+
+    def __init__(
+        self, session: Session, options: Options, resolved: config.Resolved, inputs: wiring.Inputs
+    ) -> None:
+        self._session = session
+        self._options = options
+        self._resolved = resolved
+        self._plan: ReleasePlan = resolved.plan
+        root = (options.dist / self._plan.environment.name / FOLDER).resolve()
+        self._workspace = Workspace(root)
+        self._wired = wiring.Wiring(resolved=resolved, workspace=self._workspace, inputs=inputs)
+
+    def run(self) -> None:
+        started = time.monotonic()
+        self._require_settings()
+        self._require_somebody()
+        survey = rollback_survey.look(
+            self._plan,
+            self._options.bad,
+            store=self._wired.new_store(),
+            coordinator=self._wired.coordinator,
+        )
+        if not self._options.as_json:
+            for line in affected.shown(self._plan, survey):
+                print(line, file=self._session.out)
+        self._confirm()
+        ledger = Ledger(self._workspace.root / "ledger")
+        with ledger.lock():
+            try:
+                found = self._steps_done(ledger, survey)
+            finally:
+                self._session.state = f"ledger head {ledger.head[:12]}"
+                carry.summarize(self._session, self._workspace, ledger)
+        self._close(survey, found, ledger, time.monotonic() - started)
+
+    def _require_settings(self) -> None:
+        lacking = self._resolved.lacking()
+        if credentials.ADMIN_KEY not in self._resolved.credentials.secrets:
+            prefix = self._plan.environment.prefix
+            lacking.append(
+                credentials.Missing(
+                    name=credentials.ADMIN_KEY,
+                    wanted=(f"{prefix}{credentials.ADMIN_KEY}",),
+                    stages=(FOLDER,),
+                    advice="only an administrator of the coordinator deactivates a release",
+                )
+            )
+        if lacking:
+            raise credentials.missing_error(lacking)
+
+    def _require_somebody(self) -> None:
+        if self._plan.environment.embedded or self._options.yes:
+            return
+        asked = sys.stdin.isatty() and self._session.on_terminal and not self._options.as_json
+        if not asked:
+            raise errors.UsageError(
+                f"nobody is here to confirm the rollback to {self._plan.version}",
+                hint="say --yes in a job",
+            )
+
+    def _confirm(self) -> None:
+        if self._plan.environment.embedded or self._options.yes:
+            return
+        good, environment = self._plan.version, self._plan.environment.name
+        typed = click.prompt(f"Roll {environment} back to {good}? Type the version", type=str)
+        if typed != good:
+            raise errors.UsageError(
+                "not rolled back, nothing was changed", expected=good, observed=typed
+            )
+
+    def _steps_done(self, ledger: Ledger, survey: Survey) -> dict[str, Value]:
+        observer = JSONObserver() if self._options.as_json else RunConsole(self._session)
+        steps = rollback_steps.Steps(
+            wired=self._wired,
+            survey=survey,
+            by=_who(self._options, self._session.environ),
+            reason=self._options.reason,
+            force=self._options.force,
+        )
+        run = pipeline.Run(
+            steps=steps.all(),
+            plan=self._plan,
+            ledger=ledger,
+            root=self._workspace.root,
+            observer=observer,
+            host=carry.host(),
+            tool=f"release-tool {release_tool.__version__}",
+        )
+        return run.until(rollback_steps.LAST)
+
+    def _close(
+        self, survey: Survey, found: Mapping[str, Value], ledger: Ledger, seconds: float
+    ) -> None:
+        session, good = self._session, self._plan.version
+        if self._options.github_output:
+            github_commands.hand_on(session.environ, {"version": good, "head": ledger.head})
+        if self._options.as_json:
+            document = overview.read(self._workspace.root).as_json()
+            document["survey"] = affected.as_json(survey)
+            document["values"] = {
+                name: value.model_dump(mode="json") for name, value in found.items()
+            }
+            print(json.dumps({"ok": True, **document}, ensure_ascii=False), file=session.out)
+            return
+        print(
+            f"Rolled back to {good} in {seconds:.1f} s   ledger head {ledger.head[:12]}"
+            f" in {shown_path(self._workspace.root)}",
+            file=session.out,
+        )
+
+
+def _who(options: Options, environ: Mapping[str, str]) -> str:
+    """Who says so: a job's actor, or the user's name on this machine."""
+    return options.by or environ.get("GITHUB_ACTOR", "") or environ.get("USER", "") or "unknown"
+
+
+def _command(options: Options) -> str:
+    """The command that goes on after an interrupt; without the confirmation."""
+    words = ["release-tool", "rollback", "--to", options.target]
+    words += [word for one in options.bad for word in ("--deactivate", one)]
+    words += ["--env", options.environment] if options.environment else []
+    words += ["--flavour", options.flavour] if options.flavour else []
+    words += ["--reason", options.reason] if options.reason else []
+    words += ["--force"] if options.force else []
+    words += ["--dist", str(options.dist)] if options.dist != Path("dist") else []
+    return shlex.join(words)
