@@ -454,3 +454,21 @@ def test_a_row_without_version_or_hash_is_no_release(
     server.says(_reply(200, row))
     with pytest.raises(errors.VerificationError):
         _client(server).latest("macos-arm64")
+
+
+def test_an_unknown_release_need_not_be_withdrawn(server: ScriptedServer) -> None:
+    """The coordinator's own 404 says so; anybody else's is a wrong address."""
+    server.says(_refusal(404, "not_found", "release not found"))
+    assert not _client(server).deactivate("0.5.0", "macos-arm64", force=False).known
+    server.says(Reply(404, b"404 page not found"))
+    with pytest.raises(errors.RemoteRefusedError, match="refused to deactivate"):
+        _client(server).deactivate("0.5.0", "macos-arm64", force=False)
+
+
+def test_a_deactivation_is_asked_again_and_its_warning_is_one_line(server: ScriptedServer) -> None:
+    """Twice is as good as once; what is warned of goes to a terminal."""
+    warned = _reply(200, {"status": "release_deactivated", "warning": "3 left\x1b[31m\nbehind"})
+    server.says(_refusal(503, "release_inventory_unavailable", "later"), warned)
+    answer = _client(server).deactivate("0.5.0", "macos-arm64", force=True)
+    assert (answer.known, answer.warning) == (True, "3 left [31m behind")
+    assert len(server.requests) == 2
