@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import os
+import pty
+import re
+import shlex
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import click
 import pytest
 import requests
 
@@ -16,6 +24,8 @@ from release_tool.rehearsal import environment, places, samples, tiny_model
 from release_tool.rehearsal.environment import Environment
 
 NAME = "darkbloom-bundle-macos-arm64.tar.gz"
+DOCUMENT = Path(__file__).parents[2] / "docs/rolling-back.md"
+BACK = ("--to", "0.5.0", "--deactivate", "0.5.1", "--reason", "no start", "--by", "night shift")
 
 
 class Place:
@@ -36,30 +46,40 @@ class Place:
         )
 
     def call(self, *argv: str, environ: Mapping[str, str] | None = None) -> tuple[int, str, str]:
-        out, err = io.StringIO(), io.StringIO()
-        words = [*argv, "--env", "rehearsal", "--dist", str(self.dist)]
-        code = main.invoke(words, Session(dict(environ or {}), out=out, err=err))
-        return code, out.getvalue(), err.getvalue()
+        return _call(*argv, environ=environ)
 
     def run(self, version: str, *more: str) -> tuple[int, str, str]:
         return self.call(
-            *("run", "--version", version, "--metallib", str(self.folder / "lib.metallib")),
+            *("run", "--env", "rehearsal", "--dist", str(self.dist), "--version", version),
+            *("--metallib", str(self.folder / "lib.metallib")),
             *("--model", str(self.folder / "model"), *more),
         )
 
-    def rollback(
-        self, *argv: str, environ: Mapping[str, str] | None = None
-    ) -> tuple[int, str, str]:
-        return self.call("rollback", *argv, environ=environ)
+    def words(self, *argv: str, name: str = "rehearsal") -> list[str]:
+        return ["rollback", "--env", name, "--dist", str(self.dist), *argv]
+
+    def settings(self) -> dict[str, str]:
+        """Those of a real environment that is led to the look-alikes."""
+        found = embedded._settings(self.living).values
+        wanted = {
+            *("R2_ENDPOINT", "R2_PUBLIC_URL", "R2_BUCKET", "COORDINATOR_URL", "ADMIN_KEY"),
+            *("R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY"),
+        }
+        return {f"PROD_{name}": found[name] for name in wanted}
 
     def latest(self) -> str:
         answer = requests.get(f"{self.living.coordinator_url}/v1/releases/latest", timeout=10)
         return str(answer.json()["version"])
 
-    def public(self, key: str) -> bytes:
+    def public(self, key: str) -> bytes | None:
         answer = requests.get(f"{self.living.r2_public_url}/releases/{key}", timeout=10)
-        assert answer.status_code == 200, key
-        return answer.content
+        return answer.content if answer.status_code == 200 else None
+
+    def document(self, key: str) -> dict[str, str]:
+        content = self.public(key)
+        assert content
+        found: dict[str, str] = json.loads(content)
+        return found
 
     def active(self) -> list[str]:
         key = self.living.secret(places.ADMIN_KEY)
@@ -70,58 +90,235 @@ class Place:
         )
         return sorted(row["version"] for row in answer.json()["releases"] if row["active"])
 
-    def served(self) -> set[bytes]:
+    def served(self) -> set[bytes | None]:
         aliases = (NAME, "eigeninference-bundle-macos-arm64.tar.gz")
         return {self.public(f"latest/{alias}") for alias in aliases}
+
+    def is_untouched(self) -> bool:
+        """Whether 0.5.1 is still what everybody gets."""
+        return (
+            self.public("v0.5.1/tombstone.json") is None
+            and self.active() == ["0.5.0", "0.5.1"]
+            and self.served() == {self.public(f"v0.5.1/{NAME}")}
+            and self.document("latest/release.json")["version"] == "0.5.1"
+        )
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """0.5.0 and after it 0.5.1, both released."""
     made = Place(tmp_path_factory.mktemp("rollback"))
+    for version in ("0.5.0", "0.5.1"):
+        code, _, err = made.run(version)
+        assert code == 0, err
     yield made
     made.living.stop()
 
 
-def test_a_bad_release_is_taken_back_for_ever(place: Place, tmp_path: Path) -> None:
-    """0.5.0, then 0.5.1 that is bad: back to 0.5.0, no rerun of 0.5.1, and 0.5.2 goes through."""
-    for version in ("0.5.0", "0.5.1"):
-        code, _, err = place.run(version)
-        assert code == 0, err
-    good = place.public(f"v0.5.0/{NAME}")
-    assert place.served() == {place.public(f"v0.5.1/{NAME}")}
+# Nobody is asked with these.
+SETTINGS = {
+    "PROD_R2_ENDPOINT": "https://store.example",
+    "PROD_R2_PUBLIC_URL": "https://public.example",
+    "PROD_R2_BUCKET": "bucket",
+    "PROD_COORDINATOR_URL": "https://coordinator.example",
+    "PROD_R2_ACCESS_KEY_ID": "AKIDLOOKALIKE0001",
+    "PROD_R2_SECRET_ACCESS_KEY": "look-alike-secret",
+    "PROD_ADMIN_KEY": "look-alike-admin-key",
+}
 
+
+def _call(*argv: str, environ: Mapping[str, str] | None = None) -> tuple[int, str, str]:
+    out, err = io.StringIO(), io.StringIO()
+    code = main.invoke(list(argv), Session(dict(environ or {}), out=out, err=err))
+    return code, out.getvalue(), err.getvalue()
+
+
+def _prod(*argv: str, lacking: str = "") -> tuple[int, str, str]:
+    environ = {name: value for name, value in SETTINGS.items() if name != lacking}
+    return _call("rollback", "--env", "prod", *argv, environ=environ)
+
+
+def test_every_missing_setting_is_named_at_once() -> None:
+    """The administrator's key among them, by its own name; nothing is asked."""
+    code, _, err = _call("rollback", "--env", "prod", *BACK, "--yes")
+    assert code == 4
+    for name in ("R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY", "R2_ENDPOINT", "ADMIN_KEY"):
+        assert f"PROD_{name}" in err
+    assert "RELEASE_KEY" not in err
+    code, _, err = _prod(*BACK, "--yes", lacking="PROD_ADMIN_KEY")
+    assert code == 4
+    assert "1 setting is missing" in err
+    assert "PROD_ADMIN_KEY is not set" in err
+
+
+def test_a_job_says_beforehand_that_it_may() -> None:
+    """Without a terminal and without --yes: exit 2. No rule about the tree is asked before it."""
+    code, out, err = _prod(*BACK)
+    assert code == 2
+    assert "nobody is here to confirm the rollback to 0.5.0" in err
+    assert out == ""
+
+
+def _type(place: Place, typed: str) -> tuple[int, str]:
+    """The command on a terminal, and what somebody types."""
+    ours, theirs = pty.openpty()
+    words = place.words(*BACK, name="prod")
+    child = subprocess.Popen(
+        [sys.executable, "-m", "release_tool", *words],
+        env=place.settings() | {"PATH": os.environ["PATH"], "HOME": str(place.folder)},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    said = b""
+    with contextlib.suppress(OSError):
+        while piece := os.read(ours, 4096):
+            said += piece
+            if said.rstrip().endswith(b"Type the version:"):
+                os.write(ours, f"{typed}\n".encode())
+    os.close(ours)
+    return child.wait(60), said.decode()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("typed", "code", "message"),
+    [
+        ("0.5.1", 2, "not rolled back, nothing was changed"),
+        # No look-alike's signature leads to Apple: the way back is proved before it is taken.
+        ("0.5.0", 6, "0.5.0 does not verify; nothing was changed"),
+    ],
+)
+def test_the_version_is_typed_by_somebody_who_saw_what_is_affected(
+    place: Place, typed: str, code: int, message: str
+) -> None:
+    """On a terminal; another word ends it, and so does an archive that does not verify."""
+    exit_code, said = _type(place, typed)
+    assert exit_code == code, said
+    assert "withdraw   0.5.1: active" in said
+    assert "Roll prod back to 0.5.0? Type the version" in said
+    assert message in said
+    assert place.is_untouched()
+
+
+@pytest.mark.slow
+def test_an_error_is_one_document_and_one_annotation(place: Place) -> None:
+    """For programs and for jobs; nothing was changed."""
+    words = place.words("--to", "0.4.0", "--deactivate", "0.5.1", "--json")
+    code, out, err = place.call(*words, environ={"GITHUB_ACTIONS": "true"})
+    assert code == 7
+    assert json.loads(out)["message"] == "the coordinator does not know 0.4.0; nothing was changed"
+    assert "::error title=release-tool::the coordinator does not know 0.4.0" in err
+    assert place.is_untouched()
+
+
+_DIE = """
+import os, sys
+from release_tool.stages import rollback
+setattr(rollback, sys.argv[1], lambda *_, **__: os._exit(137))
+from release_tool.cli import main
+main.main(sys.argv[2:])
+"""
+
+
+def _die_at(place: Place, step: str) -> None:
+    command = [sys.executable, "-c", _DIE, step, *place.words(*BACK)]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 137
+
+
+def _masked(place: Place, out: str) -> list[str]:
+    text = out.replace(place.living.r2_public_url, "URL").replace(str(place.dist), "DIST")
+    text = re.sub(r"[0-9]+\.[0-9] s\b", "N s", re.sub(r"\b[0-9a-f]{12}\b", "DIGEST", text))
+    text = re.sub(r"[0-9.]+ kB, [0-9]+ checks", "N kB, N checks", text)
+    text = re.sub(r"[0-9-]{10}T[0-9:]{8}\+00:00", "TIME", text)
+    return [re.sub(r"  +(N s)$", r" \1", line) for line in text.splitlines()]
+
+
+TRANSCRIPT = f"""\
+Darkbloom · rehearsal · back to 0.5.0
+  latest     0.5.0, as the coordinator tells (up to 1 min old)
+  pointer    0.5.1 in releases/latest/release.json
+  alias      0.5.1 in releases/latest/{NAME}
+  alias      0.5.1 in releases/latest/eigeninference-bundle-macos-arm64.tar.gz
+  withdraw   0.5.1: not active any more, DIGEST; tombstone of TIME stands; never released again
+  providers  0 connected
+  stay       active and accepted: 0.5.0
+  then       users get 0.5.0, DIGEST, from URL/releases/v0.5.0/{NAME}
+
+  verify     0.5.0 as users get it, N kB, N checks passed N s
+  tombstone  0.5.1 stood N s
+             0.5.1 was withdrawn TIME by night shift: no start
+  deactivate 0.5.1 inactive N s
+             0.5.1: was not active any more
+  point      latest serves 0.5.0, the pointer and 2 aliases hold it N s
+Rolled back to 0.5.0 in N s   ledger head DIGEST in DIST/rehearsal/rollback
+"""
+
+
+@pytest.mark.slow
+def test_a_bad_release_is_taken_back_for_ever(place: Place, tmp_path: Path) -> None:
+    """Killed before each step and begun again; then no rerun of 0.5.1, and 0.5.2 goes through."""
+    good = place.public(f"v0.5.0/{NAME}")
+    _die_at(place, "withdraw")
+    assert place.is_untouched()
+    _die_at(place, "deactivate")
+    assert place.document("v0.5.1/tombstone.json")["reason"] == "no start"
+    assert place.active() == ["0.5.0", "0.5.1"]
+    _die_at(place, "point_back")
+    assert place.active() == ["0.5.0"]
+    assert place.served() == {place.public(f"v0.5.1/{NAME}")}
+    code, out, _ = place.call("status", str(place.dist / "rehearsal/rollback"))
+    assert code == 0
+    assert "rollback: done up to deactivate" in out
+
+    while place.latest() != "0.5.0":
+        pass
     summary, output = tmp_path / "summary.md", tmp_path / "output"
     environ = {"GITHUB_STEP_SUMMARY": str(summary), "GITHUB_OUTPUT": str(output)}
-    code, out, err = place.rollback(
-        *("--to", "0.5.0", "--deactivate", "0.5.1", "--reason", "no start", "--by", "night shift"),
-        "--github-output",
-        environ=environ,
-    )
+    code, out, err = place.call(*place.words(*BACK, "--github-output"), environ=environ)
     assert code == 0, err
+    assert _masked(place, out) == TRANSCRIPT.splitlines()
     assert place.latest() == "0.5.0"
     assert place.active() == ["0.5.0"]
     assert place.served() == {good}
-    pointer = json.loads(place.public("latest/release.json"))
+    pointer = place.document("latest/release.json")
     assert (pointer["version"], pointer["instead_of"]) == ("0.5.0", "0.5.1")
-    stone = json.loads(place.public("v0.5.1/tombstone.json"))
-    assert (stone["by"], stone["reason"]) == ("night shift", "no start")
-    assert [line.split()[0] for line in out.splitlines() if line.startswith("  ")] == [
-        *("latest", "pointer", "alias", "alias", "withdraw", "providers", "stay", "then"),
-        *("verify", "tombstone", "deactivate", "point"),
-    ]
-    assert out.splitlines()[-1].startswith("Rolled back to 0.5.0 in ")
     assert "rolled back" in summary.read_text()
     assert "version=0.5.0\nhead=" in output.read_text()
+    code, out, _ = place.call("status", "--dist", str(place.dist))
+    assert code == 0
+    assert "rollback: rolled back" in out
 
-    for stage in ("publish", "register", "promote"):
-        code, _, err = place.run("0.5.1", "--only", stage)
+    for words in (("--only", "publish"), ("--only", "register"), ("--only", "promote"), ()):
+        code, _, err = place.run("0.5.1", *words)
         assert code == 7, err
         assert "0.5.1 was withdrawn and is never released again" in err
         assert "release the next version: 0.5.2" in err
     assert place.active() == ["0.5.0"]
 
+    code, out, err = place.call(*place.words(*BACK, "--json"))
+    assert code == 0, err
+    told = json.loads(out)
+    assert (told["ok"], told["verdict"]) == (True, "rolled back")
+    assert told["survey"]["withdrawn"][0]["tombstone"]["by"] == "night shift"
+
     code, _, err = place.run("0.5.2")
     assert code == 0, err
     assert place.latest() == "0.5.2"
     assert place.served() == {place.public(f"v0.5.2/{NAME}")}
-    assert "instead_of" not in json.loads(place.public("latest/release.json"))
+    assert "instead_of" not in place.document("latest/release.json")
+
+
+def _commands() -> list[list[str]]:
+    blocks = re.findall(r"^```\n(.*?)^```$", DOCUMENT.read_text(), re.DOTALL | re.MULTILINE)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [shlex.split(line, comments=True) for line in lines if line.startswith("release-tool ")]
+
+
+@pytest.mark.parametrize("words", _commands(), ids=" ".join)
+def test_the_document_shows_commands_that_exist(words: list[str]) -> None:
+    """Each line of docs/rolling-back.md is understood as it stands there."""
+    found = main.cli.get_command(click.Context(main.cli), words[1])
+    assert found
+    found.make_context(words[1], words[2:])

@@ -193,7 +193,7 @@ def test_two_rollbacks_at_once_are_as_good_as_one(
         attempt.workspace = type(attempt.workspace)(tmp_path / folder)
     done: list[RolledBack] = []
     threads = [
-        threading.Thread(target=lambda one=one, seen=seen: done.append(one.finish(seen)))  # type: ignore[misc]
+        threading.Thread(target=lambda one=one, seen=seen: done.append(one.finish(seen)))
         for one, seen in zip(attempts, surveys, strict=True)
     ]
     for thread in threads:
