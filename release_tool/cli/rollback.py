@@ -23,6 +23,7 @@ from release_tool.files.workspace import Workspace
 from release_tool.ledger import Ledger
 from release_tool.plan import ReleasePlan
 from release_tool.report import affected, overview
+from release_tool.services import tombstone
 from release_tool.stages import rollback_survey
 from release_tool.stages.rollback_survey import Survey
 from release_tool.values import Value
@@ -140,6 +141,7 @@ class _Rollback:
     def run(self) -> None:
         started = time.monotonic()
         self._require_settings()
+        self._require_lines()
         self._require_somebody()
         survey = rollback_survey.look(
             self._plan,
@@ -174,6 +176,15 @@ class _Rollback:
             )
         if lacking:
             raise credentials.missing_error(lacking)
+
+    def _require_lines(self) -> None:
+        """What goes into the tombstone stays there, and is read on terminals."""
+        by = _who(self._options, self._session.environ)
+        for name, text in (("--reason", self._options.reason), ("--by", by)):
+            if not tombstone.is_line(text):
+                raise errors.UsageError(
+                    f"{name} is no short printable line", observed=repr(text)[:80]
+                )
 
     def _require_somebody(self) -> None:
         if self._plan.environment.embedded or self._options.yes:
@@ -248,6 +259,8 @@ def _command(options: Options) -> str:
     words += ["--env", options.environment] if options.environment else []
     words += ["--flavour", options.flavour] if options.flavour else []
     words += ["--reason", options.reason] if options.reason else []
+    words += ["--by", options.by] if options.by else []
+    words += ["--config", str(options.config_file)] if options.config_file else []
     words += ["--force"] if options.force else []
     words += ["--dist", str(options.dist)] if options.dist != Path("dist") else []
     return shlex.join(words)

@@ -57,6 +57,8 @@ def _rows(plan: ReleasePlan, survey: Survey) -> Iterator[str]:
     if not survey.bad:
         yield _row("withdraw", "nothing: only the pointer and the aliases are moved")
     yield _row("providers", _providers(survey))
+    if plan.environment.github_release and survey.bad:
+        yield _row("github", "releases there stay as they are: mark the withdrawn ones by hand")
     yield _row("stay", f"active and accepted: {', '.join(survey.active)}")
     target = survey.target
     yield _row("then", f"users get {target.version}, {target.bundle_hash[:12]}, from {target.url}")

@@ -74,11 +74,18 @@ def parse(content: bytes) -> Tombstone:
     return Tombstone(**{name: _text(name, found.get(name)) for name in names})
 
 
+def is_line(text: str) -> bool:
+    """Whether a text may stand in a tombstone: short, in one line, and printable."""
+    return len(text) <= _TEXT_CHARACTERS and text.isprintable()
+
+
 def _text(name: str, value: object) -> str:
-    if not isinstance(value, str) or len(value) > _TEXT_CHARACTERS:
+    if not isinstance(value, str):
         raise errors.FormatError(f"names no {name}", observed=repr(value)[:80])
-    if not (value.isprintable() or not value):
-        raise errors.FormatError(f"has a {name} that cannot be printed", observed=repr(value)[:80])
+    if not is_line(value):
+        raise errors.FormatError(
+            f"has a {name} that is no short printable line", observed=repr(value)[:80]
+        )
     return value
 
 

@@ -87,6 +87,19 @@ class Aliases:
             self._move(source, alias, state)
         return tuple(seen)
 
+    def stands(self) -> bool:
+        """Whether all of them still say that they hold the target; no byte is read again."""
+        found = [self.store.head(alias) for alias in names(self.plan)]
+        pointer = read_pointer(self.store, pointer_key(self.plan))
+        return (
+            pointer is not None
+            and pointer[1] == self.target
+            and all(one is not None and self._is_noted(one) for one in found)
+        )
+
+    def _is_noted(self, alias: StoredObject) -> bool:
+        return (alias.size, alias.version) == (self.target.size, self.target.version)
+
     def _source(self) -> StoredObject:
         source = self.store.head(self.target.key)
         if source is None or source.size != self.target.size:

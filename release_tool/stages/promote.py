@@ -233,7 +233,8 @@ class _Promotion:
             observed=f"it serves {self.plan.version}",
             hint=(
                 f"if {version} was deactivated, go back to {self.plan.version}:"
-                f" release-tool rollback --to {self.plan.version} --deactivate {version}"
+                f" release-tool rollback --env {self.plan.environment.name}"
+                f" --to {self.plan.version} --deactivate {version}"
             ),
         )
 

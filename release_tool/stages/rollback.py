@@ -17,7 +17,7 @@ from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter
 from release_tool.services import precedence, public_url, retries, tombstone
-from release_tool.services.coordinator import Coordinator, Row
+from release_tool.services.coordinator import Coordinator, Current, Row
 from release_tool.services.coordinator_rules import HASHES, Release
 from release_tool.services.object_store import ObjectStore
 from release_tool.services.object_store_calls import Outcome
@@ -303,7 +303,7 @@ class _Return:
 
     def run(self) -> RolledBack:
         bad = self._bad
-        moved = aliases.Aliases(
+        moving = aliases.Aliases(
             plan=self.plan,
             store=self.store,
             reporter=self.reporter,
@@ -318,8 +318,12 @@ class _Return:
             ),
             permit=self._permit,
             confirm=self._confirm,
-        ).move()
+        )
+        moved = moving.move()
         self._await_served()
+        # A promotion that paused before its copy may have copied during the wait.
+        if not moving.stands():
+            moving.move()
         # Whatever crossed us on its way is seen here at the latest.
         self._confirm()
         return RolledBack(
@@ -380,9 +384,16 @@ class _Return:
     def _left(self) -> float:
         return self.deadline - self.clock()
 
+    def _asked(self) -> tuple[Release | None, Current | None]:
+        return self.coordinator.latest(self.target.platform), self.coordinator.current()
+
     def _is_served(self, *, last: bool) -> bool:
-        latest = self.coordinator.latest(self.target.platform)
-        current = self.coordinator.current()
+        try:
+            latest, current = self._asked()
+        except errors.TransientError:
+            if last:
+                raise
+            return False
         served = latest.version if latest else ""
         if served == self.target.version and latest:
             _require_same(self.survey.target, Row(release=latest, active=True))

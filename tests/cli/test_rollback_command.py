@@ -181,6 +181,15 @@ def _type(place: Place, typed: str) -> tuple[int, str]:
     return child.wait(60), said.decode()
 
 
+@pytest.mark.parametrize("text", ["two\nlines", "x" * 501, "\x1b[31m"])
+def test_what_stays_for_ever_is_one_short_line(text: str) -> None:
+    """The tombstone can never be mended, and is read on terminals: exit 2 before anything."""
+    for option in ("--reason", "--by"):
+        code, _, err = _prod("--to", "0.5.0", "--deactivate", "0.5.1", "--yes", option, text)
+        assert code == 2
+        assert f"{option} is no short printable line" in err
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("typed", "code", "message"),
@@ -243,6 +252,7 @@ Darkbloom · rehearsal · back to 0.5.0
   alias      0.5.1 in releases/latest/eigeninference-bundle-macos-arm64.tar.gz
   withdraw   0.5.1: not active any more, DIGEST; tombstone of TIME stands; never released again
   providers  0 connected
+  github     releases there stay as they are: mark the withdrawn ones by hand
   stay       active and accepted: 0.5.0
   then       users get 0.5.0, DIGEST, from URL/releases/v0.5.0/{NAME}
 

@@ -288,6 +288,43 @@ def test_a_registration_that_crossed_is_found(
     assert back.run().version == "0.5.0"
 
 
+def test_a_late_copy_during_the_wait_is_taken_back(
+    world: SmallWorld, good: Chain, bad: Chain, back: Rollback
+) -> None:
+    """A promotion of 0.5.1 paused before its copy until the pointer and the aliases were back."""
+    done = False
+
+    def copy() -> None:
+        nonlocal done
+        if not done and world.objects[ALIASES[1]].body == good.content:
+            done = True
+            world.objects[ALIASES[0]] = Stored(bad.content, {"version": "0.5.1"})
+
+    world.when_sleeping = copy
+    back.run()
+    assert done
+    _require_rolled_back(world, good, "0.5.1")
+
+
+def test_a_coordinator_that_is_away_for_a_moment_is_waited_for(
+    world: SmallWorld, good: Chain, back: Rollback
+) -> None:
+    """It restarts while it is asked what it serves: that is no verdict."""
+    left = 9
+
+    def away(request: Request) -> Reply | None:
+        nonlocal left
+        if left and "0.5.1" in world.evicted and request.path.startswith("/v1/releases/latest"):
+            left -= 1
+            return Reply(503)
+        return None
+
+    world.before = away
+    back.run()
+    assert left == 0
+    _require_rolled_back(world, good, "0.5.1")
+
+
 def test_what_nobody_noted_a_version_on_is_replaced(
     world: SmallWorld, good: Chain, back: Rollback
 ) -> None:
