@@ -70,6 +70,7 @@ def ask(
     flags: Mapping[str, Flag] | None = None,
     made: Settings | None = None,
     config_file: Path | None = None,
+    from_source: bool = True,
 ) -> Resolved:
     """Resolve as a command line would."""
     return config.resolve(
@@ -82,6 +83,7 @@ def ask(
             flavour=flavour,
             flags=flags or {},
             settings=made,
+            from_source=from_source,
         )
     )
 
@@ -338,6 +340,16 @@ def test_prod_wants_a_commit_of_the_default_branch(tree: Path) -> None:
     assert any("tag v0.5.0 names commit" in line for line in found)
     git(tree, "update-ref", "refs/remotes/origin/main", "HEAD")
     ask(tree, env="prod", version="0.5.1")
+
+
+def test_what_is_made_of_no_tree_asks_nothing_of_it(tree: Path) -> None:
+    """A rollback to 0.5.0 from a later, unpushed commit with changes, where v0.5.0 is another's."""
+    git(tree, "tag", "v0.5.0")
+    commit(tree, "local")
+    (tree / "new").write_text("")
+    found = refused(tree, env="prod", version="0.5.0")
+    assert [one for one in found if "is not set" not in one] == found[:3]
+    assert ask(tree, env="prod", version="0.5.0", from_source=False).plan.version == "0.5.0"
 
 
 def test_prod_wants_the_tag_that_a_job_names(tree: Path) -> None:
