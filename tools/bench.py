@@ -8,8 +8,8 @@
    process against `sha256sum` over the same files. The aim: within 2 times, and at 100 MB and
    1 GB the same peak of anonymous memory, below 200 MB.
 4. Publishing 250 MB to look-alikes of the store on this machine, against three `aws s3 cp`. The
-   aims: 0.4 times the time, bytes sent at most 1.01 times the archive, and the same peak of
-   anonymous memory at 10 MB, 250 MB and 2 GB.
+   aims: 0.4 times the time, bytes sent at most 1.01 times the archive, and a peak of anonymous
+   memory that does not grow with it: 10 MB go in one request, 250 MB and 2 GB in four at a time.
 5. Archive, hash and publish that bundle of 250 MB, against tar, three `shasum` and three
    `aws s3 cp`. The aim: 5 times faster.
 """
