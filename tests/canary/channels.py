@@ -50,21 +50,21 @@ UPLOAD = ("access_key_id", "secret_access_key", "session_token")
 BY_DESIGN = (
     Exempt(
         "file",
-        "release_tool.rehearsal",
+        "release_tool.",
         "/secrets/",
         (),
         "the embedded environment keeps its own secrets, readable to this user alone",
     ),
     Exempt(
         "file",
-        "release_tool.rehearsal",
+        "release_tool.",
         "/notary/",
         UPLOAD,
         "the look-alike notary must know the temporary credentials that it gave",
     ),
     Exempt(
         "file",
-        "release_tool.services.notary_uploads",
+        "release_tool.",
         "/.notary/",
         UPLOAD,
         "Apple gives the credentials of an upload once; a killed upload goes on with them",
