@@ -28,6 +28,10 @@ class Workspace:
         """Remove what a killed run left half made; the caller holds the ledger's lock."""
         shutil.rmtree(self.path(_SCRATCH), ignore_errors=True)
         atomic.drop_unfinished(self.root)
+        for folder in self.root.glob(".*"):
+            # Emptied, and its own removal was not reached.
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
     @contextmanager
     def scratch(self, name: str) -> Iterator[Path]:

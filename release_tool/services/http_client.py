@@ -283,7 +283,7 @@ def convert(problem: Exception, address: str, secrets: Sequence[str] = ()) -> er
             "the server's certificate does not hold",
             subject=subject,
             observed=reason,
-            hint="check the address, and the certificates that this host trusts",
+            hint="check the address, this host's clock, and the certificates that it trusts",
         )
     if isinstance(problem, _WRONG_REQUEST):
         return errors.UsageError("this cannot be requested", subject=subject, observed=reason)

@@ -12,14 +12,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from release_tool import errors
-from release_tool.services import retry_after
+from release_tool.services import clocks, retry_after
 from release_tool.services.http_client import Answer
 
 _REDIRECTS = range(300, 400)
 _PASSING = frozenset({408, 425, 429})
 _SERVER_FAULT = 500
-_SKEW_SECONDS = 60
-"""Further apart than this, clocks make tokens fail."""
 _SHOWN = 400
 NOT_FOUND = 404
 _AGREEMENTS = "FORBIDDEN.REQUIRED_AGREEMENTS_"
@@ -97,14 +95,10 @@ def _passing(answer: Answer, what: str, host: str, observed: str) -> errors.Rele
 
 
 def _unauthorized(answer: Answer, host: str, observed: str, now: datetime) -> errors.ReleaseError:
-    ahead = _ahead(answer.headers, now)
-    if abs(ahead) > _SKEW_SECONDS:
-        where = "ahead of" if ahead > 0 else "behind"
-        return errors.HostError(
-            f"this host's clock is {abs(ahead):.0f} s {where} the notary's, and tokens tell time",
-            subject=host,
-            observed=observed,
-            hint="set this host's clock, then run again",
+    ahead = clocks.ahead(answer.headers, now)
+    if abs(ahead) > clocks.TOLERANCE_SECONDS:
+        return clocks.refused(
+            ahead, "the notary's", why="tokens tell time", subject=host, observed=observed
         )
     return errors.CredentialError(
         "the notary refused the API key, with a fresh token too",
@@ -128,12 +122,6 @@ def _forbidden(code: str) -> tuple[type[errors.ReleaseError], str]:
         "the key's role is too narrow: make a team key with the role Developer or above; where"
         " the role is right, the Account Holder looks for an agreement to accept"
     )
-
-
-def _ahead(headers: Mapping[str, str], now: datetime) -> float:
-    """By how many seconds this host's clock is ahead of the server's; 0 where it does not tell."""
-    moment = retry_after.date(headers.get("date", ""))
-    return (now - moment).total_seconds() if moment else 0.0
 
 
 def _plain(text: str) -> str:

@@ -7,10 +7,11 @@ walks botocore's own list and fails when a class appears that no table here know
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from release_tool import errors
-from release_tool.services import retry_after
+from release_tool.services import clocks, retry_after
 
 _TRANSIENT = (
     "CapacityNotAvailableError",
@@ -111,7 +112,6 @@ _HINTS = {
 
 # Codes of S3 and of R2 whose remedy is not what their status says.
 _CODES: Mapping[str, tuple[type[errors.ReleaseError], str]] = {
-    "RequestTimeTooSkewed": (errors.HostError, "set this host's clock"),
     "ObjectLockedByBucketPolicy": (errors.RemoteRefusedError, "a bucket lock protects this key"),
     "NoSuchBucket": (errors.RemoteRefusedError, "check R2_BUCKET and R2_ENDPOINT"),
     "BadDigest": (errors.TransientError, "the bytes were damaged on their way; run again"),
@@ -127,6 +127,8 @@ _CODES: Mapping[str, tuple[type[errors.ReleaseError], str]] = {
     "ExpiredToken": (errors.CredentialError, _HINTS[errors.CredentialError]),
 }
 _FORBIDDEN = (401, 403)
+_SKEWED = "RequestTimeTooSkewed"
+_MOST_SKEW_SECONDS = 15 * 60
 _REDIRECTS = range(300, 400)
 _REDIRECTED = "redirects are never followed: set R2_ENDPOINT to the address that answers itself"
 _LOOK = "look at what stands before the object store, then run again"
@@ -141,7 +143,7 @@ def from_botocore(problem: Exception, subject: str) -> errors.ReleaseError:
             "the object store's certificate does not hold",
             subject=subject,
             observed=_plain(str(problem)),
-            hint="check R2_ENDPOINT, and the certificates that this host trusts",
+            hint="check R2_ENDPOINT, this host's clock, and the certificates that it trusts",
         )
     kind = kind_of(type(problem)) or errors.RemoteRefusedError
     return kind(
@@ -184,6 +186,16 @@ def from_answer(response: Mapping[str, Any], subject: str) -> errors.ReleaseErro
     """The error of ours for an answer that says no."""
     code, status = code_and_status(response)
     message = str(response.get("Error", {}).get("Message", ""))
+    ahead = _ahead(response)
+    # A HEAD has no body that names the reason; R2 refuses what is 15 minutes off.
+    if status in _FORBIDDEN and (code == _SKEWED or abs(ahead) > _MOST_SKEW_SECONDS):
+        return clocks.refused(
+            ahead,
+            "the object store's",
+            why="signatures tell time",
+            subject=subject,
+            observed=_plain(f"{status} {code}: {message}"),
+        )
     kind, hint = _CODES.get(code, (None, ""))
     if kind is None:
         kind = _by_status(status)
@@ -194,6 +206,12 @@ def from_answer(response: Mapping[str, Any], subject: str) -> errors.ReleaseErro
     if kind is errors.TransientError and "retry-after" in headers:
         return retry_after.passing(refused, subject=subject, observed=observed, headers=headers)
     return kind(refused, subject=subject, observed=observed, hint=hint)
+
+
+def _ahead(response: Mapping[str, Any]) -> float:
+    """By how many seconds this host's clock is ahead of the store's."""
+    headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    return clocks.ahead(headers, datetime.now(UTC))
 
 
 def code_and_status(response: Mapping[str, Any]) -> tuple[str, int]:

@@ -17,12 +17,12 @@ from release_tool import errors
 from release_tool.apple import timestamp_token
 from release_tool.apple.certificates import Certificate, Trust
 from release_tool.progress import Reporter
-from release_tool.services import http_client, retries
+from release_tool.services import clocks, http_client, retries
 
 # Apple's service answers within a second.
 _SECONDS = 30.0
 _HEADERS = {"Content-Type": "application/timestamp-query", "Accept": "application/timestamp-reply"}
-CLOCK_TOLERANCE_SECONDS = 60
+REFUSED_SECONDS = 180
 """codesign was seen to refuse a difference of 182 s; a slow answer takes up to 30 s."""
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 
@@ -51,6 +51,7 @@ class TimestampService:
             TransientError: no answer, after all retries.
             RemoteRefusedError: the service refused, or what answers is no timestamp service.
             VerificationError: the token is not a valid one for this request.
+            HostError: this host's clock is too far from the service's.
         """
         _require_address(self.url)
         return retries.call(lambda: self._once(octets), self.policy, self.reporter)
@@ -74,14 +75,24 @@ class TimestampService:
         return token
 
     def _compare_clocks(self, stamped: datetime) -> None:
-        """Say when this host's clock is off: the signing time inside the signature is its word."""
+        """Say when this host's clock is off: the signing time inside the signature is its word.
+
+        Raises:
+            HostError: by so much that a Mac refuses the signature.
+        """
         ahead = round((datetime.now(UTC) - stamped).total_seconds())
-        if self.reporter and abs(ahead) > CLOCK_TOLERANCE_SECONDS and not self._clocks_told:
-            self._clocks_told.append(ahead)
-            side = "ahead of" if ahead > 0 else "behind"
-            self.reporter.warn(
-                f"this host's clock is {abs(ahead)} s {side} the timestamp service's: set it"
+        if abs(ahead) > REFUSED_SECONDS:
+            raise clocks.refused(
+                ahead,
+                "the timestamp service's",
+                why="a signature tells both times",
+                subject=self.url,
+                observed=f"{stamped:%Y-%m-%d %H:%M:%S} UTC there",
             )
+        if self.reporter and abs(ahead) > clocks.TOLERANCE_SECONDS and not self._clocks_told:
+            self._clocks_told.append(ahead)
+            side = clocks.worded(ahead)
+            self.reporter.warn(f"this host's clock is {side} the timestamp service's: set it")
 
 
 def _require_address(url: str) -> None:

@@ -14,6 +14,8 @@ def test_tidying_takes_what_is_half_made(tmp_path: Path) -> None:
     for name in (*kept, *half_made):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
+    (tmp_path / ".notary").mkdir()
     Workspace(tmp_path).tidy()
+    assert not (tmp_path / ".notary").exists()
     left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     assert left == set(kept)
