@@ -199,7 +199,10 @@ def _write_new(final: Path, content: bytes) -> None:
         os.link(scratch, final)
     except OSError as problem:
         raise errors.HostError(
-            "cannot write the ledger", subject=str(final), observed=str(problem)
+            "cannot write the ledger",
+            subject=str(final),
+            observed=problem.strerror or str(problem),
+            hint="make room on this volume, or let this user write there, then run again",
         ) from problem
     finally:
         scratch.unlink(missing_ok=True)

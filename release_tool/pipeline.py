@@ -7,6 +7,7 @@ where one was asked for by name.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -149,7 +150,9 @@ class Run:
                 _LedgerIntents(self, stage),
             )
         except errors.ReleaseError as problem:
-            self._append(stage, "failure", inputs, started, value=_failure(problem))
+            # A disk that is full must not hide what failed first.
+            with contextlib.suppress(errors.HostError):
+                self._append(stage, "failure", inputs, started, value=_failure(problem))
             self.observer.failed(stage.name, problem)
             raise
         record = self._append(

@@ -14,7 +14,7 @@ from release_tool import credentials, data, errors, layout, values
 from release_tool.apple import armor, certificates, identity
 from release_tool.cli import notary_route
 from release_tool.config import Resolved
-from release_tool.files import hashing, zip_writer
+from release_tool.files import atomic, hashing, zip_writer
 from release_tool.files.workspace import Workspace
 from release_tool.layout import Layout
 from release_tool.plan import ReleasePlan
@@ -247,12 +247,16 @@ class Wiring:
         repeatable: bool = True,
         facts: tuple[str, ...] = (),
     ) -> Stage:
+        def guarded(found: Mapping[str, Value], reporter: Reporter, intents: Intents) -> Value:
+            with atomic.refusals(self.workspace.root):
+                return work(found, reporter, intents)
+
         return Stage(
             name=name,
             value_type=value_type,
             needs=needs,
             reads=reads,
-            work=work,
+            work=guarded,
             externals=externals,
             repeatable=repeatable,
             facts=facts,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from release_tool import errors
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _UNFINISHED = ".part"
+_IN_TEXT = re.compile(r"\[Errno ([0-9]{1,4})\]")
 
 
 @contextmanager
@@ -32,7 +34,29 @@ def naming(path: Path, doing: str) -> Iterator[None]:
     try:
         yield
     except OSError as problem:
+        if doing == "read" and _number(problem) in _FULL:
+            # What was read is being written elsewhere, and that place is full.
+            raise
         raise _host_error(path, doing, problem) from problem
+
+
+@contextmanager
+def refusals(folder: Path) -> Iterator[None]:
+    """Turn a full disk and a missing permission below `folder` into our error, wherever met.
+
+    Any other fault of the system that nobody named is a bug, and stays one.
+
+    Raises:
+        HostError: so.
+    """
+    try:
+        yield
+    except OSError as problem:
+        if _number(problem) not in _FULL | _FORBIDDEN:
+            raise
+        named = problem.filename
+        place = Path(named) if isinstance(named, str) else folder
+        raise _host_error(place, "write", problem) from problem
 
 
 @contextmanager
@@ -129,12 +153,21 @@ def sync_directory(folder: Path) -> None:
         os.close(descriptor)
 
 
+def _number(problem: OSError) -> int:
+    """The system's number; a copy of a whole tree has it in the text of its first fault only."""
+    if problem.errno is not None:
+        return problem.errno
+    found = _IN_TEXT.search(str(problem)) if isinstance(problem, shutil.Error) else None
+    return int(found[1]) if found else 0
+
+
 def _host_error(path: Path, doing: str, problem: OSError) -> errors.HostError:
-    reason = problem.strerror or str(problem)
-    if problem.errno in _FULL:
+    number = _number(problem)
+    if number in _FULL:
         hint = "make room on this volume, then run again"
-    elif problem.errno in _FORBIDDEN:
+    elif number in _FORBIDDEN:
         hint = "allow the user of this process to do so, then run again"
     else:
         hint = ""
+    reason = os.strerror(number) if number else str(problem)
     return errors.HostError(f"cannot {doing}", subject=str(path), observed=reason, hint=hint)

@@ -1,0 +1,140 @@
+"""A disk that is full or cannot be written, for real: a small file system in a namespace.
+
+Each level runs out somewhere else, in room or in names. The preflight that asks for a whole
+gigabyte is told to be content, so that the stages themselves meet the end.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from release_tool.rehearsal import environment, samples, tiny_model
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+_NAMESPACE = ("unshare", "--user", "--mount", "--map-root-user")
+_CONTENT = (
+    "from release_tool.cli import probes; probes._FREE_BYTES = 0; "
+    "from release_tool.cli.entry import main; main()"
+)
+_MORE = "remount,size=64m,nr_inodes=0"
+LEVELS = (
+    *(f"size={kilobytes}k" for kilobytes in (8, 40, 220, 330, 450, 600, 700, 820)),
+    *(f"size=64m,nr_inodes={names}" for names in (2, 3, 5, 8, 12, 17, 22, 30, 40)),
+)
+_ALWAYS = ("size=330k", "size=64m,nr_inodes=3")
+
+
+def _can_mount() -> bool:
+    if shutil.which("unshare") is None:
+        return False
+    command = [*_NAMESPACE, "mount", "-t", "tmpfs", "none", "/mnt"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+pytestmark = [
+    pytest.mark.skipif(not _can_mount(), reason="no user namespace with mounts on this host"),
+    pytest.mark.timeout(200),
+]
+
+
+@dataclass
+class Place:
+    """Look-alikes that live outside of every small file system."""
+
+    folder: Path
+    count: int = 0
+
+    def new(self) -> tuple[str, Path]:
+        """A version that was never released, and its empty workspace."""
+        self.count += 1
+        version = f"0.1.{self.count}"
+        workspace = self.folder / "dist" / "rehearsal" / version
+        workspace.mkdir(parents=True)
+        return version, workspace
+
+    def command(self, version: str) -> str:
+        words = [sys.executable, "-c", _CONTENT, "rehearse", "--keep", "--until", "archive"]
+        words += ["--version", version, "--dist", str(self.folder / "dist")]
+        words += ["--metallib", str(self.folder / "sample.metallib")]
+        return shlex.join([*words, "--model", str(self.folder / "model")])
+
+    def sh(self, *lines: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*_NAMESPACE, "sh", "-c", "\n".join(lines)],
+            cwd=ROOT,
+            env={**os.environ, "XDG_CACHE_HOME": str(self.folder / "cache")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """One living environment for all levels."""
+    folder = tmp_path_factory.mktemp("full")
+    (folder / "sample.metallib").write_bytes(samples.metallib(100_000))
+    tiny_model.make(folder / "model")
+    living = environment.start(
+        folder / "dist" / "rehearsal" / "environment",
+        team_id="SLDQ2GJ6TL",
+        bundle_id="io.darkbloom.provider",
+        processing_seconds=0.05,
+        ticket_seconds=0.05,
+    )
+    yield Place(folder)
+    living.stop()
+
+
+@pytest.mark.parametrize(
+    "level",
+    [pytest.param(one, marks=[] if one in _ALWAYS else [pytest.mark.slow]) for one in LEVELS],
+)
+def test_a_full_disk_is_told_and_with_room_the_run_goes_on(place: Place, level: str) -> None:
+    """Exit 3 with the path and the reason; nothing that was recorded is lost or signed again."""
+    version, workspace = place.new()
+    ended = place.sh(
+        f"mount -t tmpfs -o {level} none {workspace} || exit 99",
+        f"{place.command(version)}; test $? = 3 || exit 98",
+        f"mount -o {_MORE} {workspace} || exit 97",
+        f"{place.command(version)} || exit 96",
+        f"ls -A {workspace} {workspace}/ledger",
+        f"""echo signed $(grep -l '"kind": "record"' {workspace}/ledger/*-sign.json | wc -l)""",
+    )
+    told = ended.stdout + ended.stderr
+    assert ended.returncode == 0, told
+    assert "Traceback" not in told
+    assert "No space left on device" in told
+    assert "make room on this volume" in told
+    assert "Errno" not in told
+    assert "cannot read" not in told
+    assert "signed 1\n" in told
+    assert ".part" not in told
+    assert ".scratch\n" not in told
+
+
+@pytest.mark.slow
+def test_a_workspace_that_cannot_be_written_is_told(place: Place) -> None:
+    """Read-only is exit 3 with the folder; written to, the same command succeeds."""
+    version, workspace = place.new()
+    ended = place.sh(
+        f"mount --bind {workspace} {workspace} || exit 99",
+        f"mount -o remount,bind,ro {workspace} || exit 99",
+        f"{place.command(version)}; test $? = 3 || exit 98",
+        f"umount {workspace} || exit 97",
+        f"{place.command(version)} || exit 96",
+    )
+    told = ended.stdout + ended.stderr
+    assert ended.returncode == 0, told
+    assert "Read-only file system" in told
+    assert "let this user write here" in told
+    assert "Traceback" not in told
