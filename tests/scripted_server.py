@@ -66,7 +66,7 @@ def _handler(owner: ScriptedServer) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             self._answer()
 
-        do_HEAD = do_POST = do_DELETE = do_PATCH = do_PUT = do_GET  # noqa: N815
+        do_HEAD = do_POST = do_DELETE = do_PATCH = do_PUT = do_CONNECT = do_GET  # noqa: N815
 
         def _answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))

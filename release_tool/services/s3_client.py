@@ -9,7 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from release_tool import errors
-from release_tool.services import addresses, covering, deadlines, patience
+from release_tool.services import covering, deadlines, patience, proxies
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -20,6 +20,8 @@ ANSWER_SECONDS = 120
 _FIRST_REFUSAL = 300
 # What can stand in a header; the library's error for anything else would show it.
 _KEY = re.compile(r"[\x21-\x7e]+")
+# Stands for every bucket of AWS, whose own address has the bucket in it.
+_AWS = "https://s3-accelerate.amazonaws.com"
 # No profile, region or endpoint of the user's own AWS configuration may steer a release.
 _NOT_THEIRS: dict[str, tuple[Any, Any, Any, Any]] = {
     "profile": (None, None, None, None),
@@ -77,8 +79,7 @@ def connect(
         "use_fips_endpoint": False,
         "ignore_configured_endpoint_urls": True,
         "s3": own if endpoint else aws,
-        # A proxy never stands before this machine itself.
-        "proxies": {} if endpoint and addresses.is_loopback(endpoint) else None,
+        "proxies": proxies.before(endpoint or _AWS),
     }
     config = botocore.config.Config(**settings)
     inner = botocore.session.Session(session_vars=_NOT_THEIRS)
