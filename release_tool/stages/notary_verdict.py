@@ -71,7 +71,15 @@ def wait_for(
         if status == words.ACCEPTED or not patience.wait:
             raise waiting.pending(f"{status}, but its log is not there yet")
         return Verdict(status=status, log=None, raw=b"")
-    return Verdict(status=status, log=notary_log.parse(raw), raw=raw)
+    return Verdict(status=status, log=_parsed(raw), raw=raw)
+
+
+def _parsed(raw: bytes) -> NotaryLog:
+    try:
+        return notary_log.parse(raw)
+    except errors.FormatError as problem:
+        problem.hint = problem.hint or "run again: the submission stands, its log is fetched anew"
+        raise
 
 
 @dataclass

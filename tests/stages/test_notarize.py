@@ -17,7 +17,7 @@ from release_tool.files.zip_writer import Zipped
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter
 from release_tool.services.notary_api import NotaryAPI
-from release_tool.stages import notarize
+from release_tool.stages import notarize, notary_verdict
 from tests import scripted_server, signed_release
 from tests.fake_mac import mac as fake_mac
 from tests.scripted_server import Reply, Request
@@ -430,3 +430,11 @@ def test_with_ditto_what_it_made_is_read_before_it_is_sent(bench: Bench, tmp_pat
     with pytest.raises(errors.VerificationError, match="not what was signed"):
         bench.run()
     assert bench.notary.count("submit") == 1
+
+
+@pytest.mark.parametrize("raw", [b'{"logFormatV', b"[]", b'{"unexpected": 1}'])
+def test_a_log_that_was_damaged_on_its_way_is_fetched_anew(raw: bytes) -> None:
+    """It is no verdict on the app: the error says that the submission stands."""
+    with pytest.raises(errors.FormatError) as caught:
+        notary_verdict._parsed(raw)
+    assert "run again" in caught.value.hint
