@@ -18,8 +18,8 @@ from release_tool.apple.checks import Check
 from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter
-from release_tool.services import addresses, coordinator_rules, retries, tombstone
-from release_tool.services.coordinator import Coordinator, Registration
+from release_tool.services import addresses, coordinator_rules, precedence, retries, tombstone
+from release_tool.services.coordinator import Coordinator, Registration, Row
 from release_tool.services.coordinator_refusals import UnapprovedError
 from release_tool.services.coordinator_rules import BUILD, Build, Release
 from release_tool.services.tombstone import Finder, WithdrawnError
@@ -91,7 +91,7 @@ def run(
             sent; or the fleet suffers from the registration.
         PendingError: nobody has approved this build yet.
         RemoteRefusedError: other bytes are registered under this version, or it refused; the
-            version was withdrawn.
+            version was withdrawn, or deactivated where `ADMIN_KEY` lets that be seen.
         UsageError: it speaks another contract than the plan says.
         CredentialError, TransientError: the coordinator.
     """
@@ -282,13 +282,16 @@ class _Sending:
 
 
 def _stands(release: Release, coordinator: Coordinator) -> bool:
-    """Whether the coordinator serves exactly this release.
+    """Whether the coordinator holds exactly this release.
 
     `latest` may be a minute old. `/api/version` tells less, but a registration clears it at once.
+    Both are silent where a newer release is served: only the inventory tells of this one then.
 
     Raises:
-        RemoteRefusedError: it serves other bytes under this version.
+        RemoteRefusedError: it holds other bytes under this version, or has it deactivated.
     """
+    if row := _held(release, coordinator):
+        return _is_held(release, row)
     latest = coordinator.latest(release.platform)
     if latest and latest.version == release.version:
         _refuse_other_bytes(release, {name: getattr(latest, name) for name in _BYTES})
@@ -303,6 +306,28 @@ def _stands(release: Release, coordinator: Coordinator) -> bool:
     return True
 
 
+def _held(release: Release, coordinator: Coordinator) -> Row | None:
+    """The row of this version, where there is one and an administrator's key to see it."""
+    rows = coordinator.inventory() if coordinator.has_admin_key else []
+    ours = (release.version, release.platform)
+    return next((row for row in rows if (row.release.version, row.release.platform) == ours), None)
+
+
+def _is_held(release: Release, row: Row) -> bool:
+    _refuse_other_bytes(release, {name: getattr(row.release, name) for name in _BYTES})
+    if not row.active:
+        raise errors.RemoteRefusedError(
+            f"{release.version} was deactivated on the coordinator; nothing was sent",
+            expected="an active release, or none of this version",
+            observed="inactive, with exactly these bytes",
+            hint=(
+                "registering it again would activate it again; release the next version:"
+                f" {precedence.next_version(release.version)}"
+            ),
+        )
+    return not coordinator_rules.differences(release, row.release)
+
+
 _BYTES = coordinator_rules.HASHES
 
 
@@ -310,7 +335,7 @@ def _refuse_other_bytes(release: Release, served: Mapping[str, str]) -> None:
     other = [name for name, value in served.items() if value != getattr(release, name)]
     if other:
         raise errors.RemoteRefusedError(
-            f"the coordinator serves {release.version} with other bytes; nothing was sent",
+            f"the coordinator holds {release.version} with other bytes; nothing was sent",
             details=[
                 f"{name}: there {served[name] or 'none'}, ours {getattr(release, name)}"
                 for name in other

@@ -146,6 +146,45 @@ def test_an_older_release_at_latest_is_no_obstacle(world: SmallWorld, chain: Cha
     assert _facts(chain.register()) == _expected(chain)
 
 
+def test_a_row_behind_a_newer_release_is_found_in_the_inventory(
+    world: SmallWorld, chain: Chain
+) -> None:
+    """The first answer is lost while 0.6.0 is served, which both public answers tell instead."""
+    world.admin = True
+    world.add_row("0.6.0")
+    lost = [Reply(502, b"bad gateway")]
+    world.after = lambda one: lost.pop() if one.method == "POST" and lost else None
+    assert _facts(chain.register()) == _expected(chain, register.ALREADY)
+    assert world.posts == 1
+    chain.intents = small_world.MemoryIntents()
+    assert _facts(chain.register()) == _expected(chain, register.ALREADY)
+    assert world.posts == 1
+
+
+def test_other_bytes_behind_a_newer_release_stop_everything(
+    world: SmallWorld, chain: Chain
+) -> None:
+    """The inventory alone tells of them; May would replace the row."""
+    world.admin = True
+    world.add_row("0.5.0")
+    world.add_row("0.6.0")
+    with pytest.raises(errors.RemoteRefusedError, match=r"holds 0\.5\.0 with other bytes"):
+        chain.register()
+    assert world.posts == 0
+
+
+def test_what_was_deactivated_is_not_activated_again(world: SmallWorld, chain: Chain) -> None:
+    """By somebody who left no tombstone: a rerun sees it in the inventory and sends nothing."""
+    world.admin = True
+    chain.register()
+    world.evicted.add("0.5.0")
+    world.now += 61
+    with pytest.raises(errors.RemoteRefusedError, match="was deactivated") as caught:
+        chain.register()
+    assert "0.5.1" in caught.value.hint
+    assert world.posts == 1
+
+
 def test_download_trouble_is_tried_again(world: SmallWorld, chain: Chain) -> None:
     """The coordinator could not read the address for a moment; asking comes before each try."""
     message = "release artifact verification failed: download bundle: unexpected status 503"
