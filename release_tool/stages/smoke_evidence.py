@@ -6,11 +6,13 @@ hold the evidence against what they are about to do, and none trusts that anothe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from release_tool.apple import checks
 from release_tool.apple.checks import Check
 from release_tool.plan import ReleasePlan
 from release_tool.stages import findings
-from release_tool.values import SmokeEvidence
+from release_tool.values import CheckOutcome, SmokeEvidence
 
 READS = ("version", "environment.provider", "smoke")
 """What of the plan it reads: part of what its callers read."""
@@ -47,7 +49,8 @@ def require(
 
     Raises:
         VerificationError: it is of another archive, version or executable, an answer disagreed,
-            a prompt of the plan was not asked, or this environment refuses its kind.
+            a prompt of the plan was not asked, the bundle lacks what it needs, the installer
+            failed its trial, or this environment refuses its kind.
     """
     found = [
         checks.compare("archive", expected=archive_sha256, observed=evidence.archive_sha256),
@@ -56,6 +59,8 @@ def require(
         _answers(plan, evidence),
         _rounds(plan, evidence),
         _outcomes(evidence),
+        _held("needs of the bundle", evidence.needs),
+        _held("installer", evidence.install),
     ]
     if plan.environment.provider == "bundle":
         found.extend(_bundle_checks(plan, evidence))
@@ -109,4 +114,18 @@ def _bundle_checks(plan: ReleasePlan, evidence: SmokeEvidence) -> list[Check]:
         checks.compare(
             "--version", expected="ran", observed="ran" if evidence.version_ran else "not run"
         ),
+        _asked("needs of the bundle", evidence.needs),
+        _asked("installer", evidence.install),
     ]
+
+
+def _held(name: str, outcomes: Sequence[CheckOutcome]) -> Check:
+    failed = ", ".join(check.name for check in outcomes if check.outcome == "failed")
+    if failed:
+        return checks.failed(name, expected="none failed", observed=failed)
+    return checks.passed(name, f"{len(outcomes)}, none failed")
+
+
+def _asked(name: str, outcomes: Sequence[CheckOutcome]) -> Check:
+    observed = "judged" if outcomes else "not judged"
+    return checks.compare(f"{name}, judged", expected="judged", observed=observed)

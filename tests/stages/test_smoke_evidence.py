@@ -64,6 +64,8 @@ def test_a_foreign_record_opens_nothing(
         ({"rounds": chain.evidence.rounds[:-1]}, "answers at once"),
         ({"checks": chain.evidence.checks[1:]}, "checks"),
         ({"checks": (*chain.evidence.checks, failed)}, "checks"),
+        ({"needs": (failed,)}, "needs of the bundle"),
+        ({"install": (failed,)}, "installer"),
     ]
     for change, named in changes:
         chain.evidence = SmokeEvidence.model_validate(good | change)
@@ -85,7 +87,10 @@ def test_a_stand_in_opens_no_real_environment(
     with pytest.raises(errors.VerificationError) as caught:
         ACTS[act](chain)
     names = [line.split(":")[0] for line in caught.value.details]
-    assert names == ["kind", "host", "what ran", "--version"]
+    assert names == [
+        *("kind", "host", "what ran", "--version"),
+        *("needs of the bundle, judged", "installer, judged"),
+    ]
     assert state(servers) == before
 
 
