@@ -190,8 +190,9 @@ class Smoke(Part):
 
     prompts: tuple[str, ...] = Field(min_length=1)
     max_tokens: int = Field(default=24, ge=1)
+    long_prompt: str = Field(default="Tell a long story about a journey by sea.", min_length=1)
+    """Its answer must be longer than the others': a fault may need some tokens to show."""
     long_tokens: int = Field(default=128, ge=1)
-    """Of one long answer, to the first prompt: a fault may need some time to show."""
     concurrency: tuple[Annotated[int, Field(ge=1, le=64)], ...] = Field(
         default=(1, 2, 4), min_length=1
     )

@@ -318,7 +318,7 @@ class SmokeEvidence(Value):
     """The policy: `exact`, or `prefix 16`."""
     prompts: tuple[SmokePrompt, ...]
     long: SmokePrompt
-    """The first prompt once more, with a longer answer."""
+    """An answer that is longer than the others, streamed."""
     rounds: tuple[SmokeRound, ...]
     checks: tuple[CheckOutcome, ...]
     """Everything that was asked of it, one by one."""

@@ -182,4 +182,8 @@ def _pid_file(name: str, pid: int) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], os.environ))
+    ended = main(sys.argv[1:], os.environ)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Taking mlx down in order takes seconds on a busy machine, and nothing is left to save.
+    os._exit(ended)

@@ -26,7 +26,7 @@ from typing import IO
 from release_tool import errors
 from release_tool.services import child_guard, process_table
 
-GRACE_SECONDS = 10.0
+GRACE_SECONDS = 20.0
 """Between TERM and KILL; a provider drains its requests, and ours have ended by then. Freeing some
 gigabytes of weights on a busy machine takes seconds."""
 _REAP_SECONDS = 10.0

@@ -61,7 +61,7 @@ def judge_all(smoke: Smoke, interview: Interview, expected: Reference) -> Iterat
         yield from judge("text", asked.plain, text, smoke, subject=asked.question.prompt)
     if interview.long:
         subject = interview.long.question.prompt
-        yield from judge("long text", interview.long.plain, long, smoke, subject=subject)
+        yield from judge("long text", interview.long.answer, long, smoke, subject=subject)
     for one in interview.rounds:
         for at, answer in enumerate(one.answers):
             yield from judge(

@@ -396,7 +396,7 @@ def _interview(
 ) -> tuple[Interview, str, Reference, str]:
     smoke = plan.smoke
     asked = [reference.Prompt(prompt=one, max_tokens=smoke.max_tokens) for one in smoke.prompts]
-    asked.append(reference.Prompt(prompt=smoke.prompts[0], max_tokens=smoke.long_tokens))
+    asked.append(reference.Prompt(prompt=smoke.long_prompt, max_tokens=smoke.long_tokens))
     seconds = plan.limits.provider_start_seconds + plan.limits.request_seconds * len(asked)
     own_home = subject.folder("others/reference")
     with reference.generating(subject.model, asked, home=own_home) as pending:

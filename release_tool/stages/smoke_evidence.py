@@ -19,7 +19,7 @@ READS = ("version", "environment.provider", "smoke")
 ASKED = frozenset(
     (
         *("--version", "models", "plain token count", "streamed token count", "streamed text"),
-        *("text", "long text", "cancelled stream", "text after a cancelled stream"),
+        *("text", "long answer", "long text", "cancelled stream", "text after a cancelled stream"),
         *("malformed request", "request of another type", "too large request"),
         *("text after refused requests", "health at the end", "writes only into its home"),
         *("lives until it is told to end", "ends when it is told to"),

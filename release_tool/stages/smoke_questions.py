@@ -37,6 +37,14 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Long:
+    """The long answer, streamed."""
+
+    question: Question
+    answer: Completion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
     """Prompts that were asked at the same time, each streamed."""
 
@@ -51,7 +59,7 @@ class Interview:
 
     model: str
     asked: list[Asked] = field(default_factory=list)
-    long: Asked | None = None
+    long: Long | None = None
     rounds: list[Round] = field(default_factory=list)
     after: list[tuple[str, Completion]] = field(default_factory=list)
     """The first prompt again, after something went wrong, by what that was."""
@@ -95,12 +103,12 @@ def hold(provider: Provider, smoke: Smoke, *, wanted: str, seconds: float) -> In
     interview.checks += provider.manners()
     questions = [_question(interview, prompt, smoke.max_tokens) for prompt in smoke.prompts]
     for question in questions:
-        interview.asked.append(_both_ways(provider, interview, "prompt", question, seconds))
-    long = _question(interview, smoke.prompts[0], smoke.long_tokens)
-    interview.long = _both_ways(provider, interview, "long answer", long, seconds)
+        interview.asked.append(_both_ways(provider, interview, question, seconds))
+    long = _question(interview, smoke.long_prompt, smoke.long_tokens)
+    interview.long = _at_length(provider, interview, long, seconds, more_than=smoke.max_tokens)
     for count in smoke.concurrency:
         interview.rounds.append(_at_once(provider, interview, questions, count, seconds))
-    cut = _question(interview, smoke.prompts[0], max(smoke.long_tokens, _CANCELLED_TOKENS))
+    cut = _question(interview, smoke.long_prompt, max(smoke.long_tokens, _CANCELLED_TOKENS))
     _cancel(provider, interview, cut, seconds)
     _ask_again(provider, interview, "a cancelled stream", questions[0], seconds)
     interview.checks += _refusals(provider, interview, questions[0], seconds)
@@ -115,10 +123,9 @@ def hold(provider: Provider, smoke: Smoke, *, wanted: str, seconds: float) -> In
 def judge(interview: Interview) -> Iterator[Check]:
     """What can be said without a reference: counts, ends, and the same text in every way."""
     yield from interview.checks
-    long = [interview.long] if interview.long else []
-    plain: dict[tuple[str, int], Completion] = {}
-    for one in (*interview.asked, *long):
-        plain[one.question.prompt, one.question.max_tokens] = one.plain
+    if interview.long:
+        yield from _counts("long", interview.long.question, interview.long.answer)
+    for one in interview.asked:
         for kind, answer in (("plain", one.plain), ("streamed", one.streamed)):
             yield from _counts(kind, one.question, answer)
         yield from _same("streamed text", one.plain, one.streamed, one.question)
@@ -160,13 +167,31 @@ def _question(interview: Interview, prompt: str, max_tokens: int) -> Question:
 
 
 def _both_ways(
-    provider: Provider, interview: Interview, kind: str, question: Question, seconds: float
+    provider: Provider, interview: Interview, question: Question, seconds: float
 ) -> Asked:
     plain = provider.complete(question, seconds=seconds)
-    interview.note(f"{kind}, plain", question, plain)
+    interview.note("prompt, plain", question, plain)
     streamed = provider.stream(question, seconds=seconds)
-    interview.note(f"{kind}, streamed", question, streamed)
+    interview.note("prompt, streamed", question, streamed)
     return Asked(question=question, plain=plain, streamed=streamed)
+
+
+def _at_length(
+    provider: Provider, interview: Interview, question: Question, seconds: float, *, more_than: int
+) -> Long:
+    answer = provider.stream(question, seconds=seconds)
+    interview.note("long answer", question, answer)
+    wanted = min(more_than + 1, question.max_tokens)
+    name, observed = "long answer", f"{answer.tokens} tokens"
+    if answer.tokens >= wanted:
+        interview.checks.append(checks.passed(name, observed))
+    else:
+        hint = "ask for something longer: smoke.long_prompt"
+        expected = f"{wanted} tokens at least"
+        interview.checks.append(
+            checks.failed(name, expected=expected, observed=observed, hint=hint)
+        )
+    return Long(question=question, answer=answer)
 
 
 def _at_once(

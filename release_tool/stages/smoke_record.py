@@ -11,7 +11,7 @@ from release_tool.apple.checks import Check
 from release_tool.files import atomic
 from release_tool.files.workspace import Workspace
 from release_tool.plan import Prefix, Smoke
-from release_tool.services.chat import Completion
+from release_tool.services.chat import Completion, Question
 from release_tool.services.reference import Reference, ReferenceText
 from release_tool.stages import agreement
 from release_tool.stages.smoke_questions import Asked, Interview
@@ -31,7 +31,7 @@ def policy(smoke: Smoke) -> str:
 def prompts(smoke: Smoke, interview: Interview, expected: Reference) -> tuple[SmokePrompt, ...]:
     """The plan's prompts, in its order."""
     return tuple(
-        _prompt(smoke, asked, text)
+        _prompt(smoke, asked.question, _counted(asked), text)
         for asked, text in zip(interview.asked, expected.texts[:-1], strict=True)
     )
 
@@ -39,7 +39,8 @@ def prompts(smoke: Smoke, interview: Interview, expected: Reference) -> tuple[Sm
 def long(smoke: Smoke, interview: Interview, expected: Reference) -> SmokePrompt:
     """The long answer."""
     assert interview.long  # noqa: S101 - every interview that ends has asked for it
-    return _prompt(smoke, interview.long, expected.texts[-1])
+    asked = interview.long
+    return _prompt(smoke, asked.question, asked.answer, expected.texts[-1])
 
 
 def rounds(interview: Interview) -> tuple[SmokeRound, ...]:
@@ -80,20 +81,21 @@ def keep(workspace: Workspace, interview: Interview, log: str) -> dict[str, str]
     return found
 
 
-def _prompt(smoke: Smoke, asked: Asked, expected: ReferenceText) -> SmokePrompt:
-    found = agreement.of(asked.plain.text, expected)
-    streamed = _counted(asked)
+def _prompt(
+    smoke: Smoke, question: Question, answer: Completion, expected: ReferenceText
+) -> SmokePrompt:
+    found = agreement.of(answer.text, expected)
     return SmokePrompt.model_validate(
         {
-            "prompt": asked.question.prompt,
-            "text": asked.plain.text,
-            "completion_tokens": asked.plain.tokens,
-            "reason": asked.plain.reason,
+            "prompt": question.prompt,
+            "text": answer.text,
+            "completion_tokens": answer.tokens,
+            "reason": answer.reason,
             "agrees": found.fulfills(smoke, expected),
             "agreed_tokens": found.agreed,
             "reference_tokens": expected.tokens,
-            "first_token_seconds": round(streamed.first_token_seconds, 4),
-            "decode_tokens_per_second": round(streamed.decode_tokens_per_second, 2),
+            "first_token_seconds": round(answer.first_token_seconds, 4),
+            "decode_tokens_per_second": round(answer.decode_tokens_per_second, 2),
             "reference_first_token_seconds": round(expected.first_token_seconds, 4),
             "reference_decode_tokens_per_second": round(expected.decode_tokens_per_second, 2),
         }

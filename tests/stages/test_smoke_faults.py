@@ -22,13 +22,13 @@ import pytest
 
 from release_tool import errors
 from release_tool.files.workspace import Workspace
-from release_tool.plan import ReleasePlan
+from release_tool.plan import Prefix, ReleasePlan
 from release_tool.progress import Silent
 from release_tool.rehearsal import samples, standin_faults, tiny_model
 from release_tool.services import child, provider
 from release_tool.stages import smoke
 from release_tool.stages.smoke import Surroundings
-from release_tool.values import Host, ReleaseArchive
+from release_tool.values import Host, ReleaseArchive, SmokeEvidence
 from tests import smoke_parts
 from tests.stages.test_smoke import World, pack
 
@@ -90,7 +90,7 @@ LATE: Mapping[str, Refused] = {
     "blank": Refused("answers without any text"),
     "diverge": Refused(r"text of What.*: expected token 1 of 6 "),
     "diverge-late": Refused(r"text of What.*: expected token 5 of 6 "),
-    "diverge-long": Refused(r"long text of What.*: expected token 20 of 24 "),
+    "diverge-long": Refused(r"long text of Tell.*: expected token 20 of 24 "),
     "diverge-stream": Refused(r"streamed text of What"),
     "mixed": Refused(r"text with [24] at once of .*: expected token"),
     "one-at-a-time": Refused("answers /v1/chat/completions with an error.*503 .*busy"),
@@ -246,6 +246,56 @@ def test_one_that_serves_badly_is_refused_by_name(
     monkeypatch.setattr(child, "GRACE_SECONDS", 1.5 if fault == "ignores-term" else 30.0)
     told = refuse(fault, LATE[fault], plan, world, tmp_path)
     assert re.search(LATE[fault].told, told), told
+
+
+def smoke_well(
+    plan: ReleasePlan, world: World, folder: Path, *words: str, **changes: object
+) -> SmokeEvidence:
+    """Smoke a provider that is good enough for a policy."""
+    (folder / "user").mkdir()
+    patient = asked(plan, Refused(""))
+    part = patient.smoke.model_copy(update=changes)
+    try:
+        return smoke.run(
+            patient.model_copy(update={"smoke": part}),
+            world.archive,
+            workspace=world.workspace,
+            reporter=Silent(),
+            stand_in=smoke_parts.stand_in(*words),
+            model=world.model,
+            needs=smoke_parts.nothing_needed,
+            surroundings=Surroundings(host=LINUX, system_unpack=None, users_home=folder / "user"),
+        )
+    except errors.VerificationError as problem:
+        pytest.fail("\n".join(problem.lines()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("authorization", ["token", "open"])
+def test_a_good_provider_of_october_passes(
+    authorization: str, plan: ReleasePlan, tmp_path: Path, model: Path
+) -> None:
+    """With its key or without, it answers, and its `runtime-smoke` names this environment."""
+    world = pack(samples.executable("darkbloom", "0.5.0"), tmp_path, model)
+    changes = {"contract": "2026-10", "authorization": authorization}
+    found = smoke_well(plan, world, tmp_path, **changes)
+    assert found.contract == "2026-10"
+    names = [check.name for check in found.checks]
+    assert names.count("runtime-smoke") == 5
+    assert "built for" in names
+    assert ("request without a key" in names) == (authorization == "token")
+    assert "dk-local-" not in world.workspace.path(found.log).read_text()
+
+
+@pytest.mark.slow
+def test_a_prefix_may_be_enough(plan: ReleasePlan, tmp_path: Path, model: Path) -> None:
+    """Where the policy asks for four tokens, a provider that parts at the fifth passes."""
+    world = pack(samples.executable("darkbloom", "0.5.0"), tmp_path, model)
+    policy = Prefix(prefix=4)
+    found = smoke_well(plan, world, tmp_path, "--fault", "diverge-late", agreement=policy)
+    assert found.agreement == "prefix 4"
+    assert [prompt.agreed_tokens for prompt in found.prompts] == [4, 4]
+    assert all(prompt.agrees for prompt in (*found.prompts, found.long))
 
 
 INTERRUPTED = """
