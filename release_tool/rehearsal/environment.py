@@ -23,7 +23,6 @@ from release_tool import errors
 from release_tool.files import atomic
 from release_tool.rehearsal import counts, github_store, places, registration, wire
 
-IDLE_SECONDS = 600.0
 # A rehearsal would otherwise wait out May's 60 s cache at promotion.
 CACHE_SECONDS = 2.0
 # Long enough that a client which does not wait is found out.
@@ -206,7 +205,7 @@ def start(
     team_id: str,
     bundle_id: str,
     organization: str = "Look-alike",
-    idle_seconds: float = IDLE_SECONDS,
+    idle_seconds: float = places.IDLE_SECONDS,
     cache_seconds: float = CACHE_SECONDS,
     processing_seconds: float = PROCESSING_SECONDS,
     ticket_seconds: float = TICKET_SECONDS,

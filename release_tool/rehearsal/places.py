@@ -17,6 +17,9 @@ NOTARY_KEY_ID: Final = "notary-key-id"
 NOTARY_ISSUER_ID: Final = "notary-issuer-id"
 GITHUB_TOKEN: Final = "github-token"  # noqa: S105 the name of a file
 
+IDLE_SECONDS: Final = 3600.0
+"""After how long without a request it ends itself: nobody asks while a smoke run is under way."""
+
 CONTROL_HEADER: Final = "X-Control-Token"
 """Carries the control token."""
 

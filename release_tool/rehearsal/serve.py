@@ -51,7 +51,6 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
     from werkzeug.serving import WSGIRequestHandler
 
-IDLE_SECONDS = 600.0
 BUCKET = "darkbloom-rehearsal"
 REPOSITORY = "look-alike/darkbloom"
 EXIT_ALREADY_SERVED = 3
@@ -289,7 +288,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--organization", default="Look-alike")
     parser.add_argument("--bucket", default=BUCKET)
     parser.add_argument("--repository", default=REPOSITORY)
-    parser.add_argument("--idle-seconds", type=float, default=IDLE_SECONDS)
+    parser.add_argument("--idle-seconds", type=float, default=places.IDLE_SECONDS)
     parser.add_argument("--cache-seconds", type=float, default=coordinator.CACHE_SECONDS)
     parser.add_argument("--contract", choices=(MAY, AUTUMN), default=MAY)
     delays = Delays()
