@@ -17,6 +17,9 @@ _DOWNLOAD_TROUBLE = ("download bundle", "read bundle")
 _PASSING_STATUSES = (408, 425, 429)
 _SERVER_FAULT = 500
 _REDIRECTS = range(300, 400)
+_FORBIDDEN = (401, 403)
+# What shows the other contract in these came before anything was written.
+_JUDGED = (400, 409)
 _UNAPPROVED = "app_attest_qualification_required"
 _NOT_READY = ("release_not_ready", "qualification_unavailable")
 # October has one type for two refusals; only the text of the second says this.
@@ -49,6 +52,13 @@ def refusal(
             observed=f"{answer.status} to {location}",
             hint="set COORDINATOR_URL to the address that answers itself",
         )
+    if administrator and answer.status in _FORBIDDEN:
+        return errors.CredentialError(
+            "the coordinator refused the administrator's key",
+            subject=address,
+            observed=told,
+            hint="set ADMIN_KEY to a key of the coordinator's administrators",
+        )
     if answer.status == 401:
         return errors.CredentialError(
             "the coordinator refused the release key",
@@ -57,18 +67,12 @@ def refusal(
             hint="RELEASE_KEY must equal the coordinator's EIGENINFERENCE_RELEASE_KEY",
         )
     if other := _spoken(answer.status, said, contract):
+        nothing = "; nothing was registered" if answer.status in _JUDGED else ""
         return errors.UsageError(
             f"the coordinator speaks the contract {other}, release.yaml says {contract}",
             subject=address,
             observed=told,
-            hint=f"set `coordinator: contract: {other}` in release.yaml; nothing was registered",
-        )
-    if answer.status == 403 and administrator:
-        return errors.CredentialError(
-            "the coordinator refused the administrator's key",
-            subject=address,
-            observed=told,
-            hint="set ADMIN_KEY to a key of the coordinator's administrators",
+            hint=f"set `coordinator: contract: {other}` in release.yaml{nothing}",
         )
     kind, message, hint = _remedy(answer.status, said)
     return kind(
