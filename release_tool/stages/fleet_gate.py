@@ -39,7 +39,7 @@ class Watch:
     """How long the fleet is watched.
 
     Args:
-        seconds: how long capacity is watched; 0 asks once.
+        seconds: how long both are watched; 0 asks once.
         sleep: how to wait between questions.
         clock: what measures the waiting.
     """
@@ -69,11 +69,8 @@ def judge(
     Raises:
         CredentialError, TransientError, RemoteRefusedError: the inventory cannot be read.
     """
-    return [
-        _told_version(release, coordinator),
-        _accepted(before, release, coordinator, tombstones),
-        _capacity(before, coordinator, watch, reporter),
-    ]
+    told = _told_version(release, coordinator)
+    return [told, *_watched(before, release, coordinator, tombstones, watch, reporter)]
 
 
 def _told_version(release: Release, coordinator: Coordinator) -> Check:
@@ -136,16 +133,14 @@ _ADVICE = (
 )
 
 
-def _capacity(
-    before: Mapping[str, JsonValue], coordinator: Coordinator, watch: Watch, reporter: Reporter
-) -> Check:
-    had = before.get("capacity")
-    if not isinstance(had, int | float) or had <= 0:
+def _capacity(before: Mapping[str, JsonValue], coordinator: Coordinator) -> Check:
+    had = _capacity_before(before)
+    if had is None:
         return checks.not_checked(
             _CAPACITY, "the coordinator did not tell it before; connected providers prove nothing"
         )
     least = had * _LEAST_SHARE
-    fleet = _watched(coordinator, least, watch, reporter)
+    fleet = _fleet(coordinator)
     if fleet is None or fleet.capacity is None:
         return checks.not_checked(_CAPACITY, "the coordinator does not tell it any more")
     expected = f"at least {least:.0f} of {had:.0f} tokens a second"
@@ -155,20 +150,33 @@ def _capacity(
     return checks.passed(_CAPACITY, observed, expected=expected)
 
 
+def _capacity_before(before: Mapping[str, JsonValue]) -> float | None:
+    had = before.get("capacity")
+    return had if isinstance(had, int | float) and had > 0 else None
+
+
 def _watched(
-    coordinator: Coordinator, least: float, watch: Watch, reporter: Reporter
-) -> Fleet | None:
-    """The last answer of the watch: a dip that heals within it is none."""
+    before: Mapping[str, JsonValue],
+    release: Release,
+    coordinator: Coordinator,
+    tombstones: Finder,
+    watch: Watch,
+    reporter: Reporter,
+) -> list[Check]:
+    """The last answers of the watch: what heals within it is no failure, what comes late is."""
     deadline = watch.clock() + watch.seconds
-    told = False
+    told: set[str] = set()
     while True:
-        fleet = _fleet(coordinator)
+        accepted = _accepted(before, release, coordinator, tombstones)
+        found = [accepted, _capacity(before, coordinator)]
         left = deadline - watch.clock()
-        if left <= 0:
-            return fleet
-        if not told and fleet and fleet.capacity is not None and fleet.capacity < least:
-            told = True
-            reporter.note(f"capacity fell to {fleet.capacity:.0f} tokens a second, watching on")
+        seen = accepted.outcome != "not_checked" or _capacity_before(before) is not None
+        if left <= 0 or not seen:
+            return found
+        for check in found:
+            if check.outcome == "failed" and check.name not in told:
+                told.add(check.name)
+                reporter.note(f"{check.name}: {check.observed}; watching on for {left:.0f} s")
         watch.sleep(min(_PAUSE_SECONDS, left))
 
 

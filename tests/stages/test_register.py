@@ -10,6 +10,7 @@ import pytest
 
 from release_tool import errors
 from release_tool.plan import ReleasePlan
+from release_tool.progress import Silent
 from release_tool.stages import register
 from release_tool.values import RegisteredRelease
 from tests import small_world
@@ -297,3 +298,65 @@ def test_an_environment_that_knows_its_source_registers_no_failed_tests(
     assert world.posts == 0
     chain.plan = loose
     assert chain.register().status == "release_registered"
+
+
+class _Listening(Silent):
+    """A reporter that keeps what it is told."""
+
+    def __init__(self, told: list[str]) -> None:
+        self._told = told
+
+    def note(self, text: str) -> None:
+        self._told.append(text)
+
+
+def _succeed(world: SmallWorld, plan: ReleasePlan, folder: Path) -> Chain:
+    """0.5.1, about to be registered with 0.5.0 before it, where the inventory can be read."""
+    world.admin = True
+    release_chain.start(world, plan, folder / "before").resume()
+    world.now += 61
+    after = release_chain.start(world, plan, folder / "after", version="0.5.1", binary=b"after")
+    after.publish()
+    return after
+
+
+def test_an_eviction_within_the_watch_is_told(
+    world: SmallWorld, plan: ReleasePlan, tmp_path: Path
+) -> None:
+    """The release before is looked at until the watch ends, and not only at its beginning."""
+    chain = _succeed(world, plan, tmp_path)
+    beginning = world.now
+
+    def evict() -> None:
+        if world.now - beginning > 20:
+            world.evicted.add("0.5.0")
+
+    world.when_sleeping = evict
+    with pytest.raises(errors.VerificationError) as caught:
+        chain.register()
+    assert caught.value.details == (
+        "the release before is accepted of 0.5.0: expected active, observed inactive",
+    )
+    assert world.now - beginning == chain.watch_seconds
+
+
+def test_an_eviction_that_heals_within_the_watch_is_none(
+    world: SmallWorld, plan: ReleasePlan, tmp_path: Path
+) -> None:
+    """A coordinator may read its rows again; the wait is told once."""
+    chain = _succeed(world, plan, tmp_path)
+
+    def evict(request: Request) -> Reply | None:
+        if request.method == "POST":
+            world.evicted.add("0.5.0")
+        return None
+
+    world.after = evict
+    world.when_sleeping = world.evicted.clear
+    told: list[str] = []
+    chain.reporter = _Listening(told)
+    found = {check.name: check.outcome for check in chain.register().checks}
+    assert found["the release before is accepted"] == "passed"
+    assert [text for text in told if "inactive" in text] == [
+        "the release before is accepted: inactive; watching on for 30 s"
+    ]

@@ -141,6 +141,7 @@ def _start(world: LookAlikes, plan: ReleasePlan, folder: Path, **given: object) 
     limits = plan.limits.model_copy(update={"latest_poll_seconds": 3.0})
     chain = release_chain.start(world, plan, folder, **given)  # type: ignore[arg-type]
     chain.plan = chain.plan.model_copy(update={"limits": limits})
+    chain.watch_seconds = 0.0
     return chain
 
 
