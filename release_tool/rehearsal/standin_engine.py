@@ -61,8 +61,12 @@ class Engine:
 
     def __init__(self, folder: Path) -> None:
         # Here, because it takes a second and `--version` needs none of it.
+        import mlx.core as mx
         import mlx_lm
 
+        # Without a GPU mlx runs the host's C++ compiler for every kernel, once for each TMPDIR.
+        if not mx.metal.is_available():
+            mx.disable_compile()
         self._library = mlx_lm
         self._model, self._tokenizer = mlx_lm.load(str(folder))[:2]
         self._waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()

@@ -26,8 +26,12 @@ def main() -> None:
 
 
 def _answer(request: dict[str, Any]) -> dict[str, Any]:
+    import mlx.core as mx
     import mlx_lm
 
+    # Without a GPU mlx runs the host's C++ compiler for every kernel, once for each TMPDIR.
+    if not mx.metal.is_available():
+        mx.disable_compile()
     model, tokenizer = mlx_lm.load(request["model"])[:2]
     return {
         "version": mlx_lm.__version__,
