@@ -18,7 +18,7 @@ from release_tool.apple.checks import Check
 from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter
-from release_tool.services import addresses, coordinator_rules, precedence, retries, tombstone
+from release_tool.services import addresses, coordinator_rules, retries, tombstone
 from release_tool.services.coordinator import Coordinator, Registration, Row
 from release_tool.services.coordinator_refusals import UnapprovedError
 from release_tool.services.coordinator_rules import BUILD, Build, Release
@@ -315,16 +315,7 @@ def _held(release: Release, coordinator: Coordinator) -> Row | None:
 
 def _is_held(release: Release, row: Row) -> bool:
     _refuse_other_bytes(release, {name: getattr(row.release, name) for name in _BYTES})
-    if not row.active:
-        raise errors.RemoteRefusedError(
-            f"{release.version} was deactivated on the coordinator; nothing was sent",
-            expected="an active release, or none of this version",
-            observed="inactive, with exactly these bytes",
-            hint=(
-                "registering it again would activate it again; release the next version:"
-                f" {precedence.next_version(release.version)}"
-            ),
-        )
+    version_series.require_active(row)
     return not coordinator_rules.differences(release, row.release)
 
 

@@ -11,12 +11,13 @@ from collections.abc import Iterator
 
 from release_tool import errors
 from release_tool.plan import ReleasePlan
-from release_tool.services.coordinator import Coordinator
+from release_tool.services import precedence
+from release_tool.services.coordinator import Coordinator, Row
 from release_tool.services.coordinator_rules import Release
 
 
 def require_own(plan: ReleasePlan, coordinator: Coordinator) -> Release | None:
-    """Refuse a version that the coordinator has with another backend.
+    """Refuse a version that the coordinator has with another backend, or has deactivated.
 
     Only the inventory tells of versions that are not the latest, and it wants `ADMIN_KEY`.
 
@@ -30,15 +31,39 @@ def require_own(plan: ReleasePlan, coordinator: Coordinator) -> Release | None:
     ours = (plan.version, plan.product.platform)
     latest = coordinator.latest(plan.product.platform)
     for row in _rows(latest, coordinator):
-        if (row.version, row.platform) == ours and row.backend not in ("", plan.product.backend):
+        found = row.release
+        if (found.version, found.platform) != ours:
+            continue
+        if found.backend not in ("", plan.product.backend):
             raise errors.RemoteRefusedError(
                 f"{plan.version} is registered as another flavour; nothing was sent",
                 subject=plan.product.platform,
                 expected=f"backend {plan.product.backend}, or no such version",
-                observed=f"backend {row.backend}, archive {row.bundle_hash}",
+                observed=f"backend {found.backend}, archive {found.bundle_hash}",
                 hint="the versions of all flavours are one series: release one that none has",
             )
+        require_active(row)
     return latest
+
+
+def require_active(row: Row) -> None:
+    """Refuse a release that somebody deactivated: registered again, it would be active again.
+
+    Raises:
+        RemoteRefusedError: it is inactive.
+    """
+    if row.active:
+        return
+    version = row.release.version
+    raise errors.RemoteRefusedError(
+        f"{version} was deactivated on the coordinator; nothing was sent",
+        expected="an active release, or none of this version",
+        observed=f"inactive, archive {row.release.bundle_hash}",
+        hint=(
+            "registering it again would activate it again; release the next version:"
+            f" {precedence.next_version(version)}"
+        ),
+    )
 
 
 def crossing(plan: ReleasePlan, latest: Release | None) -> str:
@@ -55,8 +80,8 @@ def crossing(plan: ReleasePlan, latest: Release | None) -> str:
     )
 
 
-def _rows(latest: Release | None, coordinator: Coordinator) -> Iterator[Release]:
+def _rows(latest: Release | None, coordinator: Coordinator) -> Iterator[Row]:
     if latest is not None:
-        yield latest
+        yield Row(release=latest, active=True)
     if coordinator.has_admin_key:
-        yield from (row.release for row in coordinator.inventory())
+        yield from coordinator.inventory()

@@ -11,7 +11,7 @@ import pytest
 from release_tool import errors
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Silent
-from release_tool.stages import register
+from release_tool.stages import register, version_series
 from release_tool.values import RegisteredRelease
 from tests import small_world
 from tests.scripted_server import Reply, Request
@@ -183,6 +183,38 @@ def test_what_was_deactivated_is_not_activated_again(world: SmallWorld, chain: C
     with pytest.raises(errors.RemoteRefusedError, match="was deactivated") as caught:
         chain.register()
     assert "0.5.1" in caught.value.hint
+    assert world.posts == 1
+
+
+def test_a_deactivated_version_is_seen_before_anything_is_signed(
+    world: SmallWorld, chain: Chain
+) -> None:
+    """The preflight's question is enough; a row of another version or platform is no matter."""
+    world.admin = True
+    world.add_row("0.4.9")
+    world.evicted.add("0.4.9")
+    version_series.require_own(chain.plan, world.coordinator())
+    world.add_row("0.5.0")
+    world.evicted.add("0.5.0")
+    with pytest.raises(errors.RemoteRefusedError, match="was deactivated"):
+        version_series.require_own(chain.plan, world.coordinator())
+
+
+def test_what_is_deactivated_while_it_is_sent_is_not_sent_again(
+    world: SmallWorld, chain: Chain
+) -> None:
+    """The first answer is lost, and somebody deactivates the row before the second try."""
+    world.admin = True
+
+    def lose(request: Request) -> Reply | None:
+        if request.method != "POST":
+            return None
+        world.evicted.add("0.5.0")
+        return Reply(502, b"bad gateway")
+
+    world.after = lose
+    with pytest.raises(errors.RemoteRefusedError, match="was deactivated"):
+        chain.register()
     assert world.posts == 1
 
 
