@@ -14,6 +14,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, TextIO
 
@@ -23,6 +24,8 @@ from release_tool import errors
 
 GENESIS = "0" * 64
 _NAME = re.compile(r"([0-9]{4,})-([a-z]+)\.json")
+_HOLDER = re.compile(r"process ([0-9]{1,10}), since [0-9: -]{19} UTC")
+_LOCK_CHARACTERS = 200
 # The largest real record lists every file of a bundle; this is a hundred times that.
 _RECORD_BYTES = 16 * 1024**2
 
@@ -171,16 +174,25 @@ def hold(folder: Path) -> Iterator[None]:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             held.seek(0)
-            raise errors.TransientError(
-                "another run holds this release",
-                subject=str(path),
-                observed=held.read().strip(),
-                hint="wait for it to end, then run again",
-            ) from None
+            raise _held_by(path, held.read(_LOCK_CHARACTERS)) from None
         held.truncate(0)
-        held.write(f"process {os.getpid()}\n")
+        held.write(f"process {os.getpid()}, since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC\n")
         held.flush()
         yield
+
+
+def _held_by(path: Path, told: str) -> errors.TransientError:
+    holder = _HOLDER.match(told)
+    hint = "wait for it to end, then run again"
+    if holder:
+        # A process of Ctrl-Z keeps the lock, and a signal to end it would only wait there, too.
+        hint += f"; one that was stopped goes on after `kill -CONT {holder[1]}`"
+    return errors.TransientError(
+        "another run holds this release",
+        subject=str(path),
+        observed=holder[0] if holder else "",
+        hint=hint,
+    )
 
 
 def _encode(record: Record) -> bytes:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import platform
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -229,6 +234,44 @@ def test_a_rehearsal_that_somebody_is_at_is_not_forgotten(parts: Path) -> None:
     assert code == 5
     assert "another run holds this release" in err
     assert list(folder.glob("*-sign.json"))
+
+
+@pytest.mark.timeout(240)
+def test_the_second_of_two_runs_is_told_who_holds_the_release(parts: Path) -> None:
+    """At once, with the process and since when; nothing is changed, and the first ends well."""
+    command = [sys.executable, "-m", "release_tool", "run", "--env", "rehearsal"]
+    command += ["--version", "0.5.8", "--until", "assemble", "--dist", str(parts / "dist")]
+    command += ["--metallib", str(parts / "lib.metallib"), "--model", str(parts / "model")]
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    workspace = parts / "dist" / "rehearsal" / "0.5.8"
+    _stop_once_it_holds(first, workspace / "ledger" / ".lock")
+    before = _content(workspace)
+    second = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert _content(workspace) == before
+    first.send_signal(signal.SIGCONT)
+    said, _ = first.communicate(timeout=100)
+    assert second.returncode == errors.TransientError.exit_code
+    assert "another run holds this release" in second.stderr
+    assert f"observed  process {first.pid}, since 2" in second.stderr
+    assert "wait for it to end, then run again" in second.stderr
+    assert f"`kill -CONT {first.pid}`" in second.stderr
+    assert first.returncode == 0, said
+    assert len(list((workspace / "ledger").glob("*-assemble.json"))) == 1
+
+
+def _stop_once_it_holds(process: subprocess.Popen[str], lock: Path) -> None:
+    deadline = time.monotonic() + 100
+    while not (lock.is_file() and lock.stat().st_size):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGSTOP)
+    _, status = os.waitpid(process.pid, os.WUNTRACED)
+    assert os.WIFSTOPPED(status)
+
+
+def _content(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_a_failed_job_has_a_summary_too(parts: Path, tmp_path: Path) -> None:
