@@ -18,6 +18,7 @@ from release_tool.ledger import Ledger, Record
 from release_tool.rehearsal import counts, places, wire
 from release_tool.rehearsal.counts import Counts
 from release_tool.rehearsal.github_store import GitHubStore
+from release_tool.services import release_pointer
 
 EXITS = frozenset({0, 2, 3, 4, 5, 6, 7, 8})
 """Those that the program documents for the end of a run."""
@@ -26,6 +27,7 @@ _ALIASES = (
     "releases/latest/darkbloom-bundle-macos-arm64.tar.gz",
     "releases/latest/eigeninference-bundle-macos-arm64.tar.gz",
 )
+_POINTER = "releases/latest/release.json"
 _TOKEN = re.compile(rb"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.")
 _ERROR = re.compile(r"^release-tool: .*?^exit \d+", re.MULTILINE | re.DOTALL)
 _CREDENTIALS = ("authorization", "cookie", "x-amz-")
@@ -99,10 +101,10 @@ def standing(judgement: Judgement, before: Look, now: Look, site: Site) -> None:
         whole = place.is_file() and hashlib.sha256(place.read_bytes()).hexdigest()
         proved = bool(now.made("smoke") and now.made("publish"))
         judgement.require(whole == row.bundle_hash and proved, "registered and not proved")
-    written = {one.key: one.sha256 for one in before.counts.writes + now.counts.writes}
-    kept = {key: sha for key, sha in written.items() if key.startswith("releases/v")}
+    # Of every write, not of the last one: a version's key never holds anything else.
+    kept = [one for one in now.counts.writes if one.key.startswith("releases/v")]
     judgement.require(
-        all(now.counts.objects.get(key) == sha for key, sha in kept.items()), "lost bytes"
+        all(now.counts.objects.get(one.key) == one.sha256 for one in kept), "lost bytes"
     )
     judgement.require(len(now.made("sign")) <= 1, "signed again")
     for stage in ("sign", "archive"):
@@ -111,7 +113,7 @@ def standing(judgement: Judgement, before: Look, now: Look, site: Site) -> None:
         judgement.require(len(made) <= 1, f"another result of {stage}")
 
 
-def finished(judgement: Judgement, now: Look, report: wire.Report) -> None:
+def finished(judgement: Judgement, now: Look, report: wire.Report, site: Site) -> None:
     """Judge the end: exactly one release, registered, promoted and public, once."""
     rows = now.counts.registrations
     doubled = sum("coordinator POST" in one for one in report.duplicated)
@@ -122,9 +124,19 @@ def finished(judgement: Judgement, now: Look, report: wire.Report) -> None:
     judgement.require(
         all(now.counts.objects.get(alias) == expected for alias in _ALIASES), "an alias differs"
     )
+    judgement.require(_pointed(site, now) == (VERSION, expected), "the pointer leads elsewhere")
     patched = sum("github PATCH" in one for one in report.duplicated)
     judgement.require(now.releases == 1, f"{now.releases} releases on GitHub")
     judgement.require(now.publications <= 1 + patched, "published on GitHub twice")
+
+
+def _pointed(site: Site, now: Look) -> tuple[str, str]:
+    """Version and digest that the pointer names; two empty texts where none stands."""
+    place = places.objects(site.state) / "content" / now.counts.objects.get(_POINTER, "")
+    if not place.is_file():
+        return "", ""
+    found = release_pointer.parse(place.read_bytes())
+    return found.version, found.sha256
 
 
 def strayed(judgement: Judgement, report: wire.Report) -> None:

@@ -105,7 +105,7 @@ class _Trial:
                 judgement.require(bool(end.made(self.row.until)), f"no {self.row.until}")
                 judgement.require(not end.registrations, "registered before it was asked for")
             else:
-                fault_judge.finished(judgement, end, report)
+                fault_judge.finished(judgement, end, report, site)
             fault_judge.secrets(judgement, site, texts)
         return Result(
             row=self.row,

@@ -15,6 +15,8 @@ _CRITICAL = (
     *("reset", "stalled", "503", "truncated", "shorter", "other-bytes"),
     *("other-json", "redirect", "duplicate", "lost-answer"),
 )
+# What needs an answer with a body.
+IN_BODIES = ("shorter", "other-bytes")
 _EARLY = ("sign", "notarize", "staple")
 _ARCHIVED = "archive"
 _TO_THE_END = ("duplicate", "lost-answer", "other-bytes")
@@ -33,6 +35,7 @@ class Target:
         method: see `Rule`, as the others.
         is_large: whether the archive goes in parts.
         only_critical: leave out kinds that make no difference to a neighbour of the same service.
+        is_silent: whether its answers have no body, so that some kinds find nothing to spoil.
     """
 
     name: str
@@ -44,6 +47,13 @@ class Target:
     least_bytes: int = 0
     is_large: bool = False
     only_critical: bool = False
+    is_silent: bool = False
+
+    def meets(self, kind: str) -> bool:
+        """Whether there are rows of a kind."""
+        if self.is_silent and kind in IN_BODIES:
+            return False
+        return not self.only_critical or kind in (*_CRITICAL, wire.REFUSED)
 
 
 _ARCHIVE = r"/releases/v[^/]+/darkbloom-bundle"
@@ -57,10 +67,23 @@ TARGETS = (
         path=r"/submissions/[0-9a-fA-F-]{36}$",
         only_critical=True,
     ),
-    Target(name="notary upload", service="notary-uploads", stage="notarize", method="PUT"),
+    Target(
+        name="notary upload",
+        service="notary-uploads",
+        stage="notarize",
+        method="PUT",
+        is_silent=True,
+    ),
     Target(name="notary log", service="notary-logs", stage="notarize"),
     Target(name="tickets", service="tickets", stage="staple", least_bytes=1),
-    Target(name="store put archive", service="store", stage="publish", method="PUT"),
+    Target(
+        name="store put archive",
+        service="store",
+        stage="publish",
+        method="PUT",
+        path=_ARCHIVE,
+        is_silent=True,
+    ),
     Target(
         name="store begin parts",
         service="store",
@@ -78,6 +101,7 @@ TARGETS = (
         path="partNumber=2",
         is_large=True,
         only_critical=True,
+        is_silent=True,
     ),
     Target(
         name="store complete parts",
@@ -117,6 +141,7 @@ TARGETS = (
         stage="promote",
         method="PUT",
         path=r"latest/release\.json",
+        is_silent=True,
     ),
     Target(
         name="store copy alias",
@@ -206,7 +231,7 @@ def every() -> Iterator[Row]:
     """All rows, those of one target together."""
     for target in (*TARGETS, *WHOLE):
         for kind in wire.KINDS:
-            if target.only_critical and kind not in _CRITICAL and kind != wire.REFUSED:
+            if not target.meets(kind):
                 continue
             for strength in STRENGTHS:
                 yield Row(target=target, kind=kind, strength=strength)

@@ -120,7 +120,10 @@ class Report:
     requests: Counter[str] = field(default_factory=Counter)
     """By service, those that went wrong included; not those that were refused."""
     hits: int = 0
-    """Requests that went wrong; a refusal counts once for the time that it lasts."""
+    """Requests that went wrong; a refusal counts once for the time that it lasts.
+
+    An answer without a body cannot have other bytes, nor be shorter: it counts as none.
+    """
     duplicated: list[str] = field(default_factory=list)
     """What was handed over twice: service, method and target."""
     strayed: list[dict[str, str]] = field(default_factory=list)
@@ -206,7 +209,11 @@ class Wire:
             elsewhere_url=self.elsewhere_url,
             seconds=rule.seconds,
         )
-        _ACTS[rule.kind](turn)
+        try:
+            _ACTS[rule.kind](turn)
+        except wire_acts.UnspoiltError as found:
+            self._spare(rule)
+            wire_acts.right(turn, found.answer)
         wire_acts.end(environ)
         raise ConnectionAbortedError
 
@@ -230,6 +237,14 @@ class Wire:
                     self._report.hits += 1
                     return standing.rule
         return None
+
+    def _spare(self, rule: Rule) -> None:
+        """A request that could not go wrong so is none of those that did."""
+        with self._lock:
+            for standing in self._standing:
+                if standing.rule == rule:
+                    standing.seen -= 1
+                    self._report.hits -= 1
 
     def _leave(self, rule: Rule) -> None:
         with self._lock:

@@ -29,6 +29,7 @@ _DRIPS = 20
 _DRIP_SECONDS = 0.1
 _HTML = [("Content-Type", "text/html; charset=utf-8")]
 _JSON = [("Content-Type", "application/json")]
+_BODILESS = ("204", "304")
 # Framing is written anew; the others stay as the application said.
 _FRAMING = frozenset({"content-length", "transfer-encoding", "connection"})
 
@@ -39,6 +40,14 @@ class Answer(NamedTuple):
     status: str
     headers: Sequence[tuple[str, str]]
     body: bytes
+
+
+class UnspoiltError(Exception):
+    """The answer has nothing that this could spoil; nothing was sent yet."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.status)
+        self.answer = answer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +72,14 @@ class Turn:
     def has_answer_body(self) -> bool:
         """Whether an answer has a body at all."""
         return bool(self.environ["REQUEST_METHOD"] != "HEAD")
+
+    def carried(self, answer: Answer) -> bytes:
+        """What of an answer's body goes over the wire at all."""
+        return answer.body if self.promises_body(answer) else b""
+
+    def promises_body(self, answer: Answer) -> bool:
+        """Whether the answer's length is the body's; it may be nothing."""
+        return self.has_answer_body and answer.status[:3] not in _BODILESS
 
     def request_body(self) -> bytes:
         """The whole body of the request, once."""
@@ -114,7 +131,8 @@ def reset(turn: Turn) -> None:
         turn.environ["wsgi.input"].read(length // 2)
     else:
         answer = turn.handled()
-        _write(turn, answer, answer.body[: len(answer.body) // 2], len(answer.body))
+        sent = len(turn.carried(answer)) // 2
+        turn.connection.sendall(_whole(turn, answer)[:-sent] if sent else b"HTTP/1.1")
     cut(turn.environ)
 
 
@@ -129,12 +147,12 @@ def stalled(turn: Turn) -> None:
 def slow(turn: Turn) -> None:
     """The right answer, a piece at a time."""
     answer = turn.handled(turn.request_body())
+    body = turn.carried(answer)
+    if not body:
+        turn.calm.wait(turn.seconds)
     _write(turn, answer, b"", len(answer.body))
-    if not turn.has_answer_body:
-        time.sleep(turn.seconds)
-        return
-    step = max(len(answer.body) // _DRIPS, 1)
-    pieces = [answer.body[start : start + step] for start in range(0, len(answer.body), step)]
+    step = max(len(body) // _DRIPS, 1)
+    pieces = [body[start : start + step] for start in range(0, len(body), step)]
     for piece in pieces:
         turn.calm.wait(turn.seconds / len(pieces))
         turn.connection.sendall(piece)
@@ -143,11 +161,14 @@ def slow(turn: Turn) -> None:
 def endless(turn: Turn) -> None:
     """The right answer, a byte at a time, whose last byte never comes."""
     answer = turn.handled(turn.request_body())
-    _write(turn, answer, b"", len(answer.body))
-    for place in range(max(len(answer.body) - 1, 0)):
+    whole = _whole(turn, answer)
+    # Where no body is, it is the head that never ends.
+    start = len(whole) - len(turn.carried(answer)) if turn.carried(answer) else 0
+    turn.connection.sendall(whole[:start])
+    for place in range(start, len(whole) - 1):
         if turn.calm.wait(_DRIP_SECONDS):
             return
-        turn.connection.sendall(answer.body[place : place + 1])
+        turn.connection.sendall(whole[place : place + 1])
     stalled(turn)
 
 
@@ -173,10 +194,10 @@ def unavailable(turn: Turn) -> None:
 def truncated(turn: Turn) -> None:
     """Handled; half of the answer in chunks, and an orderly end without the last chunk."""
     answer = turn.handled(turn.request_body())
-    half = answer.body[: len(answer.body) // 2]
-    if not half or not turn.has_answer_body:
-        # Nothing to cut: the head itself ends early.
-        turn.connection.sendall(_head(answer, None)[:-4])
+    half = turn.carried(answer)[: len(answer.body) // 2]
+    if not half:
+        # Nothing to cut; many clients take a head that ends early for whole, but no status line.
+        turn.connection.sendall(b"HTTP/1.1")
         return
     turn.connection.sendall(_head(answer, None, chunked=True))
     turn.connection.sendall(b"%x\r\n%b\r\n" % (len(half), half))
@@ -185,21 +206,26 @@ def truncated(turn: Turn) -> None:
 def longer(turn: Turn) -> None:
     """Handled; more bytes are promised than come before the end."""
     answer = turn.handled(turn.request_body())
+    if not turn.promises_body(answer):
+        raise UnspoiltError(answer)
     _write(turn, answer, answer.body, len(answer.body) + 7)
 
 
 def shorter(turn: Turn) -> None:
     """Handled; fewer bytes are promised than come."""
     answer = turn.handled(turn.request_body())
+    if not turn.carried(answer):
+        raise UnspoiltError(answer)
     _write(turn, answer, answer.body, len(answer.body) // 2)
 
 
 def other_bytes(turn: Turn) -> None:
     """Handled; one bit in the middle of the answer's body is another."""
     answer = turn.handled(turn.request_body())
-    body = bytearray(answer.body)
-    if body:
-        body[len(body) // 2] ^= 1
+    body = bytearray(turn.carried(answer))
+    if not body:
+        raise UnspoiltError(answer)
+    body[len(body) // 2] ^= 1
     _write(turn, answer, bytes(body), len(body))
 
 
@@ -233,6 +259,11 @@ def lost_answer(turn: Turn) -> None:
     cut(turn.environ)
 
 
+def right(turn: Turn, answer: Answer) -> None:
+    """Answer as the application did."""
+    turn.connection.sendall(_whole(turn, answer))
+
+
 def _refuse(turn: Turn, answer: Answer) -> None:
     """Answer in the application's place, once the request is read: a client still sends it."""
     turn.request_body()
@@ -245,12 +276,18 @@ def _write(turn: Turn, answer: Answer, body: bytes, length: int) -> None:
         turn.connection.sendall(body)
 
 
+def _whole(turn: Turn, answer: Answer) -> bytes:
+    """The right answer, as it goes over the wire."""
+    head = _head(answer, len(answer.body) if turn.has_answer_body else None)
+    return head + turn.carried(answer)
+
+
 def _head(answer: Answer, length: int | None, *, chunked: bool = False) -> bytes:
     """Status line and headers; with `length` None those about the body stay as they were."""
     lines = [f"HTTP/1.1 {answer.status}"]
     told = {name.lower(): value for name, value in answer.headers}
     lines += [f"{name}: {value}" for name, value in answer.headers if name.lower() not in _FRAMING]
-    bodiless = answer.status[:3] in ("204", "304")
+    bodiless = answer.status[:3] in _BODILESS
     if chunked:
         lines.append("Transfer-Encoding: chunked")
     elif length is not None and not bodiless:

@@ -52,13 +52,13 @@ def test_a_timestamp_service_that_redirects_is_not_followed(world: World) -> Non
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_no_row_breaks_a_rule() -> None:
-    """Every service, every way, once and for good."""
+    """Every service, every way, once and for good; each row met its fault."""
     results = list(fault_matrix.carried_out(list(fault_rows.every()), 2))
-    assert [fault_matrix.line(one) for one in results if one.broken] == []
+    assert [fault_matrix.line(one) for one in results if one.broken or not one.hits] == []
 
 
 def test_the_rows_name_every_kind_for_every_service() -> None:
-    """No service is left out of a kind; each row is there once."""
+    """No service is left out of a kind that it can meet; each row is there once."""
     rows = list(fault_rows.every())
     assert len({one.name for one in rows}) == len(rows)
     services = {one.target.service for one in rows}
@@ -67,7 +67,9 @@ def test_the_rows_name_every_kind_for_every_service() -> None:
         *("timestamp", "coordinator", "github", "github uploads", "github storage"),
     }
     found = {(one.target.service, one.kind, one.strength) for one in rows}
-    assert found == set(itertools.product(services, wire.KINDS, fault_rows.STRENGTHS))
+    # The notary's store answers an upload without a body.
+    silent = set(itertools.product(["notary-uploads"], fault_rows.IN_BODIES, fault_rows.STRENGTHS))
+    assert found == set(itertools.product(services, wire.KINDS, fault_rows.STRENGTHS)) - silent
 
 
 def judged(text: str, code: int = 5) -> list[str]:
@@ -134,8 +136,8 @@ def test_the_judge_of_what_stands_can_fail(world: World) -> None:
         judgement = Judgement()
         fault_judge.standing(judgement, before, before, site)
         assert judgement.broken == []
-        fault_judge.finished(judgement, before, wire.Report())
-        assert "nothing is registered" in judgement.broken
+        fault_judge.finished(judgement, before, wire.Report(), site)
+        assert {"nothing is registered", "the pointer leads elsewhere"} <= set(judgement.broken)
         row = counts.Registered(
             version="0.5.0",
             platform="macos-arm64",
@@ -145,10 +147,20 @@ def test_the_judge_of_what_stands_can_fail(world: World) -> None:
         )
         written = counts.Written(operation="PutObject", key="releases/v0.5.0/a", sha256="1" * 64)
         there = counts.Counts(registrations=(row, row), writes=(written,), objects={})
+        over = replace(written, sha256="2" * 64)
+        overwritten = replace(
+            there,
+            registrations=(),
+            writes=(written, over),
+            objects={over.key: over.sha256},
+        )
+        judgement = Judgement()
+        fault_judge.standing(judgement, before, replace(before, counts=overwritten), site)
+        assert judgement.broken == ["lost bytes"]
         judgement = Judgement()
         after = replace(before, counts=there)
         fault_judge.standing(judgement, before, after, site)
-        fault_judge.finished(judgement, after, wire.Report())
+        fault_judge.finished(judgement, after, wire.Report(), site)
         assert {"registered and not proved", "lost bytes", "a second registration"} <= set(
             judgement.broken
         )

@@ -33,13 +33,14 @@ class World:
     lines: Wire = field(default_factory=Wire)
     bodies: list[bytes] = field(default_factory=list)
     port: int = 0
+    answer: bytes = ANSWER
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         length = int(environ.get("CONTENT_LENGTH") or 0)
         self.bodies.append(environ["wsgi.input"].read(length))
-        headers = [("Content-Type", "application/json"), ("Content-Length", str(len(ANSWER)))]
+        headers = [("Content-Type", "application/json"), ("Content-Length", str(len(self.answer)))]
         start_response("200 OK", headers)
-        return [ANSWER]
+        return [self.answer]
 
     def ask(
         self, method: str = "POST", path: str = "/things", body: bytes = b"a body", wait: float = 5
@@ -188,6 +189,41 @@ def test_other_bytes_differ_in_one_bit(world: World) -> None:
     assert len(found) == len(ANSWER)
     pairs = zip(found, ANSWER, strict=True)
     assert sum((one ^ other).bit_count() for one, other in pairs) == 1
+
+
+@pytest.mark.parametrize("kind", ["shorter", "other-bytes"])
+def test_an_answer_without_a_body_is_none_that_could_be_spoilt(world: World, kind: str) -> None:
+    """It counts as no hit, and the next request with one is the first that goes wrong."""
+    world.breaks(kind, count=1)
+    world.answer = b""
+    assert world.ask()[::2] == (200, b"")
+    world.answer = ANSWER
+    assert world.ask("HEAD", body=b"")[::2] == (200, b"")
+    assert world.lines.report().hits == 0
+    assert world.ask()[2] != ANSWER
+    assert world.lines.report().hits == 1
+    assert world.ask()[2] == ANSWER
+
+
+@pytest.mark.parametrize("kind", ["reset", "endless", "truncated"])
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+def test_without_a_body_it_is_the_head_that_ends_early(
+    world: World, kind: str, method: str
+) -> None:
+    """No client gets the right answer where its end is what goes wrong."""
+    world.breaks(kind, count=1)
+    world.answer = b""
+    with pytest.raises((OSError, http.client.HTTPException)):
+        world.ask(method, body=b"", wait=0.5)
+    assert world.lines.report().hits == 1
+
+
+def test_slow_without_a_body_is_late_as_well(world: World) -> None:
+    """Its head waits as long as a body would take to come."""
+    world.breaks("slow", count=1, seconds=0.3)
+    world.answer = b""
+    with pytest.raises(TimeoutError):
+        world.ask("HEAD", body=b"", wait=0.1)
 
 
 def test_wrong_json_comes_with_success_and_nothing_is_handled(world: World) -> None:
