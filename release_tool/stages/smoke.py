@@ -437,3 +437,9 @@ def _tell(reporter: Reporter, subject: _Subject, evidence: SmokeEvidence) -> Non
     reporter.note(f"decodes {rate:.1f} tokens/s, mlx-lm {beside:.1f} tokens/s")
     if subject.command.kind == "stand-in":
         reporter.note(WIRING_ONLY)
+    if evidence.install:
+        tried = {check.name for check in evidence.install}
+        reporter.note(
+            f"{len(evidence.needs)} needs of the bundle hold, the installer passed "
+            f"{len(tried)} trials"
+        )

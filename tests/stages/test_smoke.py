@@ -237,12 +237,13 @@ def test_what_the_bundle_needs_is_named_in_the_evidence(
     plan: ReleasePlan, tmp_path: Path, model: Path
 ) -> None:
     """Each static check of the unpacked release stands in the record, all of them passed."""
+    heard = Heard()
     world = of_a_signed_release(tmp_path, model, {})
     found = smoke.run(
         plan,
         world.archive,
         workspace=world.workspace,
-        reporter=Silent(),
+        reporter=heard,
         stand_in=smoke_parts.stand_in(),
         model=model,
         surroundings=here(),
@@ -250,6 +251,7 @@ def test_what_the_bundle_needs_is_named_in_the_evidence(
     )
     assert {check.outcome for check in (*found.needs, *found.install)} == {"passed"}
     assert found.install[0].name == "installer, fresh"
+    assert "the installer passed 13 trials" in heard.notes[-1]
     named = {check.name for check in found.needs}
     assert {"Metal functions", "Metal target", "linked library", "team of the code"} <= named
     assert {"flat copy", "resources", "minimum macOS of the code"} <= named
