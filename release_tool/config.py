@@ -179,7 +179,7 @@ class _Resolution:
         settled = self._settings(environment) if environment else Settled()
         if release is None or environment is None or flavour is None:
             raise self._refusal()
-        release = release.of_flavour(flavour.name)
+        release = self._with_thresholds(release.of_flavour(flavour.name), environment)
         self._approvable(release, environment)
         tree = self._source(release, environment, flavour, chosen, tag)
         if self.problems or self.host_problem or chosen is None:
@@ -257,8 +257,16 @@ class _Resolution:
                 f"tag {tag.name} is for a {tag.kind} environment and {name} is for"
                 f" {section.tags} tags"
             )
-        fields = section.model_dump(exclude={"endpoints"})
+        fields = section.model_dump(exclude={"endpoints", "smoke_thresholds"})
         return Environment.model_validate({**fields, "name": name})
+
+    def _with_thresholds(self, release: ReleaseFile, environment: Environment) -> ReleaseFile:
+        """The environment's own thresholds in place of the release's."""
+        own = self.sections[environment.name].smoke_thresholds
+        if own is None:
+            return release
+        smoke = release.smoke.model_copy(update={"thresholds": own})
+        return release.model_copy(update={"smoke": smoke})
 
     def _if_whole(self, text: str) -> None:
         """A problem that is one only where every environment of the file is known."""
@@ -416,8 +424,11 @@ class _Resolution:
         flag = self.request.flags.get(release_yaml.dotted(location))
         if flag:
             return Origin(kind="flag", where=flag.name)
+        own_thresholds: Location = ("environments", plan.environment.name, "smoke_thresholds")
         if location[0] == "environment":
             location = ("environments", plan.environment.name, *location[1:])
+        elif location[:2] == ("smoke", "thresholds") and own_thresholds in self.document.lines:
+            location = (*own_thresholds, *location[2:])
         elif (own := self._in_flavour(plan, location))[:3] in self.document.lines:
             location = own
         return self._file_origin(location)

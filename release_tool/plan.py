@@ -11,7 +11,9 @@ import hashlib
 import json
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from release_tool import threshold
 
 TeamID = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9]{10}$")]
 SHA256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -27,6 +29,16 @@ Contract = Literal["2026-05", "2026-10"]
 FlavourName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
 TagPrefix = Annotated[str, StringConstraints(pattern=r"^([a-z][a-z0-9]{0,15}-){0,3}v$")]
 Layout = Literal["app", "flat"]
+
+
+def _a_threshold(text: str) -> str:
+    threshold.parse(text)
+    return text
+
+
+ThresholdText = Annotated[str, StringConstraints(max_length=80), AfterValidator(_a_threshold)]
+"""`metric[:statistic][:bN] op number[unit]`, as `threshold` reads it."""
+Thresholds = Annotated[tuple[ThresholdText, ...], Field(max_length=32)]
 
 
 class Part(BaseModel):
@@ -194,9 +206,12 @@ class Smoke(Part):
     """Its answer must be longer than the others': a fault may need some tokens to show."""
     long_tokens: int = Field(default=128, ge=1)
     concurrency: tuple[Annotated[int, Field(ge=1, le=64)], ...] = Field(
-        default=(1, 2, 4), min_length=1
+        default=(1, 2, 4), min_length=1, max_length=32
     )
-    """How many prompts are asked at once, one round after the other."""
+    """How many prompts are asked at once, one round after the other. A number may be listed again
+    and again: its figures come from all of its rounds."""
+    thresholds: Thresholds = ()
+    """What the speed must keep to, such as `ttft:p95<=400ms` or `decode_ratio:b4>=0.8`."""
     model: str
     """A model id that the host's hub cache holds, or a folder."""
     model_revision: str = ""

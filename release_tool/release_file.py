@@ -6,13 +6,13 @@ import contextlib
 import difflib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from pydantic import Field, JsonValue, ValidationError
 from pydantic_core import ErrorDetails
 
-from release_tool import credentials, version
+from release_tool import credentials, threshold, version
 from release_tool.plan import (
     Archive,
     Bundle,
@@ -28,6 +28,7 @@ from release_tool.plan import (
     Profile,
     Publish,
     Smoke,
+    Thresholds,
 )
 from release_tool.release_yaml import Document, Location, dotted
 
@@ -53,6 +54,8 @@ class EnvironmentSection(EnvironmentPolicy):
     """One environment of the file."""
 
     endpoints: KnownEndpoints = KnownEndpoints()
+    smoke_thresholds: Thresholds | None = None
+    """In place of `smoke.thresholds`: each environment has hosts of its own."""
 
 
 class FlavourSection(FlavourPolicy):
@@ -298,6 +301,23 @@ def _without_exception(bundle: Bundle) -> Iterator[tuple[Location, str]]:
 def _in_smoke(release: ReleaseFile) -> Iterator[tuple[Location, str]]:
     if release.smoke.authorization == "token" and release.smoke.contract == "2026-05":
         yield ("smoke", "authorization"), "a provider of 2026-05 knows no key: open"
+    yield from _in_thresholds(("smoke", "thresholds"), release.smoke.thresholds, release)
+    for name, section in release.environments.items():
+        place: Location = ("environments", name, "smoke_thresholds")
+        yield from _in_thresholds(place, section.smoke_thresholds or (), release)
+
+
+def _in_thresholds(
+    place: Location, texts: Iterable[str], release: ReleaseFile
+) -> Iterator[tuple[Location, str]]:
+    """A threshold on what is never asked would fail at the end of a long run."""
+    # The prompts are asked one by one before any are asked at once.
+    asked = {1, *release.smoke.concurrency}
+    for at, text in enumerate(texts):
+        number = threshold.parse(text).at_once
+        if number is not None and number not in asked:
+            known = ", ".join(f"b{one}" for one in sorted(asked))
+            yield (*place, at), f"{text}: smoke.concurrency has no b{number} ({known})"
 
 
 def _in_paths(bundle: Bundle) -> Iterator[tuple[Location, str]]:
@@ -439,6 +459,8 @@ def _expected(fault: ErrorDetails) -> str:
     if known:
         return known
     context = fault.get("ctx", {})
+    if fault["type"] == "value_error":
+        return str(context["error"])
     if "pattern" in context:
         return f"text of the form {context['pattern']}"
     if "expected" in context:

@@ -284,6 +284,22 @@ class SmokeRound(Value):
     seconds: float
     """From the first request to the last answer's end."""
     answers: tuple[SmokeAnswer, ...]
+    reference: tuple[SmokeAnswer, ...] = ()
+    """mlx-lm's, of the same prompts at once; empty where it could not be measured."""
+
+
+class SmokeFigure(Value):
+    """Statistics of one metric with one number of prompts at once; percentiles by nearest rank."""
+
+    metric: Literal["ttft", "decode", "ttft_ratio", "decode_ratio"]
+    """Seconds to the first text, tokens a second behind it, and both over mlx-lm's own."""
+    at_once: int
+    samples: int
+    mean: float
+    p50: float
+    p95: float
+    min: float
+    max: float
 
 
 class SmokeEvidence(Value):
@@ -320,6 +336,10 @@ class SmokeEvidence(Value):
     long: SmokePrompt
     """An answer that is longer than the others, streamed."""
     rounds: tuple[SmokeRound, ...]
+    figures: tuple[SmokeFigure, ...] = ()
+    """Computed from the answers above (`stages.speed`)."""
+    thresholds: tuple[CheckOutcome, ...] = ()
+    """Each threshold of the release, as it was written, with what was observed."""
     checks: tuple[CheckOutcome, ...]
     """Everything that was asked of it, one by one."""
     macos_verdicts: Mapping[str, str]

@@ -241,6 +241,21 @@ def test_the_embedded_environment_needs_nothing(tmp_path: Path) -> None:
     found.require()
 
 
+def test_an_environment_may_have_thresholds_of_its_own(tree: Path) -> None:
+    """They replace the release's, an empty list too, and the plan says where they stand."""
+    rehearsal = ask(tree, env="rehearsal")
+    assert rehearsal.plan.smoke.thresholds == ()
+    found = ask(tree, prefixed("DEV_"), env="dev", version="1.2.3-dev.1")
+    assert found.plan.smoke.thresholds == ("ttft:p95:b1<=2s", "decode_ratio:p50:b1>=0.5")
+    text = (tree / data.RELEASE_FILE).read_text()
+    for told, mark in (
+        (found.origins["smoke.thresholds[0]"], "  thresholds: ["),
+        (rehearsal.origins["smoke.thresholds"], "smoke_thresholds: []"),
+    ):
+        line = text[: text.index(mark)].count("\n") + 1
+        assert str(told).endswith(f"release.yaml:{line}")
+
+
 def test_the_embedded_environment_never_sees_real_settings(tree: Path) -> None:
     """Its settings are those made for the run, whatever the process's environment holds."""
     real = prefixed("") | prefixed("PROD_")

@@ -286,6 +286,27 @@ def test_values_that_do_not_fit_together(old: str, new: str, expected: str) -> N
     assert any(expected in line for line in found), found
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("tftt:b1<=2s", "did you mean ttft?"),
+        ("decode_ratio<=2", ">=, not <=: decode_ratio is better high"),
+        ("ttft:b8<=2s", "ttft:b8<=2s: smoke.concurrency has no b8 (b1, b2, b4)"),
+    ],
+)
+def test_a_threshold_that_is_none_is_told_with_its_line(text: str, expected: str) -> None:
+    """Of the release or of one environment: the place in the list, the line, what was expected."""
+    old, none = '"ttft:p95:b1<=2s"', "smoke_thresholds: []"
+    found = problems(changed(old, f'"{text}"'))
+    assert len(found) == 1
+    assert found[0].startswith(f"release.yaml:{line_of(TEXT, old)}: ")
+    assert expected in found[0]
+    found = problems(changed(none, f'smoke_thresholds: ["ttft<=9s", "{text}"]'))
+    assert len(found) == 1
+    assert found[0].startswith(f"release.yaml:{line_of(TEXT, none)}: ")
+    assert expected in found[0]
+
+
 def test_everything_is_reported_at_once() -> None:
     """Faults of every kind come in one list."""
     text = TEXT.replace("role: enclave", "role: enclave\n      role: x", 1)

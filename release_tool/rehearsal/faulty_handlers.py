@@ -16,6 +16,7 @@ from release_tool.rehearsal.standin_engine import Piece
 from release_tool.rehearsal.standin_server import BadRequestError, Handler, Question, delta
 
 _LONG_SECONDS = 3600
+_SLOW_SECONDS = 1.0
 
 
 def hang(*_: object) -> NoReturn:
@@ -73,6 +74,14 @@ class Mute(Handler):
 class Blank(Handler):
     def pieces(self, question: Question) -> Iterator[Piece]:
         return (piece.saying(" ") for piece in super().pieces(question))
+
+
+class SlowFirst(Handler):
+    """Right, and late with its first text."""
+
+    def pieces(self, question: Question) -> Iterator[Piece]:
+        time.sleep(_SLOW_SECONDS)
+        yield from super().pieces(question)
 
 
 class Diverging(Handler):

@@ -165,6 +165,7 @@ FAULTS: Mapping[str, Fault] = {
     # answers
     "mute": Fault(handler=faulty_handlers.Mute),
     "blank": Fault(handler=faulty_handlers.Blank),
+    "slow-first": Fault(handler=faulty_handlers.SlowFirst),
     "diverge": Fault(handler=faulty_handlers.Diverging),
     "diverge-late": Fault(handler=faulty_handlers.DivergingLate),
     "diverge-long": Fault(handler=faulty_handlers.DivergingLong),

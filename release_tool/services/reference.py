@@ -49,11 +49,29 @@ class ReferenceText:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceTimes:
+    """When the tokens of one answer came that was generated with others."""
+
+    tokens: int
+    first_token_seconds: float
+    decode_seconds: float
+
+    @property
+    def decode_tokens_per_second(self) -> float:
+        """The rate behind the first token; 0 where it cannot be told."""
+        if self.decode_seconds <= 0:
+            return 0.0
+        return max(self.tokens - 1, 0) / self.decode_seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
     """All texts, in the order of the prompts, and the mlx-lm that made them."""
 
     version: str
     texts: tuple[ReferenceText, ...]
+    rounds: tuple[tuple[ReferenceTimes, ...], ...] = ()
+    """Of each round that was asked for; an empty one where this mlx-lm cannot generate several."""
 
 
 class Pending:
@@ -127,20 +145,27 @@ class Prompt:
 
 
 @contextmanager
-def generating(model: Path, prompts: Sequence[Prompt], *, home: Path) -> Iterator[Pending]:
+def generating(
+    model: Path, prompts: Sequence[Prompt], *, home: Path, rounds: Sequence[Sequence[int]] = ()
+) -> Iterator[Pending]:
     """Generate greedily with mlx-lm while the block lasts; its processes are gone afterwards.
 
     Args:
         model: the folder that mlx-lm loads.
         prompts: what is asked.
         home: an existing folder, the process's whole world.
+        rounds: prompts by their place, to be generated at once after all texts, for the times.
 
     Raises:
         HostError: mlx-lm is not installed, or no process can be started.
     """
     require()
     request, answer = home / "request.json", home / "answer.json"
-    asked = {"model": str(model), "prompts": [asdict(one) for one in prompts]}
+    asked = {
+        "model": str(model),
+        "prompts": [asdict(one) for one in prompts],
+        "rounds": [list(one) for one in rounds],
+    }
     request.write_text(json.dumps(asked), encoding="utf-8")
     # Offline: what is not in the model's folder must not come from somewhere else.
     environment = {

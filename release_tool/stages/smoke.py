@@ -37,6 +37,7 @@ from release_tool.stages import (
     smoke_launch,
     smoke_questions,
     smoke_record,
+    speed,
 )
 from release_tool.stages.final_copy import FinalCopy, Unpack
 from release_tool.stages.install_smoke import Candidate
@@ -149,6 +150,11 @@ def run(
         verdicts = ask(copy.app) if here.host.system == "macos" else {}
         seen = _observe(plan, subject, here)
         installed = _installed(plan, archive, copy.root, workspace, scratch, install)
+        prompts = smoke_record.prompts(plan.smoke, seen.interview, seen.expected)
+        rounds = smoke_record.rounds(seen.interview, seen.expected)
+        measured = speed.of(prompts, rounds)
+        fast = tuple(speed.judge(plan.smoke, measured))
+        findings.require(fast, "the provider is too slow: do not ship")
         kept = smoke_record.keep(workspace, seen.interview, seen.log)
         evidence = SmokeEvidence(
             archive_sha256=archive.sha256,
@@ -166,9 +172,11 @@ def run(
             model_sha256=subject.model_digest,
             reference=f"mlx-lm {seen.expected.version}",
             agreement=smoke_record.policy(plan.smoke),
-            prompts=smoke_record.prompts(plan.smoke, seen.interview, seen.expected),
+            prompts=prompts,
             long=smoke_record.long(plan.smoke, seen.interview, seen.expected),
-            rounds=smoke_record.rounds(seen.interview),
+            rounds=rounds,
+            figures=measured,
+            thresholds=smoke_record.outcomes(fast),
             checks=smoke_record.outcomes(seen.checks),
             macos_verdicts=dict(verdicts),
             needs=smoke_record.outcomes(needed),
@@ -397,9 +405,11 @@ def _interview(
     smoke = plan.smoke
     asked = [reference.Prompt(prompt=one, max_tokens=smoke.max_tokens) for one in smoke.prompts]
     asked.append(reference.Prompt(prompt=smoke.long_prompt, max_tokens=smoke.long_tokens))
-    seconds = plan.limits.provider_start_seconds + plan.limits.request_seconds * len(asked)
+    at_once = smoke_questions.at_once(smoke)
+    waits = len(asked) + len(at_once)
+    seconds = plan.limits.provider_start_seconds + plan.limits.request_seconds * waits
     own_home = subject.folder("others/reference")
-    with reference.generating(subject.model, asked, home=own_home) as pending:
+    with reference.generating(subject.model, asked, home=own_home, rounds=at_once) as pending:
         expected: Reference | None = None
         if subject.command.kind == "bundle":
             # One after the other: the figures of a real provider must not suffer from a neighbour.

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from release_tool.apple import checks
 from release_tool.apple.checks import Check
 from release_tool.plan import ReleasePlan
-from release_tool.stages import findings
+from release_tool.stages import findings, speed
 from release_tool.values import CheckOutcome, SmokeEvidence
 
 READS = ("version", "environment.provider", "smoke")
@@ -61,6 +61,8 @@ def require(
         _outcomes(evidence),
         _held("needs of the bundle", evidence.needs),
         _held("installer", evidence.install),
+        # From the answers: what the record says of its own figures decides nothing.
+        *speed.judge(plan.smoke, speed.of(evidence.prompts, evidence.rounds)),
     ]
     if plan.environment.provider == "bundle":
         found.extend(_bundle_checks(plan, evidence))

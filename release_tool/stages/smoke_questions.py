@@ -106,8 +106,9 @@ def hold(provider: Provider, smoke: Smoke, *, wanted: str, seconds: float) -> In
         interview.asked.append(_both_ways(provider, interview, question, seconds))
     long = _question(interview, smoke.long_prompt, smoke.long_tokens)
     interview.long = _at_length(provider, interview, long, seconds, more_than=smoke.max_tokens)
-    for count in smoke.concurrency:
-        interview.rounds.append(_at_once(provider, interview, questions, count, seconds))
+    for places in at_once(smoke):
+        together = [questions[at] for at in places]
+        interview.rounds.append(_at_once(provider, interview, together, seconds))
     cut = _question(interview, smoke.long_prompt, max(smoke.long_tokens, _CANCELLED_TOKENS))
     _cancel(provider, interview, cut, seconds)
     _ask_again(provider, interview, "a cancelled stream", questions[0], seconds)
@@ -118,6 +119,13 @@ def hold(provider: Provider, smoke: Smoke, *, wanted: str, seconds: float) -> In
         checks.compare("health at the end", expected=provider.version, observed=health)
     )
     return interview
+
+
+def at_once(smoke: Smoke) -> tuple[tuple[int, ...], ...]:
+    """The places of the prompts that are asked at once, one round after the other."""
+    return tuple(
+        tuple(at % len(smoke.prompts) for at in range(count)) for count in smoke.concurrency
+    )
 
 
 def judge(interview: Interview) -> Iterator[Check]:
@@ -198,10 +206,9 @@ def _at_once(
     provider: Provider,
     interview: Interview,
     questions: Sequence[Question],
-    count: int,
     seconds: float,
 ) -> Round:
-    asked = tuple(questions[at % len(questions)] for at in range(count))
+    asked, count = tuple(questions), len(questions)
     start = time.monotonic()
     pool = ThreadPoolExecutor(max_workers=count)
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from release_tool.apple.checks import Check
@@ -12,9 +12,9 @@ from release_tool.files import atomic
 from release_tool.files.workspace import Workspace
 from release_tool.plan import Prefix, Smoke
 from release_tool.services.chat import Completion, Question
-from release_tool.services.reference import Reference, ReferenceText
+from release_tool.services.reference import Reference, ReferenceText, ReferenceTimes
 from release_tool.stages import agreement
-from release_tool.stages.smoke_questions import Asked, Interview
+from release_tool.stages.smoke_questions import Asked, Interview, Round
 from release_tool.values import CheckOutcome, SmokeAnswer, SmokePrompt, SmokeRound
 
 TRANSCRIPT = "smoke/transcript.jsonl"
@@ -43,23 +43,31 @@ def long(smoke: Smoke, interview: Interview, expected: Reference) -> SmokePrompt
     return _prompt(smoke, asked.question, asked.answer, expected.texts[-1])
 
 
-def rounds(interview: Interview) -> tuple[SmokeRound, ...]:
+def rounds(interview: Interview, expected: Reference) -> tuple[SmokeRound, ...]:
     """The figures of what was asked at once; whose text it was, the checks say."""
     return tuple(
         SmokeRound(
             at_once=len(one.answers),
             seconds=round(one.seconds, 4),
-            answers=tuple(
-                SmokeAnswer(
-                    prompt=question.prompt,
-                    completion_tokens=answer.tokens,
-                    first_token_seconds=round(answer.first_token_seconds, 4),
-                    decode_tokens_per_second=round(answer.decode_tokens_per_second, 2),
-                )
-                for question, answer in zip(one.questions, one.answers, strict=True)
-            ),
+            answers=_answers(one, one.answers),
+            reference=_answers(one, beside),
         )
-        for one in interview.rounds
+        for one, beside in zip(interview.rounds, expected.rounds, strict=True)
+    )
+
+
+def _answers(
+    asked: Round, answers: Sequence[Completion | ReferenceTimes]
+) -> tuple[SmokeAnswer, ...]:
+    # Of the reference there are as many, or none.
+    return tuple(
+        SmokeAnswer(
+            prompt=question.prompt,
+            completion_tokens=answer.tokens,
+            first_token_seconds=round(answer.first_token_seconds, 6),
+            decode_tokens_per_second=round(answer.decode_tokens_per_second, 4),
+        )
+        for question, answer in zip(asked.questions, answers, strict=bool(answers))
     )
 
 
@@ -94,10 +102,10 @@ def _prompt(
             "agrees": found.fulfills(smoke, expected),
             "agreed_tokens": found.agreed,
             "reference_tokens": expected.tokens,
-            "first_token_seconds": round(answer.first_token_seconds, 4),
-            "decode_tokens_per_second": round(answer.decode_tokens_per_second, 2),
-            "reference_first_token_seconds": round(expected.first_token_seconds, 4),
-            "reference_decode_tokens_per_second": round(expected.decode_tokens_per_second, 2),
+            "first_token_seconds": round(answer.first_token_seconds, 6),
+            "decode_tokens_per_second": round(answer.decode_tokens_per_second, 4),
+            "reference_first_token_seconds": round(expected.first_token_seconds, 6),
+            "reference_decode_tokens_per_second": round(expected.decode_tokens_per_second, 4),
         }
     )
 

@@ -25,7 +25,7 @@ from release_tool.progress import Silent
 from release_tool.rehearsal import samples, tiny_model
 from release_tool.services import gatekeeper, hub, provider
 from release_tool.services.provider import ProviderCommand
-from release_tool.stages import install_smoke, mac_verdicts, smoke, smoke_evidence
+from release_tool.stages import install_smoke, mac_verdicts, smoke, smoke_evidence, speed
 from release_tool.stages.smoke import Judge, Surroundings
 from release_tool.values import Host, ReleaseArchive
 from tests import signed_release, smoke_parts
@@ -108,6 +108,8 @@ def plan(plan: ReleasePlan) -> ReleasePlan:
         "prompts": ("What is the capital of France?", "And of Italy?"),
         "max_tokens": 6,
         "long_tokens": 24,
+        # Measured or not is what these tell: no time is asserted.
+        "thresholds": ("ttft:max<=9999s", "decode_ratio:min>=0.000001"),
     }
     return plan.model_copy(update={"smoke": plan.smoke.model_copy(update=asked)})
 
@@ -161,6 +163,13 @@ def test_a_stand_in_proves_the_wiring(plan: ReleasePlan, world: World) -> None:
     assert [one.at_once for one in found.rounds] == [len(one.answers) for one in found.rounds]
     assert [one.at_once for one in found.rounds] == list(plan.smoke.concurrency)
     assert all(answer.completion_tokens == 6 for one in found.rounds for answer in one.answers)
+    assert [len(one.reference) for one in found.rounds] == list(plan.smoke.concurrency)
+    assert [one.completion_tokens for one in found.rounds[-1].reference] == [6] * 4
+    assert found.figures == speed.of(found.prompts, found.rounds)
+    assert {one.at_once for one in found.figures} == {1, *plan.smoke.concurrency}
+    assert [(one.name, one.outcome) for one in found.thresholds] == [
+        (text, "passed") for text in plan.smoke.thresholds
+    ]
     assert found.reference.startswith("mlx-lm ")
     assert (found.contract, found.agreement) == ("2026-05", "exact")
     assert {check.outcome for check in found.checks} == {"passed"}

@@ -49,6 +49,7 @@ class Refused(NamedTuple):
     request_seconds: float = PATIENT
     october: bool = False
     key: bool = False
+    thresholds: tuple[str, ...] = ()
 
 
 MARKER = Refused(r"runtime-smoke of qwen4-\S+ ok: expected printed, observed missing", october=True)
@@ -88,6 +89,10 @@ LATE: Mapping[str, Refused] = {
     "open-to-all": Refused("without a key: expected 401, observed 200", october=True, key=True),
     "mute": Refused("answers without any text"),
     "blank": Refused("answers without any text"),
+    "slow-first": Refused(
+        r"too slow.*ttft:min:b1<=900ms: expected <= 900 ms, observed \d+\.\d\d s at b1",
+        thresholds=("ttft:min:b1<=900ms",),
+    ),
     "diverge": Refused(r"text of What.*: expected token 1 of 6 "),
     "diverge-late": Refused(r"text of What.*: expected token 5 of 6 "),
     "diverge-long": Refused(r"long text of Tell.*: expected token 20 of 24 "),
@@ -164,6 +169,7 @@ def asked(plan: ReleasePlan, expected: Refused) -> ReleasePlan:
         "long_tokens": 24,
         "contract": "2026-10" if expected.october else "2026-05",
         "authorization": "token" if expected.key else "open",
+        "thresholds": expected.thresholds,
     }
     limits = {
         "provider_start_seconds": expected.start_seconds,
