@@ -72,9 +72,11 @@ def _handler(owner: ScriptedServer) -> type[BaseHTTPRequestHandler]:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             headers = {name.lower(): value for name, value in self.headers.items()}
             reply = owner.reply(Request(self.command, self.path, headers, body))
-            self.send_response(reply.status)
+            # Not `send_response`: the time of the answer may be scripted, too.
+            self.send_response_only(reply.status)
             length = len(reply.body) if reply.declared is None else reply.declared
-            for name, value in {"Content-Length": str(length), **reply.headers}.items():
+            own = {"Date": self.date_time_string(), "Content-Length": str(length)}
+            for name, value in {**own, **reply.headers}.items():
                 self.send_header(name, value)
             self.end_headers()
             if self.command != "HEAD":

@@ -17,6 +17,7 @@ from release_tool import errors, progress
 from release_tool.files import atomic
 from release_tool.progress import Reporter
 from release_tool.services import (
+    clocks,
     deadlines,
     object_store_errors,
     patience,
@@ -265,7 +266,8 @@ def _converted(target: Target) -> Iterator[None]:
         observed = _without(f"{status} {code}: {said}", target)
         if code in _OVER:
             raise _OverError(observed) from None
-        raise _refusal(code, status, observed) from None
+        ahead = object_store_errors.ahead(problem.response)
+        raise _refusal(code, status, observed, ahead) from None
     except botocore.exceptions.BotoCoreError as problem:
         kind = object_store_errors.kind_of(type(problem)) or errors.RemoteRefusedError
         observed = _without(f"{type(problem).__name__}: {problem}", target)
@@ -281,12 +283,14 @@ def _converted(target: Target) -> Iterator[None]:
         ) from None
 
 
-def _refusal(code: str, status: int, observed: str) -> errors.ReleaseError:
+def _refusal(code: str, status: int, observed: str, ahead: float) -> errors.ReleaseError:
     if code == _SKEWED:
-        return errors.HostError(
-            "the notary's store refuses this host's time",
+        return clocks.refused(
+            ahead,
+            "the notary's store's",
+            why="signatures tell time",
+            subject="",
             observed=observed,
-            hint="set this host's clock, then run again",
         )
     if code in _PASSING_CODES or status == 429 or status >= _SERVER_FAULT:
         return errors.TransientError(

@@ -186,11 +186,11 @@ def from_answer(response: Mapping[str, Any], subject: str) -> errors.ReleaseErro
     """The error of ours for an answer that says no."""
     code, status = code_and_status(response)
     message = str(response.get("Error", {}).get("Message", ""))
-    ahead = _ahead(response)
+    apart = ahead(response)
     # A HEAD has no body that names the reason; R2 refuses what is 15 minutes off.
-    if status in _FORBIDDEN and (code == _SKEWED or abs(ahead) > _MOST_SKEW_SECONDS):
+    if status in _FORBIDDEN and (code == _SKEWED or abs(apart) > _MOST_SKEW_SECONDS):
         return clocks.refused(
-            ahead,
+            apart,
             "the object store's",
             why="signatures tell time",
             subject=subject,
@@ -208,7 +208,7 @@ def from_answer(response: Mapping[str, Any], subject: str) -> errors.ReleaseErro
     return kind(refused, subject=subject, observed=observed, hint=hint)
 
 
-def _ahead(response: Mapping[str, Any]) -> float:
+def ahead(response: Mapping[str, Any]) -> float:
     """By how many seconds this host's clock is ahead of the store's."""
     headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
     return clocks.ahead(headers, datetime.now(UTC))

@@ -8,6 +8,9 @@ import re
 import traceback
 import urllib.parse
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -302,6 +305,24 @@ def test_a_failed_upload_is_not_the_notarys_failure(
     assert "hunter2" not in shown
     assert "HUNTER2" not in shown
     assert (tmp_path / ".notary").exists() is kept
+
+
+@pytest.mark.parametrize(("hours", "side"), [(1, "60 min behind"), (-1, "60 min ahead of")])
+def test_a_clock_that_is_off_is_named_by_its_minutes(
+    notary: ScriptedServer, store: Store, tmp_path: Path, hours: int, side: str
+) -> None:
+    """The store's `Date` tells how far this host is from it; the submission stands meanwhile."""
+    there = datetime.now(UTC) + timedelta(hours=hours)
+    answer = _error("RequestTimeTooSkewed")
+    dated = replace(answer, headers={**XML, "Date": format_datetime(there, usegmt=True)})
+    store.before = lambda *_: dated
+    with pytest.raises(errors.HostError) as caught:
+        _submit(notary, store, tmp_path)
+    assert f"this host's clock is {side} the notary's store's" in caught.value.message
+    assert "set this host's clock" in caught.value.hint
+    store.before = lambda *_: None
+    assert _submit(notary, store, tmp_path) == ID
+    assert len(notary.requests) == 1
 
 
 def test_a_damaged_part_is_sent_again(notary: ScriptedServer, store: Store, tmp_path: Path) -> None:
