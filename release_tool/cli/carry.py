@@ -16,7 +16,7 @@ import click
 import release_tool
 from release_tool import config, errors, pipeline, values
 from release_tool.apple.policy import expiry
-from release_tool.cli import embedded, notary_route, preflight, probes, wiring
+from release_tool.cli import embedded, github_commands, notary_route, preflight, probes, wiring
 from release_tool.cli.console import JSONObserver, RunConsole
 from release_tool.cli.session import Session, shown_path, workspace_root
 from release_tool.files.workspace import Workspace
@@ -331,11 +331,19 @@ def _close(
 
 
 def summarize(session: Session, workspace: Workspace, ledger: Ledger) -> None:
-    """The table for a job's page, after a failure too."""
+    """The table for a job's page, after a failure too; it never stands in an outcome's way."""
     path = session.environ.get("GITHUB_STEP_SUMMARY")
-    if path and ledger.records:
+    if not path or not ledger.records:
+        return
+    try:
         with Path(path).open("a", encoding="utf-8") as out:
             out.write(overview.read(workspace.root).as_markdown() + "\n")
+    except (OSError, errors.ReleaseError) as problem:
+        reason = problem.strerror if isinstance(problem, OSError) else str(problem)
+        said = f"the summary of the job was not written: {path}: {reason}"
+        print(f"release-tool: warning: {said}", file=session.err)
+        if session.in_github_actions:
+            print(github_commands.warning(said), file=session.err)
 
 
 def _table(workspace: Workspace, found: Mapping[str, values.Value]) -> list[str]:

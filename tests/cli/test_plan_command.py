@@ -137,6 +137,20 @@ def test_a_job_hands_on_what_it_resolved(tree: Path, tmp_path: Path) -> None:
     assert plan("--github-output", "--env", "rehearsal")[0] == 2
 
 
+@pytest.mark.parametrize(
+    ("place", "reason"), [("/dev/full", "No space left on device"), (".", "Is a directory")]
+)
+def test_outputs_that_cannot_be_written_are_told(tree: Path, place: str, reason: str) -> None:
+    """Exit 3 with the file and why; no later job goes on without what it was to be handed."""
+    if not Path(place).exists():
+        pytest.skip("no full device on this host")
+    code, _, err = plan("--github-output", "--env", "rehearsal", environ={"GITHUB_OUTPUT": place})
+    assert code == 3
+    assert f"{place}: cannot write the outputs of the job" in err
+    assert reason in err
+    assert "then run again" in err
+
+
 def test_a_legacy_name_is_a_notice_of_the_job(tree: Path) -> None:
     """GitHub shows it as an annotation, people as a line."""
     environ = {f"PROD_{name}": value for name, value in SEVEN.items()} | APPLE

@@ -287,6 +287,28 @@ def test_a_failed_job_has_a_summary_too(parts: Path, tmp_path: Path) -> None:
     assert "| sign | done |" in page.read_text()
 
 
+@pytest.mark.parametrize("place", ["/dev/full", "."])
+def test_a_summary_that_cannot_be_written_changes_no_outcome(parts: Path, place: str) -> None:
+    """On a full disk, or where no file can be: a warning, and success and failure stay so."""
+    if not Path(place).exists():
+        pytest.skip("no full device on this host")
+    environ = {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": place}
+    command = ["run", "--env", "rehearsal", "--dist", str(parts / "dist")]
+    command += ["--metallib", str(parts / "lib.metallib"), "--model", str(parts / "model")]
+    code, out, err = invoke(*command, "--until", "sign", environ=environ)
+    assert code == 0, err
+    assert "Done in" in out
+    reason = "No space left on device" if place == "/dev/full" else "Is a directory"
+    said = f"the summary of the job was not written: {place}: {reason}"
+    assert f"release-tool: warning: {said}\n" in err
+    assert f"::warning title=release-tool::{said}\n" in err
+    code, _, err = invoke(*command, "--only", "publish", environ=environ)
+    assert code == 2
+    assert said in err
+    assert "Traceback" not in err
+    assert "exit 2 · ledger head" in err
+
+
 def _of_a_real_environment(plan: ReleasePlan) -> config.Resolved:
     environment = plan.environment.model_copy(update={"embedded": False})
     found = SimpleNamespace(plan=plan.model_copy(update={"environment": environment}))
