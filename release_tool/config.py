@@ -70,7 +70,9 @@ class Request:
     supplied: Collection[str] = ()
     """Settings that another flag replaces, such as a profile given as a file."""
     from_source: bool = True
-    """Whether a release is made of this tree: only then the environment's rules for it hold."""
+    """Whether a release is made of this tree: only then its tag and the rules for it count."""
+    version_flag: str = "--version"
+    """What the version was typed behind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +196,12 @@ class _Resolution:
         )
 
     def _tag(self) -> tuple[version.Tag | None, str]:
-        """The release tag that a job runs on, or the name of a tag that is none."""
+        """The release tag that a job runs on, or the name of a tag that is none.
+
+        It says what is released there; where nothing is made of this tree, it says nothing.
+        """
+        if not self.request.from_source:
+            return None, ""
         try:
             name = version.ref_tag(self.request.environ)
         except errors.UsageError as problem:
@@ -305,7 +312,7 @@ class _Resolution:
     def _version(
         self, environment: Environment | None, tag: version.Tag | None, unknown_tag: str
     ) -> str | None:
-        explicit = self._explicit(self.request.version, "--version", VERSION_VARIABLE)
+        explicit = self._explicit(self.request.version, self.request.version_flag, VERSION_VARIABLE)
         if explicit:
             chosen, origin = explicit
             self._against_tag(chosen, origin, environment, tag)

@@ -367,6 +367,15 @@ def test_what_is_made_of_no_tree_asks_nothing_of_it(tree: Path) -> None:
     assert ask(tree, env="prod", version="0.5.0", from_source=False).plan.version == "0.5.0"
 
 
+@pytest.mark.parametrize("tag", ["v0.5.1", "v0.5.1-dev.1", "rust-bridge-v0.4.9"])
+def test_what_is_made_of_no_tree_is_no_matter_of_the_jobs_tag(tree: Path, tag: str) -> None:
+    """A rollback in a job that was started on the bad release's tag; a release is refused there."""
+    job = {"GITHUB_REF": f"refs/tags/{tag}"}
+    found = ask(tree, job, env="prod", version="0.5.0", from_source=False)
+    assert (found.plan.version, found.plan.flavour.name) == ("0.5.0", "swift")
+    assert any(tag in line for line in refused(tree, job, env="prod", version="0.5.0"))
+
+
 def test_prod_wants_the_tag_that_a_job_names(tree: Path) -> None:
     """A tag that the clone lacks proves nothing; fetched, or for dev, it is taken."""
     found = refused(tree, {"GITHUB_REF": "refs/tags/v9.9.9"})

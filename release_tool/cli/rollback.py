@@ -117,6 +117,7 @@ def _request(
         config_file=options.config_file,
         environment=options.environment,
         version=options.target,
+        version_flag="--to",
         flavour=options.flavour,
         settings=settings,
         stages=_LIKE,

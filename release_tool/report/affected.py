@@ -61,7 +61,14 @@ def _rows(plan: ReleasePlan, survey: Survey) -> Iterator[str]:
         yield _row("github", "releases there stay as they are: mark the withdrawn ones by hand")
     yield _row("stay", f"active and accepted: {', '.join(survey.active)}")
     target = survey.target
-    yield _row("then", f"users get {target.version}, {target.bundle_hash[:12]}, from {target.url}")
+    users = f"users {_verb(survey)} {target.version}"
+    yield _row("then", f"{users}, {target.bundle_hash[:12]}, from {target.url}")
+
+
+def _verb(survey: Survey) -> str:
+    """Who confused the two versions sees here that nobody gets anything else."""
+    holding = {survey.latest, survey.pointer, *survey.aliases.values()}
+    return "already get, and keep," if holding == {survey.target.version} else "get"
 
 
 def _fate(plan: ReleasePlan, bad: Bad) -> str:

@@ -144,11 +144,16 @@ def refuse(stone: Tombstone | None) -> None:
     raise WithdrawnError(
         f"{stone.version} was withdrawn and is never released again",
         details=[
-            f"withdrawn {stone.at} by {stone.by or 'nobody named'}: {stone.reason or 'no reason'}",
+            told(stone),
             f"archive   {stone.sha256 or 'unknown'}",
         ],
         hint=f"release the next version: {precedence.next_version(stone.version)}",
     )
+
+
+def told(stone: Tombstone) -> str:
+    """When, by whom and why, in a line."""
+    return f"withdrawn {stone.at} by {stone.by or 'nobody named'}: {stone.reason or 'no reason'}"
 
 
 def _read(subject: str, content: bytes) -> Tombstone:

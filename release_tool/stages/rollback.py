@@ -184,7 +184,7 @@ def _write(
             "a tombstone that was written is gone", subject=key, hint="run again"
         )
     if outcome is Outcome.KEPT and stands != stone:
-        reporter.note(f"{stone.version} was withdrawn {stands.at} by {stands.by}: {stands.reason}")
+        reporter.note(f"{stone.version} was {tombstone.told(stands)}")
     return Withdrawal(
         version=stone.version,
         key=key,

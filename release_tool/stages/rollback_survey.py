@@ -130,7 +130,7 @@ def _target(
     if stone is not None:
         raise WithdrawnError(
             f"{good} was itself withdrawn; nothing was changed",
-            details=[f"withdrawn {stone.at} by {stone.by}: {stone.reason}"],
+            details=[tombstone.told(stone)],
             hint=f"go back to another release; active are: {named}",
         )
     row = rows.get(good)

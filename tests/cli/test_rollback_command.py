@@ -159,6 +159,13 @@ def test_a_job_says_beforehand_that_it_may() -> None:
     assert out == ""
 
 
+def test_the_version_is_refused_by_the_flag_that_it_was_typed_behind() -> None:
+    """Somebody who typed the tag's name is told of --to."""
+    code, _, err = _prod("--to", "v0.5.0", "--deactivate", "0.5.1", "--yes")
+    assert code == 2
+    assert "--to: 'v0.5.0' is not a version" in err
+
+
 def _type(place: Place, typed: str) -> tuple[int, str]:
     """The command on a terminal, and what somebody types."""
     ours, theirs = pty.openpty()

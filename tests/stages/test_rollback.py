@@ -11,6 +11,7 @@ import pytest
 
 from release_tool import errors
 from release_tool.plan import ReleasePlan
+from release_tool.report import affected
 from release_tool.services import tombstone
 from release_tool.services.tombstone import WithdrawnError
 from tests import small_world
@@ -450,6 +451,18 @@ def test_other_bytes_are_none_to_go_back_to(
     del world.objects[key]
     with pytest.raises(errors.VerificationError, match="as it was registered"):
         back.run()
+
+
+def test_who_confuses_the_versions_sees_that_nobody_gets_another(
+    world: SmallWorld, bad: Chain, back: Rollback
+) -> None:
+    """Of the way back users get something; of the withdrawal of an older one they do not."""
+    swapped = rollbacks.of(bad, "0.5.0")
+    assert "users already get, and keep, 0.5.1" in "\n".join(
+        affected.shown(swapped.plan, swapped.begin())
+    )
+    assert "users get 0.5.0" in "\n".join(affected.shown(back.plan, back.begin()))
+    assert STONE not in world.objects
 
 
 def test_another_environments_coordinator_is_noticed(world: SmallWorld, back: Rollback) -> None:
