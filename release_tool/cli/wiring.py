@@ -601,9 +601,7 @@ class Wiring:
             workspace=self.workspace,
             reporter=reporter,
             github=self.github,
-            notes=notes.render(
-                self.plan, found, run_id=self.inputs.environ.get("GITHUB_RUN_ID", "")
-            ),
+            notes=notes.render(self.plan, found),
         )
 
 

@@ -15,7 +15,6 @@ from release_tool.plan import ReleasePlan
 from release_tool.report.summary import size
 
 _V = TypeVar("_V", bound=values.Value)
-_RUN = re.compile(r"[0-9]{1,32}")
 _PLAIN = re.compile(r"[A-Za-z0-9 -]")
 _FENCE = 3
 
@@ -40,18 +39,17 @@ class Facts:
     tag_text: str
 
 
-def render(plan: ReleasePlan, found: Mapping[str, values.Value], *, run_id: str = "") -> str:
+def render(plan: ReleasePlan, found: Mapping[str, values.Value]) -> str:
     """The notes as Markdown.
 
     Args:
         plan: the release plan.
         found: the values of the stages by name, as recorded.
-        run_id: the number of the job's run; anything but digits is left out.
     """
     facts = Facts(
         archive=plan.archive.name,
         team_id=plan.product.team_id,
-        rows=tuple(_rows(plan, found, run_id)),
+        rows=tuple(_rows(plan, found)),
         warnings=tuple(_warnings(found)),
         tag_text=plan.source.changelog.strip(),
     )
@@ -115,13 +113,13 @@ def _warnings(found: Mapping[str, values.Value]) -> Iterator[str]:
         yield "A stand-in answered the smoke run: it proves the wiring, not this executable."
 
 
-def _rows(plan: ReleasePlan, found: Mapping[str, values.Value], run_id: str) -> Iterator[Row]:
+def _rows(plan: ReleasePlan, found: Mapping[str, values.Value]) -> Iterator[Row]:
     yield Row(name="Version", texts=(plan.version,))
     if plan.flavour.title:
         yield Row(name="Flavour", texts=(plan.flavour.title, f"backend {plan.product.backend}"))
     yield Row(name="Source commit", texts=(plan.source.commit,))
-    if _RUN.fullmatch(run_id):
-        yield Row(name="Run", texts=(run_id,))
+    if plan.source.ci_run_id:
+        yield Row(name="Run", texts=(plan.source.ci_run_id,))
     if archive := _get(found, "archive", values.ReleaseArchive):
         yield from _of_archive(plan, archive)
     yield from _of_signature(found)

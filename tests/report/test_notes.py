@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
+from pydantic import ValidationError
 
 from release_tool import values
-from release_tool.plan import ReleasePlan
+from release_tool.plan import ReleasePlan, Source
 from release_tool.report import notes
 from tests import smoke_samples
 from tests.stages.release_parts import changed
@@ -102,7 +103,7 @@ def _shown(text: str) -> str:
 
 def test_the_notes_hold_what_was_recorded(plan: ReleasePlan) -> None:
     """Each digest and name stands in the rendered page, whole."""
-    text = notes.render(plan, _found(), run_id="1234567")
+    text = notes.render(_built_in_run(plan, "1234567"), _found())
     shown = _shown(text)
     facts = ("0.5.0", plan.source.commit, "1234567", "a" * 64, "b" * 64, "c" * 64, "d" * 40)
     notary = ("e" * 64, "8" * 64, "0b5c0000-0000-4000-8000-0000000000e1")
@@ -157,7 +158,18 @@ def test_a_fence_is_longer_than_any_that_it_holds(text: str) -> None:
     assert [token.type for token in tokens] == ["fence"]
 
 
-@pytest.mark.parametrize("run_id", ["", "12\n# x", "@me", "1" * 33, "١٢"])
-def test_a_run_is_a_number_or_left_out(plan: ReleasePlan, run_id: str) -> None:
-    """The job's environment is no record: only digits are taken from it."""
-    assert "| Run |" not in notes.render(plan, _found(), run_id=run_id)
+@pytest.mark.parametrize("run_id", ["12\n# x", "@me", "1" * 33, "١٢"])
+def test_a_run_is_a_number(run_id: str) -> None:
+    """What the approval binds is what the notes name, and the plan takes nothing else."""
+    with pytest.raises(ValidationError):
+        Source(commit="a" * 40, clean=True, date=1, ci_run_id=run_id)
+
+
+def test_a_run_that_is_not_known_is_left_out(plan: ReleasePlan) -> None:
+    """As on a maintainer's own machine."""
+    assert "| Run |" not in notes.render(_built_in_run(plan, ""), _found())
+
+
+def _built_in_run(plan: ReleasePlan, run_id: str) -> ReleasePlan:
+    source = plan.source.model_copy(update={"ci_run_id": run_id})
+    return plan.model_copy(update={"source": source})
