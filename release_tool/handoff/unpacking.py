@@ -150,7 +150,7 @@ class _Incoming:
 
     def read(self, archive: Path, scratch: Path) -> None:
         """Read and verify all of it."""
-        with atomic.naming(archive, "read"), archive.open("rb") as source:
+        with _naming(archive), archive.open("rb") as source:
             total = os.fstat(source.fileno()).st_size
             reader = ArchiveReader(
                 source,
@@ -299,11 +299,11 @@ class _Incoming:
             except KeyError:
                 same, here = False, {}
             if not same:
-                changed = [name for name in names if record.plan_part[name] != here.get(name)]
+                ours, theirs = _differences(names, here, record.plan_part)
                 raise errors.UsageError(
                     f"{record.stage} was done by another plan",
-                    expected=_parts(changed, here),
-                    observed=_parts(changed, record.plan_part),
+                    expected=_parts(ours),
+                    observed=_parts(theirs),
                     hint="give this job the settings and the release.yaml of the one before it",
                 )
 
@@ -366,9 +366,39 @@ class _Incoming:
         _require_digest(artifact, digest)
 
 
-def _parts(names: Sequence[str], values: Mapping[str, object]) -> str:
-    """Parts of a plan on one line; a whole section is only a beginning of itself."""
-    return ", ".join(f"{name} {shown(str(values.get(name, 'missing')))}" for name in names)
+@contextlib.contextmanager
+def _naming(archive: Path) -> Iterator[None]:
+    """Let an error of reading name the handoff, where it names no member, and what helps."""
+    try:
+        with atomic.naming(archive, "read"):
+            yield
+    except errors.FormatError as problem:
+        problem.subject = problem.subject or str(archive)
+        problem.hint = problem.hint or "get it again from the job that packed it"
+        raise
+
+
+def _differences(
+    names: Sequence[str], here: Mapping[str, object], there: Mapping[str, object]
+) -> tuple[dict[str, object], dict[str, object]]:
+    """The parts of two plans that differ; of a whole section, its differing values alone."""
+    ours, theirs = dict[str, object](), dict[str, object]()
+    for name in names:
+        one, other = here.get(name, "missing"), there.get(name, "missing")
+        if one == other:
+            continue
+        if isinstance(one, Mapping) and isinstance(other, Mapping):
+            inner = _differences(sorted(one.keys() | other.keys()), one, other)
+            ours |= {f"{name}.{key}": value for key, value in inner[0].items()}
+            theirs |= {f"{name}.{key}": value for key, value in inner[1].items()}
+        else:
+            ours[name], theirs[name] = one, other
+    return ours, theirs
+
+
+def _parts(values: Mapping[str, object]) -> str:
+    """Parts of a plan on one line."""
+    return ", ".join(f"{name} {shown(str(value))}" for name, value in values.items())
 
 
 def _require_digest(artifact: Artifact, observed: str) -> None:

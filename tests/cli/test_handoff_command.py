@@ -252,6 +252,16 @@ def test_nothing_recorded_is_nothing_to_hand_over(machines: Machines, tmp_path: 
         assert "begin the release: release-tool run" in err
 
 
+def test_what_is_no_archive_is_named(machines: Machines, tmp_path: Path) -> None:
+    """Exit 6 with the file, and where to get it again."""
+    file = tmp_path / "not-a-handoff.tar.gz"
+    file.write_text("a page of a proxy")
+    code, _, err = machines.call("idle", "handoff", "unpack", str(file), "--expect", "0" * 64)
+    assert code == 6
+    assert str(file) in err
+    assert "get it again from the job that packed it" in err
+
+
 def test_no_secret_travels(signed: Machines, tmp_path: Path) -> None:
     """No key, password or token of the environment is in the archive."""
     archive = tmp_path / "handoff.tar.gz"

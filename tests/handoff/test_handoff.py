@@ -160,6 +160,18 @@ def test_a_handoff_of_another_release_is_refused(
     assert nothing_came(there(tmp_path))
 
 
+def test_of_a_section_the_differing_value_is_named(
+    here: Release, archive: Path, tmp_path: Path
+) -> None:
+    """And not the beginning of two sections, which may be the same."""
+    head = here.pack(archive)
+    other = replace(here, plan=_other(here.plan, "plan"))
+    with pytest.raises(errors.UsageError) as caught:
+        other.unpack(archive, there(tmp_path), head)
+    assert caught.value.expected == "endpoints.r2_bucket another"
+    assert caught.value.observed == f"endpoints.r2_bucket {here.plan.endpoints.r2_bucket}"
+
+
 def test_another_head_is_refused(here: Release, archive: Path, tmp_path: Path) -> None:
     """The head that travelled another way decides, whatever the archive says of itself."""
     here.pack(archive)
