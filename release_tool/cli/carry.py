@@ -25,6 +25,7 @@ from release_tool.ledger import Ledger
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter, Silent
 from release_tool.report import expiries, overview
+from release_tool.report import smoke as smoke_report
 from release_tool.report.summary import size
 from release_tool.services import tombstone
 from release_tool.settings import Settings
@@ -338,6 +339,8 @@ def summarize(session: Session, workspace: Workspace, ledger: Ledger) -> None:
     try:
         with Path(path).open("a", encoding="utf-8") as out:
             out.write(overview.read(workspace.root).as_markdown() + "\n")
+            if told := smoke_report.read(workspace.root):
+                out.write(f"\n{told.as_markdown()}\n")
     except (OSError, errors.ReleaseError) as problem:
         reason = problem.strerror if isinstance(problem, OSError) else str(problem)
         said = f"the summary of the job was not written: {path}: {reason}"

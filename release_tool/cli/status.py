@@ -10,7 +10,7 @@ import click
 from release_tool import errors
 from release_tool.apple.policy import expiry
 from release_tool.cli.session import Session, pass_session
-from release_tool.report import overview
+from release_tool.report import overview, smoke
 from release_tool.report.summary import ago
 
 
@@ -42,6 +42,8 @@ def command(
     elif markdown:
         for one in found:
             print(one.as_markdown(), file=session.out)
+            if told := smoke.read(Path(one.folder)):
+                print(f"\n{told.as_markdown()}", file=session.out)
     else:
         for one in found:
             _show(session, one)

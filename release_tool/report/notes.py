@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import jinja2
 
-from release_tool import data, values
+from release_tool import data, threshold, values
 from release_tool.plan import ReleasePlan
 from release_tool.report.summary import size
 
@@ -152,10 +152,21 @@ def _of_signature(found: Mapping[str, values.Value]) -> Iterator[Row]:
         yield Row(name="Ticket SHA-256", texts=(stapled.ticket_sha256,))
 
 
+def _speed(smoke: values.SmokeEvidence) -> Iterator[str]:
+    """How fast the bundle's own executable was; a stand-in's figures say nothing."""
+    if smoke.kind != "bundle":
+        return
+    for one in smoke.figures:
+        if one.metric == "decode_ratio":
+            ratio = threshold.shown(one.metric, one.mean)
+            yield f"decodes at {ratio} of the reference's rate with {one.at_once} at once"
+
+
 def _smoke(smoke: values.SmokeEvidence) -> tuple[str, ...]:
     agree = sum(prompt.agrees for prompt in smoke.prompts)
     host = smoke.host
     return (
         f"{agree} of {len(smoke.prompts)} prompts agree with the reference, {smoke.model}",
         f"{host.system} {host.release}, {host.machine} {host.chip}".rstrip(),
+        *_speed(smoke),
     )

@@ -13,6 +13,7 @@ from release_tool import data, errors, values
 from release_tool.apple.policy import expiry
 from release_tool.ledger import Ledger, Record
 from release_tool.report import expiries
+from release_tool.report.cells import cell
 from release_tool.report.summary import summary
 
 STAGES: Mapping[str, type[values.Value]] = {
@@ -116,7 +117,7 @@ class Overview:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        environment.filters["cell"] = _cell
+        environment.filters["cell"] = cell
         return environment.get_template("summary.md.j2").render(overview=self)
 
 
@@ -193,11 +194,3 @@ def _failure(record: Record) -> str:
         return "failed"
     message, subject = str(found.get("message", "failed")), str(found.get("subject", ""))
     return f"{message}: {subject}" if subject and _is_pending(record) else message
-
-
-def _cell(text: str) -> str:
-    """Text that cannot leave its table cell nor start markup."""
-    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    for mark in "\\`*_[]|":
-        escaped = escaped.replace(mark, f"\\{mark}")
-    return " ".join(escaped.split())

@@ -1,0 +1,152 @@
+"""The smoke run's report: rendered, and compared with the release before."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from markdown_it import MarkdownIt
+from pydantic import JsonValue
+
+from release_tool.cli import carry, main
+from release_tool.cli.session import Session
+from release_tool.files.workspace import Workspace
+from release_tool.ledger import Ledger, Record
+from release_tool.report import notes, smoke
+from release_tool.stages import speed
+from release_tool.values import CheckOutcome, Host, SmokeEvidence
+from tests import smoke_samples
+
+HOST = Host(system="macos", release="15.1", machine="arm64", chip="Apple M4", memory_bytes=2**34)
+
+
+def evidence(version: str, *, first: float = 0.1, host: Host = HOST) -> SmokeEvidence:
+    made = smoke_samples.evidence(version=version)
+    prompt = made.prompts[0].model_copy(update={"first_token_seconds": first})
+    rounds = tuple(one.model_copy(update={"reference": one.answers}) for one in made.rounds)
+    return made.model_copy(
+        update={
+            "kind": "bundle",
+            "host": host,
+            "prompts": (prompt,),
+            "rounds": rounds,
+            "figures": speed.of((prompt,), rounds),
+            "thresholds": (
+                CheckOutcome(
+                    name="ttft:b1<=2s", outcome="passed", expected="<= 2.00 s", observed="100 ms"
+                ),
+                CheckOutcome(name="decode|`x`", outcome="failed", expected=">= 9", observed="1"),
+            ),
+        }
+    )
+
+
+def append(folder: Path, value: JsonValue, kind: str = "record") -> None:
+    facts = {"number": 0, "previous": "", "host": {}, "at": "2026-11-24T03:00:00+00:00"}
+    ledger = Ledger(folder / "ledger")
+    with ledger.lock():
+        ledger.append(
+            Record.model_validate(
+                {**facts, "tool": "t", "stage": "smoke", "kind": kind, "value": value}
+            )
+        )
+
+
+def record(folder: Path, made: SmokeEvidence) -> None:
+    append(folder, made.model_dump(mode="json"))
+
+
+def rows(markdown: str) -> list[list[str]]:
+    """The cells of every table's rows, as a renderer of Markdown sees them."""
+    found: list[list[str]] = []
+    for token in MarkdownIt("commonmark").enable("table").parse(markdown):
+        if token.type == "tr_open":
+            found.append([])
+        elif token.type == "inline" and found:
+            found[-1].append("".join(child.content for child in token.children or ()))
+    return found
+
+
+def test_the_three_tables_as_rendered(tmp_path: Path) -> None:
+    """Run, latency and assertions with PASS or FAIL, threshold and observed; no text is markup."""
+    record(tmp_path / "0.5.0", evidence("0.5.0"))
+    report = smoke.read(tmp_path / "0.5.0")
+    assert report
+    found = rows(report.as_markdown())
+    assert ["host", "Apple M4 · macos 15.1 · 16 GiB"] in found
+    assert ["latency", "at once", "answers", "mean", "p50", "p95", "max"] in found
+    assert ["ttft", "4", "4", "100 ms", "100 ms", "100 ms", "100 ms"] in found
+    assert ["decode_ratio", "2", "2", "1.000", "1.000", "1.000", "1.000"] in found
+    assert ["ttft:b1<=2s", "PASS", "<= 2.00 s", "100 ms"] in found
+    assert ["decode|`x`", "FAIL", ">= 9", "1"] in found
+    assert report.comparison == ()
+
+
+def test_the_release_before_is_compared(tmp_path: Path) -> None:
+    """The nearest earlier version beside it, of its own flavour; damaged ones are passed over."""
+    record(tmp_path / "0.4.8", evidence("0.4.8", first=0.9))
+    record(tmp_path / "0.4.10", evidence("0.4.10", first=0.3))
+    record(tmp_path / "0.6.0", evidence("0.6.0"))
+    record(tmp_path / "rust-bridge-0.4.11", evidence("0.4.11"))
+    (tmp_path / "0.4.12" / "ledger").mkdir(parents=True)
+    (tmp_path / "0.4.12" / "ledger" / "0001-smoke.json").write_text("{")
+    record(tmp_path / "0.5.0", evidence("0.5.0"))
+    report = smoke.read(tmp_path / "0.5.0")
+    assert report
+    assert (report.before, report.differing) == ("0.4.10", "")
+    assert ["ttft", "1", "200 ms", "100 ms", "0.50"] in rows(report.as_markdown())
+    assert "Not comparable" not in report.as_markdown()
+
+
+def test_another_host_is_said(tmp_path: Path) -> None:
+    """Numbers of two machines are not comparable, and the report says in what they differ."""
+    older = HOST.model_copy(update={"chip": "Apple M1", "memory_bytes": 2**33})
+    record(tmp_path / "0.4.9", evidence("0.4.9", host=older))
+    record(tmp_path / "0.5.0", evidence("0.5.0"))
+    report = smoke.read(tmp_path / "0.5.0")
+    assert report
+    told = report.as_markdown()
+    assert "Not comparable with 0.4.9: chip was Apple M1, is Apple M4, memory was " in told
+
+
+def test_a_failed_run_lists_what_was_missed(tmp_path: Path) -> None:
+    """Each detail of the refusal, and no table of an older run."""
+    record(tmp_path / "0.5.0", evidence("0.5.0"))
+    missed: JsonValue = {"message": "the provider is too slow", "details": ["ttft<=1s: <b>"]}
+    append(tmp_path / "0.5.0", missed, kind="failure")
+    report = smoke.read(tmp_path / "0.5.0")
+    assert report
+    told = report.as_markdown()
+    assert "the provider is too slow" in told
+    assert "- ttft&lt;=1s: &lt;b&gt;" in told
+    assert "|" not in told
+
+
+def test_status_and_the_page_of_a_job_hold_it(tmp_path: Path) -> None:
+    """`status --markdown` and the step summary show it behind the table of the stages."""
+    folder = tmp_path / "dev" / "0.5.0"
+    record(folder, evidence("0.5.0"))
+    session = Session({"GITHUB_STEP_SUMMARY": str(tmp_path / "page.md")}, out=io.StringIO())
+    assert main.invoke(["status", str(folder), "--markdown"], session) == 0
+    assert isinstance(session.out, io.StringIO)
+    carry.summarize(session, Workspace(folder), Ledger(folder / "ledger"))
+    for told in (session.out.getvalue(), (tmp_path / "page.md").read_text()):
+        assert told.index("| smoke | done |") < told.index("## Smoke run of 0.5.0")
+        assert ["ttft:b1<=2s", "PASS", "<= 2.00 s", "100 ms"] in rows(told)
+
+
+def test_nothing_is_said_of_what_cannot_be_read(tmp_path: Path) -> None:
+    """No record, or one of another version of the tool."""
+    assert smoke.read(tmp_path / "0.5.0") is None
+    append(tmp_path / "0.5.1", {"kind": "bundle"})
+    assert smoke.read(tmp_path / "0.5.1") is None
+
+
+def test_notes_tell_the_speed_of_the_bundle_alone() -> None:
+    """Ratios with each number at once; a stand-in's figures are left out."""
+    made = evidence("0.5.0")
+    lines = notes._smoke(made)
+    assert lines[2:] == tuple(
+        f"decodes at 1.000 of the reference's rate with {count} at once" for count in (1, 2, 4)
+    )
+    assert len(notes._smoke(made.model_copy(update={"kind": "stand-in"}))) == 2
