@@ -268,7 +268,7 @@ def _require_runnable(plan: ReleasePlan, host: Host, stand_in: ProviderCommand |
 @contextmanager
 def _scratch() -> Iterator[Path]:
     """A folder outside every build tree: an app that only runs beside its build would show it."""
-    parent = Path(tempfile.gettempdir())
+    parent = _temporary()
     for old in parent.glob(f"{_SCRATCH_PREFIX}*"):
         if old.lstat().st_uid == os.getuid() and not _is_used(old):
             shutil.rmtree(old, ignore_errors=True)
@@ -277,6 +277,30 @@ def _scratch() -> Iterator[Path]:
     ) as name:
         # On macOS the temporary folder is behind a link, and an app should see its true path.
         yield Path(name).resolve()
+
+
+def _temporary() -> Path:
+    """Where Python puts temporary files; where all of those are full, it takes the working folder.
+
+    Raises:
+        HostError: so, or even that takes nothing.
+    """
+    try:
+        found = Path(tempfile.gettempdir())
+    except FileNotFoundError as problem:
+        raise _no_room(problem.strerror or str(problem)) from problem
+    if found.parts[-1:] != ("tmp",) and found.resolve() == Path.cwd():
+        raise _no_room(f"only the working folder does: {found}")
+    return found
+
+
+def _no_room(observed: str) -> errors.HostError:
+    return errors.HostError(
+        "the smoke run unpacks the archive outside of every build tree, and no such place has room",
+        expected="a folder for temporary files that can be written",
+        observed=observed,
+        hint="make room in /tmp, or name another volume in TMPDIR, then run again",
+    )
 
 
 def _is_used(folder: Path) -> bool:

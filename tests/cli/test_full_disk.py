@@ -61,8 +61,8 @@ class Place:
         workspace.mkdir(parents=True)
         return version, workspace
 
-    def command(self, version: str) -> str:
-        words = [sys.executable, "-c", _CONTENT, "rehearse", "--keep", "--until", "archive"]
+    def command(self, version: str, until: str = "archive") -> str:
+        words = [sys.executable, "-c", _CONTENT, "rehearse", "--keep", "--until", until]
         words += ["--version", version, "--dist", str(self.folder / "dist")]
         words += ["--metallib", str(self.folder / "sample.metallib")]
         return shlex.join([*words, "--model", str(self.folder / "model")])
@@ -138,3 +138,39 @@ def test_a_workspace_that_cannot_be_written_is_told(place: Place) -> None:
     assert "Read-only file system" in told
     assert "let this user write here" in told
     assert "Traceback" not in told
+
+
+# Full first, and then not even the working folder, which Python would take in its place.
+_NO_TEMPORARY_FOLDER = """
+unset TMPDIR TEMP TMP
+mkdir -p /mnt && mount --bind {folder} /mnt || exit 99
+mount -t tmpfs -o size=64k none /tmp || exit 99
+mount --bind /tmp /var/tmp || exit 99
+mkdir -p {folder} && mount --bind /mnt {folder} || exit 99
+cat /dev/zero > /tmp/full 2> /dev/null
+"""
+
+
+@pytest.mark.slow
+def test_a_smoke_run_without_room_for_temporary_files_is_told(place: Place) -> None:
+    """Exit 3 and what to name, never a place in the build tree; with room the run goes on."""
+    version, workspace = place.new()
+    smoke = place.command(version, "smoke")
+    ended = place.sh(
+        f"{place.command(version)} || exit 99",
+        _NO_TEMPORARY_FOLDER.format(folder=shlex.quote(str(place.folder))),
+        f"{smoke}; test $? = 3 || exit 98",
+        f"mount --bind {ROOT} {ROOT} && mount -o remount,bind,ro {ROOT} || exit 99",
+        f"cd {ROOT}",
+        f"{smoke}; test $? = 3 || exit 97",
+        "rm /tmp/full; mount -o remount,size=64m /tmp || exit 99",
+        f"{smoke} || exit 96",
+        f"""echo signed $(grep -l '"kind": "record"' {workspace}/ledger/*-sign.json | wc -l)""",
+    )
+    told = ended.stdout + ended.stderr
+    assert ended.returncode == 0, told
+    assert "Traceback" not in told
+    assert f"only the working folder does: {ROOT}" in told
+    assert "No usable temporary directory" in told
+    assert told.count("name another volume in TMPDIR") == 2
+    assert "signed 1\n" in told

@@ -495,6 +495,22 @@ def test_gatekeeper_is_asked_on_a_mac_only(tmp_path: Path) -> None:
             ask(tmp_path)
 
 
+def test_the_working_folder_is_no_place_for_temporary_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python takes it where all others are full: an app that only runs beside its build would."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with (
+        pytest.raises(errors.HostError, match="no such place has room") as caught,
+        smoke._scratch(),
+    ):
+        pytest.fail("it was taken")
+    assert str(tmp_path) in caught.value.observed
+    assert "TMPDIR" in caught.value.hint
+    assert not list(tmp_path.glob("release-tool-*"))
+
+
 def test_scratch_of_killed_runs_goes(plan: ReleasePlan, world: World) -> None:
     """What a killed run left is removed by the next one; what a living one uses stays."""
     parent = Path(tempfile.gettempdir())
