@@ -174,3 +174,32 @@ def test_a_smoke_run_without_room_for_temporary_files_is_told(place: Place) -> N
     assert "No usable temporary directory" in told
     assert told.count("name another volume in TMPDIR") == 2
     assert "signed 1\n" in told
+
+
+@pytest.mark.slow
+def test_a_home_and_a_dist_that_cannot_be_written_are_told(place: Place) -> None:
+    """Exit 3 with the folder before any work; a home is not needed once the model is named."""
+    version, _ = place.new()
+    home, dist = place.folder / "home", place.folder / "other"
+    for folder in (home, dist):
+        folder.mkdir()
+    whole = place.command(version, "profile")
+    model = shlex.join(["--model", str(place.folder / "model")])
+    ended = place.sh(
+        *(
+            f"mount --bind {one} {one} && mount -o remount,bind,ro {one} || exit 99"
+            for one in (home, dist)
+        ),
+        f"unset XDG_CACHE_HOME; export HOME={home}",
+        f"{whole.replace(model, '')}; test $? = 3 || exit 98",
+        f"{whole.replace(str(place.folder / 'dist'), str(dist))}; test $? = 3 || exit 97",
+        f"{whole} || exit 96",
+    )
+    told = ended.stdout + ended.stderr
+    assert ended.returncode == 0, told
+    assert "Traceback" not in told
+    assert f"release-tool: {home}/.cache/release-tool/" in told
+    assert f"release-tool: {dist}/rehearsal/environment: cannot make the folder" in told
+    assert told.count("Read-only file system") == 2
+    assert "Done in" in told
+    assert list(dist.iterdir()) == []
