@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .PHONY: help setup test test-online test-macos fidelity lint format lock rehearse kill faults smoke-faults \
-	fuzz bench clean
+	smoke-hosts fuzz bench clean
 
 help:
 	@echo "make rehearse     carry a whole release through look-alikes on this machine"
@@ -17,6 +17,7 @@ help:
 	@echo "make kill         kill a run at every write, request and child, and fifty times at random"
 	@echo "make faults       let every service of a release fail in every way, and judge what is left"
 	@echo "make smoke-faults let a provider be broken in every way, and see it refused by its name"
+	@echo "make smoke-hosts  smoke one release on two kinds of hosts, and merge what they saw"
 	@echo "make fuzz         give 100,000 mutated inputs to each reader of hostile bytes"
 	@echo "make bench        ratios against the shell pipeline; 15 GB of scratch for a while"
 	@echo "make lock         resolve the dependencies again, with hashes"
@@ -80,6 +81,9 @@ faults: $(READY)
 
 smoke-faults: $(READY)
 	$(BIN)/python -m pytest tests/stages/test_smoke_faults.py --timeout 600
+
+smoke-hosts: $(READY)
+	$(BIN)/python -m pytest tests/cli/test_smoke_hosts.py --timeout 900
 
 fuzz: $(READY)
 	$(BIN)/python -m tests.fuzzing

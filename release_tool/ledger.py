@@ -30,6 +30,21 @@ _LOCK_CHARACTERS = 200
 _RECORD_BYTES = 16 * 1024**2
 
 
+class Merged(BaseModel):
+    """Where a record stood first, that came from another chain of the same release."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    record: str
+    """SHA-256 of its file there."""
+    number: int
+    previous: str
+    head: str
+    """Of the chain that it came in, as it was expected."""
+    tool: str
+    """What merged it; the record's own says what made it."""
+
+
 class Record(BaseModel):
     """One entry of the chain."""
 
@@ -57,6 +72,8 @@ class Record(BaseModel):
     """What the stage returned; for an intent, the facts of the request."""
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
+    merged: Merged | None = None
+    """For a record that another host chained elsewhere; all else of it is as it was there."""
 
 
 class Ledger:
@@ -197,6 +214,9 @@ def _held_by(path: Path, told: str) -> errors.TransientError:
 
 def _encode(record: Record) -> bytes:
     whole = record.model_dump(mode="json")
+    if record.merged is None:
+        # As every record was written before there were others.
+        del whole["merged"]
     return (json.dumps(whole, sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode()
 
 

@@ -38,6 +38,8 @@ class Run:
     host: Mapping[str, str]
     tool: str
     resign: bool = False
+    redo: Mapping[str, str] = field(default_factory=dict)
+    """Stages to do once more though their records count, each with its reason."""
     _standing: dict[str, Standing] = field(default_factory=dict, init=False)
     _judged: tuple[tuple[str, ...], str] | None = field(default=None, init=False)
 
@@ -95,6 +97,9 @@ class Run:
             for stage in self._fixed(names):
                 if self._standing[stage.name].counts:
                     self._drop(stage.name, "--resign asks for it")
+        for name, reason in self.redo.items():
+            if name in names and self._standing[name].counts:
+                self._drop(name, reason)
         self._look_at_outputs(names)
         if not self.resign:
             self._refuse_repeats(names)

@@ -29,6 +29,9 @@ Contract = Literal["2026-05", "2026-10"]
 FlavourName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
 TagPrefix = Annotated[str, StringConstraints(pattern=r"^([a-z][a-z0-9]{0,15}-){0,3}v$")]
 Layout = Literal["app", "flat"]
+_NUMBER = r"[0-9]{1,3}(\.[0-9]{1,3}){0,2}"
+_BOUND = rf"(>=|>|<=|<){_NUMBER}"
+_MACOS_RANGE = rf"^(|oldest-supported|newest|{_NUMBER}|{_BOUND}(,{_BOUND})?)$"
 
 
 def _a_threshold(text: str) -> str:
@@ -197,6 +200,23 @@ class Prefix(Part):
     """Tokens that must agree; a shorter answer agrees as a whole."""
 
 
+class SmokeLane(Part):
+    """One kind of host that a release is smoked on; a condition that says nothing takes any."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+    macos: Annotated[str, StringConstraints(pattern=_MACOS_RANGE)] = ""
+    """`oldest-supported`, `newest`, a version (`14`, `14.6`: all that begin so) or bounds
+    (`>=14.4,<15`)."""
+    chip: str = ""
+    """A text in the chip's name: `Apple M1`."""
+    memory_gib: int = Field(default=0, ge=0)
+    """At least that much."""
+    memory_gib_at_most: int = Field(default=0, ge=0)
+    """0 for any."""
+    sip: Literal["enabled", ""] = ""
+    """System Integrity Protection: without it AMFI allows what users' machines refuse."""
+
+
 class Smoke(Part):
     """What is asked of the provider, and what must come back."""
 
@@ -223,6 +243,13 @@ class Smoke(Part):
     """Providers of 2026-10: `--no-auth`, or the key that the provider writes for its clients."""
     installer: str = ""
     """The project's own installer, from the current folder; empty for the template's."""
+    require: tuple[SmokeLane, ...] = Field(
+        default=(SmokeLane(name="apple-silicon"),), min_length=1, max_length=16
+    )
+    """The kinds of hosts: each needs a record of exactly the archive that ships. A real
+    environment takes Apple Silicon alone, whatever a lane says."""
+    newest_macos: Annotated[str, StringConstraints(pattern=rf"^({_NUMBER})?$")] = ""
+    """What `newest` means: this version or a later one."""
 
 
 class ModelData(Part):
@@ -321,6 +348,8 @@ class EnvironmentPolicy(Part):
     """Where GitHub takes uploads; the token goes to these two and nowhere else."""
     provider: Literal["bundle", "stand-in"]
     """What answers the smoke run: the bundle's own executable, or a stand-in."""
+    lanes: Literal["required", "any-host"] = "required"
+    """Whether the smoke run is asked of each lane of `smoke.require`, or of any one host."""
     notarization: Literal["required", "open"]
     require_clean_tree: bool = False
     require_default_branch: bool = False

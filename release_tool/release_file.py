@@ -305,6 +305,20 @@ def _in_smoke(release: ReleaseFile) -> Iterator[tuple[Location, str]]:
     for name, section in release.environments.items():
         place: Location = ("environments", name, "smoke_thresholds")
         yield from _in_thresholds(place, section.smoke_thresholds or (), release)
+    yield from _in_lanes(release.smoke)
+
+
+def _in_lanes(smoke: Smoke) -> Iterator[tuple[Location, str]]:
+    names: set[str] = set()
+    for at, lane in enumerate(smoke.require):
+        where = ("smoke", "require", at)
+        if lane.name in names:
+            yield (*where, "name"), f"two lanes are called {lane.name}"
+        names.add(lane.name)
+        if lane.macos == "newest" and not smoke.newest_macos:
+            yield (*where, "macos"), "`newest` needs smoke.newest_macos"
+        if 0 < lane.memory_gib_at_most < lane.memory_gib:
+            yield (*where, "memory_gib"), "no host has so much and so little memory"
 
 
 def _in_thresholds(

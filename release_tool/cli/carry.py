@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 import release_tool
-from release_tool import config, errors, pipeline, values
+from release_tool import config, errors, pipeline, smoke_lanes, smoke_records, values
 from release_tool.apple.policy import expiry
 from release_tool.cli import embedded, github_commands, notary_route, preflight, probes, wiring
 from release_tool.cli.console import JSONObserver, RunConsole
@@ -27,6 +27,7 @@ from release_tool.progress import Reporter, Silent
 from release_tool.report import expiries, overview
 from release_tool.report import smoke as smoke_report
 from release_tool.report.summary import size
+from release_tool.services import host as this_host
 from release_tool.services import tombstone
 from release_tool.settings import Settings
 from release_tool.steps import Observer, up_to
@@ -238,6 +239,7 @@ def _run(
         host=host(),
         tool=f"release-tool {release_tool.__version__}",
         resign=options.resign,
+        redo=_on_this_host(options, resolved.plan, ledger),
     )
     last = options.until or run.steps[-1].name
     try:
@@ -257,6 +259,20 @@ def _run(
         return run.only(options.only) if options.only else run.until(last)
     finally:
         session.state = f"ledger head {ledger.head[:12]}"
+
+
+def _on_this_host(options: Options, plan: ReleasePlan, ledger: Ledger) -> Mapping[str, str]:
+    """The smoke run by name, where it ran on other hosts and this one fills a lane without any."""
+    asked = smoke_lanes.of(plan)
+    if options.only != smoke_lanes.STAGE or not asked.several:
+        return {}
+    here = this_host.describe()
+    there = [smoke_records.host_of(one.value) for one in smoke_records.counting(ledger.records)]
+    for lane in asked.lanes:
+        filled = any(host and asked.filled_by(lane, host) for host in there)
+        if asked.filled_by(lane, here) and not filled:
+            return {smoke_lanes.STAGE: f"lane {lane.name} has no record yet"}
+    return {}
 
 
 def _look_back(wired: wiring.Wiring, names: list[str], observer: Observer) -> None:

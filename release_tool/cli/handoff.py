@@ -10,12 +10,13 @@ from pathlib import Path
 
 import click
 
+import release_tool
 from release_tool import config, errors
 from release_tool.cli import embedded, github_commands
 from release_tool.cli.console import RunConsole
 from release_tool.cli.run import DIST, FILE
 from release_tool.cli.session import Session, pass_session, shown_path, workspace_root
-from release_tool.handoff import packing, unpacking
+from release_tool.handoff import merging, packing, unpacking
 from release_tool.handoff.contents import LEDGER
 from release_tool.ledger import Ledger
 from release_tool.plan import ReleasePlan
@@ -162,13 +163,7 @@ def unpack(
     By hand:   release-tool handoff unpack handoff.tar.gz --env dev --version 0.5.0 --expect HEAD
     In a job:  release-tool handoff unpack dist/handoff.tar.gz --expect "$HEAD"
     """
-    if not _HEAD.fullmatch(expect):
-        raise errors.UsageError(
-            "--expect is no head of a ledger",
-            expected="64 hex digits, as `release-tool handoff pack` printed them",
-            observed=repr(expect[:80]),
-            hint="in a job it is an output of the one before: check that it is declared there",
-        )
+    _require_head(expect)
     flags = {"smoke.model": config.Flag(name="--model", value=model)} if model else {}
     plan = _plan(session, environment, version, flavour, config_file, flags=flags, dist=dist)
     if github_output:
@@ -206,6 +201,98 @@ def unpack(
             f"  {found.left_out} records behind the expected head are not taken", file=session.out
         )
     print(f"  head {found.head}", file=session.out)
+
+
+@command.command("merge")
+@click.argument("files", type=FILE, nargs=-1, required=True)
+@click.option(
+    "--expect",
+    "heads",
+    multiple=True,
+    required=True,
+    metavar="HEAD",
+    help="The head of each FILE, in the same order, as `pack` printed it.",
+)
+@_environment
+@_version
+@_flavour
+@_config
+@click.option("--model", help="As `run` was told, where it was.")
+@_dist
+@_github
+@_json
+@pass_session
+def merge(
+    session: Session,
+    files: tuple[Path, ...],
+    heads: tuple[str, ...],
+    environment: str | None,
+    version: str | None,
+    flavour: str | None,
+    config_file: Path | None,
+    model: str | None,
+    dist: Path,
+    *,
+    github_output: bool,
+    as_json: bool,
+) -> None:
+    """Merge the smoke records of several hosts, one FILE each, into the release's ledger.
+
+    Each host unpacked the same handoff, ran `--only smoke` and packed again. Their records are
+    appended here with the place that each had there; nothing else may have been recorded behind
+    the archive. Where the release is not here yet, the first FILE is unpacked as it is.
+
+    \b
+    In a job:  release-tool handoff merge oldest.tar.gz newest.tar.gz --expect "$A" --expect "$B"
+    """
+    _require_heads(files, heads)
+    flags = {"smoke.model": config.Flag(name="--model", value=model)} if model else {}
+    plan = _plan(session, environment, version, flavour, config_file, flags=flags, dist=dist)
+    if github_output:
+        # Before any work, as the job would lose it.
+        github_commands.outputs_file(session.environ)
+    found = merging.merge(
+        list(zip(files, heads, strict=True)),
+        workspace_root(plan, dist),
+        plan,
+        tool=f"release-tool {release_tool.__version__}",
+        reporter=_reporter(session, as_json=as_json),
+    )
+    if github_output:
+        github_commands.hand_on(session.environ, {"head": found.head})
+    if as_json:
+        packs = [
+            {"file": str(one.file), "hosts": list(one.hosts), "kept": one.kept}
+            for one in found.arrivals
+        ]
+        _document(session, {"head": found.head, "records": found.records, "packs": packs})
+        return
+    for one in found.arrivals:
+        kept = f"{one.kept} here already" if one.kept else "no smoke record"
+        print(f"{one.file}: {'; '.join(one.hosts) or kept}", file=session.out)
+    print(f"  head {found.head}", file=session.out)
+
+
+def _require_heads(files: tuple[Path, ...], heads: tuple[str, ...]) -> None:
+    if len(heads) != len(files):
+        raise errors.UsageError(
+            "each handoff needs its own head",
+            expected=f"--expect {len(files)} times, in the order of the files",
+            observed=f"{len(heads)} times",
+            hint="in a job each is an output of the one that packed it",
+        )
+    for head in heads:
+        _require_head(head)
+
+
+def _require_head(head: str) -> None:
+    if not _HEAD.fullmatch(head):
+        raise errors.UsageError(
+            "--expect is no head of a ledger",
+            expected="64 hex digits, as `release-tool handoff pack` printed them",
+            observed=repr(head[:80]),
+            hint="in a job it is an output of the one before: check that it is declared there",
+        )
 
 
 @command.command("head")

@@ -72,5 +72,12 @@ def _show(session: Session, one: overview.Overview) -> None:
     for row in one.rows:
         when = ago(row.at) if row.at else ""
         print(f"  {row.stage:<10} {row.outcome:<7} {row.text}  {when}".rstrip(), file=session.out)
+    for lane in one.lanes:
+        state = "done" if lane.host else "missing"
+        when = ago(lane.at) if lane.at else ""
+        print(
+            f"  lane {lane.lane}: {state}, {lane.host or lane.wanted}  {when}".rstrip(),
+            file=session.out,
+        )
     for ends in expiry.soon(one.expiries):
         print(f"  {'ends soon':<18} {ends.line}: {ends.todo}", file=session.out)

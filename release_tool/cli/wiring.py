@@ -10,13 +10,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
-from release_tool import credentials, data, errors, layout, values
+from release_tool import credentials, data, errors, layout, smoke_lanes, smoke_records, values
 from release_tool.apple import armor, certificates, identity
 from release_tool.cli import notary_route
 from release_tool.config import Resolved
 from release_tool.files import atomic, hashing, zip_writer
 from release_tool.files.workspace import Workspace
 from release_tool.layout import Layout
+from release_tool.ledger import Ledger
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter
 from release_tool.report import notes
@@ -165,6 +166,7 @@ class Wiring:
                 ("archive", "smoke"),
                 publish.READS,
                 self._publish,
+                externals=self._evidence_digests,
             ),
             self._stage(
                 "register",
@@ -172,6 +174,7 @@ class Wiring:
                 ("publish", "archive"),
                 register.READS,
                 self._register,
+                externals=self._evidence_digests,
                 facts=("smoke",),
             ),
             self._stage(
@@ -180,6 +183,7 @@ class Wiring:
                 ("publish", "register"),
                 promote.READS,
                 self._promote,
+                externals=self._evidence_digests,
                 facts=("smoke",),
             ),
             self._on_github(),
@@ -427,6 +431,18 @@ class Wiring:
             return {}
         return {"installer": hashlib.sha256(installer_file.read(self.plan)).hexdigest()}
 
+    def _other_hosts(self) -> list[values.SmokeEvidence]:
+        """What the smoke run recorded on other hosts than the newest record's."""
+        if not smoke_lanes.of(self.plan).several:
+            return []
+        return smoke_records.beside(Ledger(self.workspace.path("ledger")).records)
+
+    def _evidence_digests(self) -> Mapping[str, str]:
+        """Each is an input by itself, so that a record says which hosts it relied on."""
+        return {
+            f"smoke of {smoke_lanes.name_of(one.host)}": one.digest() for one in self._other_hosts()
+        }
+
     def _binaries_digests(self) -> Mapping[str, str]:
         return self._binaries_digest
 
@@ -560,6 +576,7 @@ class Wiring:
             self.plan,
             _value(found, "archive", values.ReleaseArchive),
             _value(found, "smoke", values.SmokeEvidence),
+            others=self._other_hosts(),
             workspace=self.workspace,
             reporter=reporter,
             intents=intents,
@@ -574,6 +591,7 @@ class Wiring:
             _value(found, "publish", values.PublishedRelease),
             _value(found, "archive", values.ReleaseArchive),
             _value(found, "smoke", values.SmokeEvidence),
+            others=self._other_hosts(),
             workspace=self.workspace,
             reporter=reporter,
             intents=intents,
@@ -587,6 +605,7 @@ class Wiring:
             _value(found, "publish", values.PublishedRelease),
             _value(found, "register", values.RegisteredRelease),
             _value(found, "smoke", values.SmokeEvidence),
+            others=self._other_hosts(),
             workspace=self.workspace,
             reporter=reporter,
             store=self.new_store(),

@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
 
-from release_tool import errors
+from release_tool import errors, smoke_records
 from release_tool.files import members
 from release_tool.files.archive_reader import Limits
 from release_tool.ledger import GENESIS, Ledger, Record
@@ -70,8 +70,10 @@ def artifacts(records: Sequence[Record]) -> dict[str, Artifact]:
         VerificationError: a record names a path that is no artifact's, or two name one path.
     """
     found: dict[str, Artifact] = {}
-    for record in chained(records).values():
-        for artifact in _of(record):
+    standing = {record.number: record for record in chained(records).values()}
+    standing |= {record.number: record for record in smoke_records.counting(records)}
+    for record in standing.values():
+        for artifact in of_record(record):
             _require_fit(artifact)
             there = found.setdefault(artifact.path, artifact)
             if there.sha256 != artifact.sha256:
@@ -95,7 +97,8 @@ def heads(ledger: Ledger) -> list[str]:
     return [GENESIS, *digests(ledger)]
 
 
-def _of(record: Record) -> Iterator[Artifact]:
+def of_record(record: Record) -> Iterator[Artifact]:
+    """What one record names."""
     listed = _listed(record)
     for path, digest in record.outputs.items():
         file = listed.get(path)

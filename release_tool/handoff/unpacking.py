@@ -31,7 +31,7 @@ from release_tool.progress import Reporter, Silent, task
 from release_tool.standing import chained
 
 Outcome = Literal["created", "extended", "kept"]
-_SCRATCH = ".handoff"
+SCRATCH = ".handoff"
 """Beside the workspaces, on their volume. Its lock stays, as locks do."""
 
 
@@ -77,13 +77,13 @@ def unpack(
         TransientError: somebody holds the release.
         HostError: the system refuses.
     """
-    incoming = _Incoming(root, plan, expect, continued=continued, reporter=reporter or Silent())
+    incoming = Incoming(root, plan, expect, continued=continued, reporter=reporter or Silent())
     with atomic.naming(root, "unpack into"), contextlib.ExitStack() as held:
-        held.enter_context(hold(root.parent / _SCRATCH))
+        held.enter_context(hold(root.parent / SCRATCH))
         if root.exists():
             held.enter_context(hold(root / LEDGER))
             settle(root)
-        scratch = root.parent / _SCRATCH / root.name
+        scratch = root.parent / SCRATCH / root.name
         atomic.remove_tree(scratch)
         try:
             scratch.mkdir()
@@ -95,7 +95,7 @@ def unpack(
     return incoming.told(outcome)
 
 
-def _take_place(scratch: Path, root: Path, incoming: _Incoming) -> Outcome:
+def _take_place(scratch: Path, root: Path, incoming: Incoming) -> Outcome:
     if not root.exists():
         _name(scratch, root)
         return "created"
@@ -134,8 +134,16 @@ class _Found:
     seen: set[str] = field(default_factory=set)
 
 
-class _Incoming:
-    """One pass over a handoff, into scratch."""
+class Incoming:
+    """One pass over a handoff, into scratch.
+
+    Args:
+        root: the workspace.
+        plan: what this job is about to do.
+        expect: the head that was expected.
+        continued: whether intents and failures behind it are taken.
+        reporter: sees the bytes.
+    """
 
     def __init__(
         self, root: Path, plan: ReleasePlan, expect: str, *, continued: bool, reporter: Reporter
@@ -263,9 +271,9 @@ class _Incoming:
             )
         self.counted = ledger.records[: self._length(ledger)]
         self._found.named = contents.artifacts(ledger.records)
-        self._found.wanted = contents.artifacts(self.counted)
         self._require_this_plan()
         self._require_beginning(ledger)
+        self._found.wanted = self._wanted()
         for record in ledger.records[len(self.counted) :]:
             (scratch / LEDGER / file_name(record)).unlink()
         self._found.ledger = ledger
@@ -288,6 +296,9 @@ class _Incoming:
                 break
             length += 1
         return length
+
+    def _wanted(self) -> dict[str, Artifact]:
+        return contents.artifacts(self.counted)
 
     def _require_this_plan(self) -> None:
         """Every record that stands was made by the plan that goes on with it."""

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jinja2
 from pydantic import JsonValue, ValidationError
 
-from release_tool import data, errors, values
+from release_tool import data, errors, smoke_lanes, smoke_records, values
 from release_tool.apple.policy import expiry
 from release_tool.ledger import Ledger, Record
+from release_tool.plan import SmokeLane
 from release_tool.report import expiries
 from release_tool.report.cells import cell
 from release_tool.report.summary import summary
+from release_tool.smoke_lanes import Lanes
 
 STAGES: Mapping[str, type[values.Value]] = {
     "profile": values.VerifiedProfile,
@@ -53,6 +55,21 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LaneRow:
+    """One kind of host that the release must be smoked on."""
+
+    lane: str
+    wanted: str
+    host: str = ""
+    """Whose record fills it; empty where none does."""
+    at: str = ""
+
+    @property
+    def text(self) -> str:
+        return self.host or f"missing: a record of {self.wanted}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Overview:
     """A release as its ledger tells it."""
 
@@ -62,6 +79,8 @@ class Overview:
     rows: tuple[Row, ...]
     expiries: tuple[expiry.Row, ...] = ()
     """What the next release needs and when it ends, the soonest first."""
+    lanes: tuple[LaneRow, ...] = ()
+    """Where several hosts are wanted and a smoke run was recorded."""
 
     @property
     def verdict(self) -> str:
@@ -95,6 +114,10 @@ class Overview:
                     "notes": list(row.notes),
                 }
                 for row in self.rows
+            ],
+            "lanes": [
+                {"lane": row.lane, "wanted": row.wanted, "host": row.host, "at": row.at}
+                for row in self.lanes
             ],
             "expiries": [
                 {
@@ -132,7 +155,29 @@ def read(workspace: Path) -> Overview:
     rows = tuple(_row(stage, kind, records) for stage, kind in stages.items())
     found = [_value(stage, kind, records) for stage, kind in stages.items()]
     ends = expiries.of([value for value in found if value is not None])
-    return Overview(folder=str(workspace), head=ledger.head, rows=rows, expiries=ends)
+    return Overview(
+        folder=str(workspace), head=ledger.head, rows=rows, expiries=ends, lanes=_lanes(records)
+    )
+
+
+def _lanes(records: Sequence[Record]) -> tuple[LaneRow, ...]:
+    newest = next(
+        (one for one in reversed(records) if one.stage == smoke_lanes.STAGE and one.plan_part), None
+    )
+    asked = smoke_records.lanes_of(newest) if newest else None
+    if asked is None or not asked.several:
+        return ()
+    counting = smoke_records.counting(records)
+    return tuple(_lane(asked, lane, counting) for lane in asked.lanes)
+
+
+def _lane(asked: Lanes, lane: SmokeLane, counting: Sequence[Record]) -> LaneRow:
+    found = LaneRow(lane=lane.name, wanted=asked.wanted(lane))
+    for record in reversed(counting):
+        host = smoke_records.host_of(record.value)
+        if host and asked.filled_by(lane, host):
+            return replace(found, host=smoke_lanes.shown(host), at=record.at)
+    return found
 
 
 def _told(ledger: Ledger) -> tuple[Mapping[str, type[values.Value]], tuple[Record, ...]]:

@@ -7,7 +7,7 @@ of two releases the newer wins is told in `aliases`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from release_tool import errors
@@ -48,6 +48,7 @@ def run(
     registered: RegisteredRelease,
     evidence: SmokeEvidence,
     *,
+    others: Sequence[SmokeEvidence] = (),
     workspace: Workspace,  # noqa: ARG001
     reporter: Reporter,
     store: ObjectStore,
@@ -62,6 +63,7 @@ def run(
         published: where the archive stands.
         registered: what the coordinator has.
         evidence: what ran from exactly the registered archive.
+        others: what ran from it on other hosts.
         workspace: not used; every stage takes it.
         reporter: is told of the waiting.
         store: the bucket.
@@ -81,6 +83,7 @@ def run(
     smoke_evidence.require(
         plan,
         evidence,
+        others=others,
         archive_sha256=registered.bundle_hash,
         binary_sha256=registered.binary_hash,
         act="promoting",

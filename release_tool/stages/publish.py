@@ -7,7 +7,7 @@ a small document at the version's own key takes the version for one archive.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from release_tool import errors, progress
@@ -57,6 +57,7 @@ def run(
     archive: ReleaseArchive,
     evidence: SmokeEvidence,
     *,
+    others: Sequence[SmokeEvidence] = (),
     workspace: Workspace,
     reporter: Reporter,
     intents: Intents,
@@ -70,6 +71,7 @@ def run(
         plan: the release plan.
         archive: the archive that ships.
         evidence: what ran from exactly this archive.
+        others: what ran from it on other hosts.
         workspace: holds the archive.
         reporter: sees hashing, upload and read-back.
         intents: where an upload in parts is written down, so that another run goes on with it.
@@ -88,6 +90,7 @@ def run(
     smoke_evidence.require(
         plan,
         evidence,
+        others=others,
         archive_sha256=archive.sha256,
         binary_sha256=archive.binary_sha256,
         act="publishing",

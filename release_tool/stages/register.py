@@ -7,7 +7,7 @@ bytes under this version, and a repeat after an interruption asks before it send
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import JsonValue
@@ -62,6 +62,7 @@ def run(
     archive: ReleaseArchive,
     evidence: SmokeEvidence,
     *,
+    others: Sequence[SmokeEvidence] = (),
     workspace: Workspace,
     reporter: Reporter,
     intents: Intents,
@@ -77,6 +78,7 @@ def run(
         published: where the archive stands.
         archive: the archive and its digests.
         evidence: what ran from exactly this archive.
+        others: what ran from it on other hosts.
         workspace: holds the archive, for the coordinator's own checks.
         reporter: is told of repeated tries.
         intents: where the request is written down before it is sent.
@@ -101,6 +103,7 @@ def run(
     smoke_evidence.require(
         plan,
         evidence,
+        others=others,
         archive_sha256=archive.sha256,
         binary_sha256=archive.binary_sha256,
         act="registering",

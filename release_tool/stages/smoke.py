@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from release_tool import errors, layout
+from release_tool import errors, layout, smoke_lanes
 from release_tool.apple import checks
 from release_tool.apple.checks import Check
 from release_tool.files import hashing
@@ -58,6 +58,7 @@ READS = (
     "limits.request_seconds",
     "environment.name",
     "environment.provider",
+    "environment.lanes",
     "environment.signer",
     "environment.trust",
     "environment.notarization",
@@ -82,7 +83,7 @@ Install = Callable[[Candidate], Sequence[Check]]
 class Surroundings:
     """What the smoke run finds on this machine; a test names other things."""
 
-    host: Host = field(default_factory=this_host.describe)
+    host: Host = field(default_factory=lambda: this_host.describe())
     judge: Judge | None = None
     """Asks macOS about the app; None for Apple's own tools."""
     system_unpack: Unpack | None = system_tar.unpack if sys.platform == "darwin" else None
@@ -155,7 +156,9 @@ def run(
         measured = speed.of(prompts, rounds)
         fast = tuple(speed.judge(plan.smoke, measured))
         findings.require(fast, "the provider is too slow: do not ship")
-        kept = smoke_record.keep(workspace, seen.interview, seen.log)
+        kept = smoke_record.keep(
+            workspace, seen.interview, seen.log, folder=smoke_lanes.folder(plan, here.host)
+        )
         evidence = SmokeEvidence(
             archive_sha256=archive.sha256,
             test_outcome=archive.test_outcome,
@@ -181,10 +184,10 @@ def run(
             macos_verdicts=dict(verdicts),
             needs=smoke_record.outcomes(needed),
             install=smoke_record.outcomes(installed),
-            transcript=smoke_record.TRANSCRIPT,
-            transcript_sha256=kept[smoke_record.TRANSCRIPT],
-            log=smoke_record.LOG,
-            log_sha256=kept[smoke_record.LOG],
+            transcript=kept.transcript,
+            transcript_sha256=kept.transcript_sha256,
+            log=kept.log,
+            log_sha256=kept.log_sha256,
         )
         _tell(reporter, subject, evidence)
         return evidence

@@ -7,14 +7,23 @@ hold the evidence against what they are about to do, and none trusts that anothe
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
+from release_tool import smoke_lanes
 from release_tool.apple import checks
 from release_tool.apple.checks import Check
-from release_tool.plan import ReleasePlan
+from release_tool.plan import ReleasePlan, SmokeLane
+from release_tool.smoke_lanes import Lanes
 from release_tool.stages import findings, speed
 from release_tool.values import CheckOutcome, SmokeEvidence
 
-READS = ("version", "environment.provider", "smoke")
+READS = (
+    "version",
+    "environment.provider",
+    "environment.lanes",
+    "smoke",
+    "product.minimum_macos",
+)
 """What of the plan it reads: part of what its callers read."""
 ASKED = frozenset(
     (
@@ -34,15 +43,19 @@ def require(
     plan: ReleasePlan,
     evidence: SmokeEvidence,
     *,
+    others: Sequence[SmokeEvidence] = (),
     archive_sha256: str,
     binary_sha256: str,
     act: str,
 ) -> None:
     """Refuse evidence of anything else than exactly this archive, in an environment's own way.
 
+    Each lane of `smoke.require` needs evidence that holds by itself.
+
     Args:
         plan: the release plan.
-        evidence: what the smoke run recorded.
+        evidence: what the newest smoke run recorded.
+        others: what the runs on other hosts recorded.
         archive_sha256: of the archive that is about to be handed on.
         binary_sha256: of its main executable.
         act: what is about to be done: `publishing`, `registering`, `promoting`.
@@ -50,8 +63,65 @@ def require(
     Raises:
         VerificationError: it is of another archive, version or executable, an answer disagreed,
             a prompt of the plan was not asked, the bundle lacks what it needs, the installer
-            failed its trial, or this environment refuses its kind.
+            failed its trial, this environment refuses its kind, or a lane has no such evidence.
     """
+    wanted = _Wanted(plan, archive_sha256, binary_sha256)
+    found = [*wanted.judge(evidence), *_lanes(wanted, evidence, others)]
+    findings.require(found, f"the smoke evidence does not allow {act} this archive", hint=_AGAIN)
+
+
+class _Wanted(NamedTuple):
+    """What each piece of evidence has to be of."""
+
+    plan: ReleasePlan
+    archive_sha256: str
+    binary_sha256: str
+
+    def judge(self, evidence: SmokeEvidence) -> list[Check]:
+        """Whether one host's evidence holds by itself."""
+        return _judge(self.plan, evidence, self.archive_sha256, self.binary_sha256)
+
+
+def _lanes(wanted: _Wanted, newest: SmokeEvidence, others: Sequence[SmokeEvidence]) -> list[Check]:
+    """Each lane that one host's evidence alone would not fill."""
+    asked = smoke_lanes.of(wanted.plan)
+    if not asked.several:
+        return []
+    return [_lane(wanted, asked, lane, (newest, *others)) for lane in asked.lanes]
+
+
+def _lane(wanted: _Wanted, asked: Lanes, lane: SmokeLane, found: Sequence[SmokeEvidence]) -> Check:
+    name = f"lane {lane.name}"
+    observed = []
+    for evidence in found:
+        host = smoke_lanes.shown(evidence.host)
+        if not asked.filled_by(lane, evidence.host):
+            observed.append(f"a record of {host}")
+        elif failed := [one.name for one in wanted.judge(evidence) if one.outcome == "failed"]:
+            observed.append(f"one of {host} that does not hold: {', '.join(failed)}")
+        else:
+            return checks.passed(name, host)
+    return checks.failed(
+        name,
+        expected=f"a record of {asked.wanted(lane)}",
+        observed=", ".join(observed),
+        hint=_fill(wanted.plan),
+    )
+
+
+def _fill(plan: ReleasePlan) -> str:
+    """What fills a lane, from this release's archive on."""
+    words = f"--env {plan.environment.name} --version {plan.version}"
+    return (
+        f"on a host of that lane, with this release unpacked: release-tool run {words} --only smoke"
+        f" and release-tool handoff pack {words}; then here: release-tool handoff merge FILE"
+        f" --expect HEAD {words}"
+    )
+
+
+def _judge(
+    plan: ReleasePlan, evidence: SmokeEvidence, archive_sha256: str, binary_sha256: str
+) -> list[Check]:
     found = [
         checks.compare("archive", expected=archive_sha256, observed=evidence.archive_sha256),
         checks.compare("version", expected=plan.version, observed=evidence.version),
@@ -66,7 +136,7 @@ def require(
     ]
     if plan.environment.provider == "bundle":
         found.extend(_bundle_checks(plan, evidence))
-    findings.require(found, f"the smoke evidence does not allow {act} this archive", hint=_AGAIN)
+    return found
 
 
 def _answers(plan: ReleasePlan, evidence: SmokeEvidence) -> Check:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from release_tool.apple.checks import Check
 from release_tool.files import atomic
@@ -17,8 +18,8 @@ from release_tool.stages import agreement
 from release_tool.stages.smoke_questions import Asked, Interview, Round
 from release_tool.values import CheckOutcome, SmokeAnswer, SmokePrompt, SmokeRound
 
-TRANSCRIPT = "smoke/transcript.jsonl"
-LOG = "smoke/provider.log"
+TRANSCRIPT = "transcript.jsonl"
+LOG = "provider.log"
 
 
 def policy(smoke: Smoke) -> str:
@@ -76,17 +77,32 @@ def outcomes(found: Iterable[Check]) -> tuple[CheckOutcome, ...]:
     return tuple(CheckOutcome.model_validate(check.as_json()) for check in found)
 
 
-def keep(workspace: Workspace, interview: Interview, log: str) -> dict[str, str]:
-    """Write transcript and log into the workspace; returns the digest of each, by path."""
+class Kept(NamedTuple):
+    """Where transcript and log lie in the workspace."""
+
+    transcript: str
+    transcript_sha256: str
+    log: str
+    log_sha256: str
+
+
+def keep(workspace: Workspace, interview: Interview, log: str, *, folder: str) -> Kept:
+    """Write transcript and log into a folder of the workspace."""
     lines = [json.dumps(one, ensure_ascii=False, sort_keys=True) for one in interview.transcript]
-    contents = {TRANSCRIPT: "".join(f"{line}\n" for line in lines), LOG: log}
-    found = {}
-    for path, text in contents.items():
-        content = text.encode("utf-8", "replace")
-        workspace.path(path).parent.mkdir(parents=True, exist_ok=True)
-        atomic.write_atomically(workspace.path(path), content)
-        found[path] = hashlib.sha256(content).hexdigest()
-    return found
+    transcript, written = f"{folder}/{TRANSCRIPT}", f"{folder}/{LOG}"
+    return Kept(
+        transcript,
+        _keep(workspace, transcript, "".join(f"{line}\n" for line in lines)),
+        written,
+        _keep(workspace, written, log),
+    )
+
+
+def _keep(workspace: Workspace, path: str, text: str) -> str:
+    content = text.encode("utf-8", "replace")
+    workspace.path(path).parent.mkdir(parents=True, exist_ok=True)
+    atomic.write_atomically(workspace.path(path), content)
+    return hashlib.sha256(content).hexdigest()
 
 
 def _prompt(
