@@ -235,6 +235,8 @@ class Smoke(Part):
     model: str
     """A model id that the host's hub cache holds, or a folder."""
     model_revision: str = ""
+    model_sha256: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64})?$")] = ""
+    """Of the model's files, as evidence states it; real environments take no other. Empty: any."""
     agreement: Literal["exact"] | Prefix = "exact"
     """With mlx-lm: `exact`, or `prefix: N` tokens where arithmetic may differ between versions."""
     contract: Contract = "2026-05"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
-from release_tool import errors, smoke_lanes
+from release_tool import data, errors, release_file, release_yaml, smoke_lanes
 from release_tool.plan import ReleasePlan, SmokeLane
-from release_tool.stages import smoke_evidence
+from release_tool.services import hub
+from release_tool.stages import smoke, smoke_evidence
 from release_tool.values import CheckOutcome, Host, SmokeEvidence
 from tests import smoke_samples
 
@@ -165,3 +167,52 @@ def test_an_environment_may_take_any_host(plan: ReleasePlan) -> None:
     require(asked, evidence(asked, LINUX, kind="stand-in"))
     with pytest.raises(errors.VerificationError):
         require(asking(plan, [OLDEST, NEWEST]), evidence(asked, LINUX, kind="stand-in"))
+
+
+def test_a_pinned_model_is_asked_of_every_host(plan: ReleasePlan) -> None:
+    """Another model's answers prove something else; a stand-in's model is its own."""
+    asked = asking(plan, [OLDEST, NEWEST], provider="bundle")
+    pinned = asked.smoke.model_copy(update={"model_sha256": "c" * 64})
+    asked = asked.model_copy(update={"smoke": pinned})
+    good = evidence(asked, NEW, model_sha256="c" * 64)
+    require(asked, good, evidence(asked, OLD, model_sha256="c" * 64))
+    with pytest.raises(errors.VerificationError) as caught:
+        require(asked, good, evidence(asked, OLD, model_sha256="d" * 64))
+    assert "that does not hold: model" in caught.value.details[0]
+
+
+def test_another_model_is_refused_before_anything_starts(plan: ReleasePlan, tmp_path: Path) -> None:
+    """With both digests and what to do."""
+    (tmp_path / "config.json").write_text("{}")
+    asked = asking(plan, [OLDEST], provider="bundle")
+    assert smoke._require_model(asked, tmp_path) == hub.digest(tmp_path)
+    for digest, fits in (("c" * 64, False), (hub.digest(tmp_path), True)):
+        part = asked.smoke.model_copy(update={"model_sha256": digest})
+        wanting = asked.model_copy(update={"smoke": part})
+        if fits:
+            assert smoke._require_model(wanting, tmp_path) == digest
+            continue
+        with pytest.raises(errors.VerificationError, match="not the model") as caught:
+            smoke._require_model(wanting, tmp_path)
+        assert (caught.value.expected, caught.value.observed) == (digest, hub.digest(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("lanes", "told"),
+    [
+        ("[{name: a}, {name: a}]", "two lanes are called a"),
+        ("[{name: a, macos: newest}]", "needs smoke.newest_macos"),
+        ("[{name: a, memory_gib: 16, memory_gib_at_most: 8}]", "so much and so little"),
+        ("[{name: a, macos: latest}]", "macos"),
+        ("[]", "require"),
+    ],
+)
+def test_lanes_that_nothing_fills_are_refused_with_the_file(lanes: str, told: str) -> None:
+    """Each fault by its own words."""
+    text = data.release_file().read_text(encoding="utf-8")
+    old = "  require:\n    - name: apple-silicon\n"
+    assert old in text
+    text = text.replace(old, f"  require: {lanes}\n")
+    document = release_yaml.parse(text.encode(), name="release.yaml")
+    wrong = release_file.validate(document, {})[1]
+    assert any(told in one for one in wrong), wrong

