@@ -109,7 +109,7 @@ def run(
         act="registering",
     )
     _refuse_other_intent(release, intents)
-    served = version_series.require_own(plan, coordinator)
+    served = _served(plan, coordinator, tombstones)
     if told := version_series.crossing(plan, served):
         reporter.note(told)
     sending = _Sending(
@@ -137,6 +137,16 @@ def run(
             reporter.note(f"not checked: {check.name}: {check.hint}")
     findings.require(found, f"{release.version} is registered, and what it left behind is wrong")
     return _registered(release, status, found)
+
+
+def _served(plan: ReleasePlan, coordinator: Coordinator, tombstones: Finder) -> Release | None:
+    """What is served as latest, unless this version is another's or was withdrawn."""
+    try:
+        return version_series.require_own(plan, coordinator)
+    except version_series.DeactivatedError:
+        # A tombstone tells who withdrew it, and why.
+        tombstone.refuse(tombstones(plan.version))
+        raise
 
 
 def _release(plan: ReleasePlan, published: PublishedRelease, archive: ReleaseArchive) -> Release:

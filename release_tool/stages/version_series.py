@@ -16,6 +16,10 @@ from release_tool.services.coordinator import Coordinator, Row
 from release_tool.services.coordinator_rules import Release
 
 
+class DeactivatedError(errors.RemoteRefusedError):
+    """The coordinator holds this version, and has it withdrawn."""
+
+
 def require_own(plan: ReleasePlan, coordinator: Coordinator) -> Release | None:
     """Refuse a version that the coordinator has with another backend, or has deactivated.
 
@@ -50,12 +54,12 @@ def require_active(row: Row) -> None:
     """Refuse a release that somebody deactivated: registered again, it would be active again.
 
     Raises:
-        RemoteRefusedError: it is inactive.
+        DeactivatedError: it is inactive.
     """
     if row.active:
         return
     version = row.release.version
-    raise errors.RemoteRefusedError(
+    raise DeactivatedError(
         f"{version} was deactivated on the coordinator; nothing was sent",
         expected="an active release, or none of this version",
         observed=f"inactive, archive {row.release.bundle_hash}",

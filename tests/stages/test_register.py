@@ -369,7 +369,7 @@ def test_an_eviction_within_the_watch_is_told(
     assert caught.value.details == (
         "the release before is accepted of 0.5.0: expected active, observed inactive",
     )
-    assert world.now - beginning == chain.watch_seconds
+    assert world.now - beginning == pytest.approx(chain.watch_seconds)
 
 
 def test_an_eviction_that_heals_within_the_watch_is_none(
