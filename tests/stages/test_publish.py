@@ -11,7 +11,7 @@ import pytest
 
 from release_tool import errors
 from release_tool.plan import ReleasePlan
-from release_tool.values import PublishedRelease, SmokeEvidence
+from release_tool.values import CheckOutcome, PublishedRelease, SmokeEvidence
 from tests import small_world
 from tests.scripted_server import Reply, Request
 from tests.small_world import SmallWorld
@@ -138,13 +138,17 @@ def test_a_stand_in_does_not_serve_a_real_environment(world: SmallWorld, chain: 
     """Dev and prod take the bundle's own executable on Apple Silicon, and nothing else."""
     real = chain.plan.environment.model_copy(update={"provider": "bundle"})
     chain.plan = chain.plan.model_copy(update={"environment": real})
-    assert _refused(world, chain)[:4] == ["kind", "host", "what ran", "--version"]
+    unjudged = ["needs of the bundle, judged", "installer, judged"]
+    assert _refused(world, chain) == ["kind", "host", "what ran", "--version", *unjudged]
+    judged = (CheckOutcome(name="judged", outcome="passed"),)
     chain.evidence = chain.evidence.model_copy(
         update={
             "kind": "bundle",
             "host": chain.evidence.host.model_copy(update={"system": "macos", "machine": "arm64"}),
             "ran_sha256": chain.evidence.executable_sha256,
             "version_ran": True,
+            "needs": judged,
+            "install": judged,
         }
     )
     assert chain.publish().created
