@@ -35,7 +35,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.pluginmanager.register(Watch(), "canary")
+    # Whoever only hands out tests has none to watch, and its workers are no processes of the tool.
+    if hasattr(config, "workerinput") or config.getoption("dist", "no") == "no":
+        config.pluginmanager.register(Watch(), "canary")
 
 
 @pytest.fixture(autouse=True)

@@ -71,6 +71,9 @@ def _texts(words: "str | bytes | list[str] | tuple[str, str]") -> list[str]:
 
 
 def _hook(event: str, arguments: tuple[object, ...]) -> None:
+    # Its own report is a file that it writes, too.
+    if arguments and arguments[0] == _REPORT:
+        return
     try:
         found = observed(event, arguments)
         if found is None:
