@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
@@ -260,14 +261,27 @@ def test_the_second_of_two_runs_is_told_who_holds_the_release(parts: Path) -> No
 
 
 def _stop_once_it_holds(process: subprocess.Popen[str], lock: Path) -> None:
+    """Stop it; again and again, since a run lets go between its preflight and its stages."""
     deadline = time.monotonic() + 100
-    while not (lock.is_file() and lock.stat().st_size):
+    while not _is_held(lock):
         assert process.poll() is None
         assert time.monotonic() < deadline
+        process.send_signal(signal.SIGCONT)
         time.sleep(0.005)
-    process.send_signal(signal.SIGSTOP)
-    _, status = os.waitpid(process.pid, os.WUNTRACED)
-    assert os.WIFSTOPPED(status)
+        process.send_signal(signal.SIGSTOP)
+        _, status = os.waitpid(process.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status)
+
+
+def _is_held(lock: Path) -> bool:
+    if not lock.is_file():
+        return False
+    with lock.open("r") as probe:
+        try:
+            fcntl.flock(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
 
 
 def _content(folder: Path) -> dict[str, bytes]:
