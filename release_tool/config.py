@@ -264,8 +264,7 @@ class _Resolution:
                 f"tag {tag.name} is for a {tag.kind} environment and {name} is for"
                 f" {section.tags} tags"
             )
-        fields = section.model_dump(exclude={"endpoints", "smoke_thresholds"})
-        return Environment.model_validate({**fields, "name": name})
+        return section.as_plan(name)
 
     def _with_thresholds(self, release: ReleaseFile, environment: Environment) -> ReleaseFile:
         """The environment's own thresholds in place of the release's."""

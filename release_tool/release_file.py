@@ -17,6 +17,7 @@ from release_tool.plan import (
     Archive,
     Bundle,
     CoordinatorRules,
+    Environment,
     EnvironmentName,
     EnvironmentPolicy,
     FlavourName,
@@ -56,6 +57,11 @@ class EnvironmentSection(EnvironmentPolicy):
     endpoints: KnownEndpoints = KnownEndpoints()
     smoke_thresholds: Thresholds | None = None
     """In place of `smoke.thresholds`: each environment has hosts of its own."""
+
+    def as_plan(self, name: str) -> Environment:
+        """The part that is a plan's environment; the rest goes to other parts of it."""
+        fields = self.model_dump(exclude={"endpoints", "smoke_thresholds"})
+        return Environment.model_validate({**fields, "name": name})
 
 
 class FlavourSection(FlavourPolicy):

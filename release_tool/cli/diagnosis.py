@@ -440,7 +440,7 @@ def _environment(release: ReleaseFile, name: str | None) -> Environment | None:
             expected=", ".join(release.environments),
             hint="name one of these with --env",
         )
-    return Environment.model_validate({**section.model_dump(exclude={"endpoints"}), "name": name})
+    return section.as_plan(name)
 
 
 def _pinned(section: EnvironmentSection, name: str) -> bool:
