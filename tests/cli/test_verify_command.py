@@ -311,7 +311,8 @@ def test_extended_attributes_are_judged(tmp_path: Path, trust: Path) -> None:
 
 def test_a_release_with_gaps_is_told_what_is_missing(tmp_path: Path, trust: Path) -> None:
     """Without `bin/` or without the app, unpacked or packed, the missing part is named."""
-    for number, (gone, told) in enumerate((("bin", "no bin/, only"), (APP, "no app, only bin"))):
+    gaps = (("bin", "no bin/, only"), (APP, "it is the flat copy of an app that is not here"))
+    for number, (gone, told) in enumerate(gaps):
         root = signed_release.made().write(tmp_path / f"unpacked-{number}")
         shutil.rmtree(root / gone)
         packed = tmp_path / f"packed-{number}.tar.gz"
@@ -320,7 +321,7 @@ def test_a_release_with_gaps_is_told_what_is_missing(tmp_path: Path, trust: Path
             code, text = run("verify", path, "--trust", trust)
             assert code == 6
             assert told in text
-            assert "Info.plist" not in text
+            assert "failed       Info.plist" not in text
 
 
 @pytest.mark.parametrize(

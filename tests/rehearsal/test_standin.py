@@ -341,7 +341,7 @@ def test_a_version_that_never_comes_is_refused(home: Path, monkeypatch: pytest.M
     """A hanging or unknown `--version` is one error."""
     monkeypatch.setattr(provider, "VERSION_SECONDS", 0.3)
     with pytest.raises(errors.VerificationError, match="did not end"):
-        provider.ask_version(smoke_parts.stand_in("--fault", "hang"), home=home)
+        provider.ask_version(smoke_parts.stand_in("--fault", "version-hangs"), home=home)
     monkeypatch.setattr(provider, "VERSION_SECONDS", 60.0)
     killed = provider.ProviderCommand(argv=("/bin/sh", "-c", "kill -KILL $$"), kind="bundle")
     with pytest.raises(errors.VerificationError) as caught:

@@ -205,7 +205,9 @@ def test_an_answer_without_a_body_is_none_that_could_be_spoilt(world: World, kin
     assert world.ask()[2] == ANSWER
 
 
-@pytest.mark.parametrize("kind", ["reset", "endless", "truncated"])
+@pytest.mark.parametrize(
+    "kind", ["reset", pytest.param("endless", marks=pytest.mark.slow), "truncated"]
+)
 @pytest.mark.parametrize("method", ["HEAD", "GET"])
 def test_without_a_body_it_is_the_head_that_ends_early(
     world: World, kind: str, method: str

@@ -101,7 +101,7 @@ def test_no_other_module_speaks_to_a_host() -> None:
         *("deadlines", "http_client", "s3_client", "object_store_calls"),
         *("coordinator_refusals", "github_errors", "notary_errors"),
         # Loopback alone, and no secret: the provider under test.
-        *("chat", "provider"),
+        *("chat", "provider", "candidate_server"),
     }
 
 

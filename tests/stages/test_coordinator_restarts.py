@@ -281,7 +281,7 @@ def test_providers_that_come_back_after_a_restart_are_no_loss_of_capacity(
     outcomes = {check.name: check.outcome for check in chain.registered.checks}
     assert outcomes["routable capacity"] == "passed"
     assert isinstance(chain.reporter, Told)
-    assert any("capacity fell to 0 tokens" in note for note in chain.reporter.notes)
+    assert any("routable capacity: 0, " in note for note in chain.reporter.notes)
     _is_one_release(october, chain)
 
 
