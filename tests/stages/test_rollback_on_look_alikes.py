@@ -107,6 +107,7 @@ def test_the_address_of_october_is_gone_back_to(
     assert october.index.get("releases/v0.5.1/tombstone.json")
 
 
+@pytest.mark.slow
 def test_by_semver_a_prerelease_need_not_be_named(
     october: LookAlikes, plan: ReleasePlan, tmp_path: Path
 ) -> None:
@@ -154,6 +155,7 @@ def test_passing_faults_are_sat_out(
     assert may.written().count("PutObject releases/v0.5.1/tombstone.json") == 1
 
 
+@pytest.mark.slow
 def test_a_rollback_and_a_newer_release_at_once_end_with_the_release(
     may: LookAlikes, plan: ReleasePlan, tmp_path: Path
 ) -> None:
@@ -182,6 +184,7 @@ def test_a_rollback_and_a_newer_release_at_once_end_with_the_release(
         assert "0.5.2 came in between" in outcome.message
 
 
+@pytest.mark.slow
 def test_two_rollbacks_at_once_are_as_good_as_one(
     may: LookAlikes, plan: ReleasePlan, tmp_path: Path
 ) -> None:
