@@ -6,11 +6,11 @@ that race to it the later one sees what the earlier one wrote.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import asdict, dataclass
 
 from release_tool import errors
+from release_tool.services import json_document
 
 NAME = "release.json"
 # Ours has some 400 bytes; what is far larger is something else.
@@ -44,7 +44,7 @@ def encode(pointer: Pointer) -> bytes:
     facts = asdict(pointer)
     if not pointer.instead_of:
         del facts["instead_of"]
-    return json.dumps(facts, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+    return json_document.encode(facts)
 
 
 def parse(content: bytes) -> Pointer:
@@ -53,14 +53,7 @@ def parse(content: bytes) -> Pointer:
     Raises:
         FormatError: it is no such document.
     """
-    if len(content) > LIMIT_BYTES:
-        raise errors.FormatError("is longer than a pointer", observed=f"{len(content)} bytes")
-    try:
-        found = json.loads(content)
-    except (ValueError, RecursionError) as problem:
-        raise errors.FormatError("is not JSON") from problem
-    if not isinstance(found, dict):
-        raise errors.FormatError("is not a JSON object")
+    found = json_document.read(content, limit_bytes=LIMIT_BYTES, what="a pointer")
     texts = {name: _text(name, found.get(name)) for name in _TEXTS}
     if not _SHA256.fullmatch(texts["sha256"]):
         raise errors.FormatError("names no digest", observed=texts["sha256"][:80])

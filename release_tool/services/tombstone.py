@@ -7,7 +7,6 @@ they send anything. Whatever stands at the key counts, readable or not.
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
@@ -15,7 +14,7 @@ from typing import BinaryIO
 
 from release_tool import errors
 from release_tool.progress import Silent
-from release_tool.services import addresses, precedence, public_url, retries
+from release_tool.services import addresses, json_document, precedence, public_url, retries
 from release_tool.services.object_store import ObjectStore
 
 NAME = "tombstone.json"
@@ -53,7 +52,7 @@ def key_of(prefix: str, version: str) -> str:
 
 def encode(stone: Tombstone) -> bytes:
     """The document: one line of JSON, keys sorted."""
-    return json.dumps(asdict(stone), sort_keys=True, separators=(",", ":")).encode() + b"\n"
+    return json_document.encode(asdict(stone))
 
 
 def parse(content: bytes) -> Tombstone:
@@ -62,14 +61,7 @@ def parse(content: bytes) -> Tombstone:
     Raises:
         FormatError: it is no such document.
     """
-    if len(content) > LIMIT_BYTES:
-        raise errors.FormatError("is longer than a tombstone", observed=f"{len(content)} bytes")
-    try:
-        found = json.loads(content)
-    except (ValueError, RecursionError) as problem:
-        raise errors.FormatError("is not JSON") from problem
-    if not isinstance(found, dict):
-        raise errors.FormatError("is not a JSON object")
+    found = json_document.read(content, limit_bytes=LIMIT_BYTES, what="a tombstone")
     names = [one.name for one in fields(Tombstone)]
     return Tombstone(**{name: _text(name, found.get(name)) for name in names})
 
