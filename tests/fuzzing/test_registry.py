@@ -24,6 +24,7 @@ UNDER: Mapping[str, str] = {
     "identity_files.read": "signing identity",
     "inner_profile.read": "profile: it verifies, then hands to inner_profile.decode",
     "embedded.read": "profile",
+    "json_document.read": "release pointer, tombstone",
     "requirement_parser.parse": "requirement text",
     "requirement_parser.parse_set": "requirement set text",
     "stapled.read": "ticket",
