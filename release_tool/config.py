@@ -181,7 +181,7 @@ class _Resolution:
         settled = self._settings(environment) if environment else Settled()
         if release is None or environment is None or flavour is None:
             raise self._refusal()
-        release = self._with_thresholds(release.of_flavour(flavour.name), environment)
+        release = self._with_own_smoke(release.of_flavour(flavour.name), environment)
         self._approvable(release, environment)
         tree = self._source(release, environment, flavour, chosen, tag)
         if self.problems or self.host_problem or chosen is None:
@@ -266,12 +266,9 @@ class _Resolution:
             )
         return section.as_plan(name)
 
-    def _with_thresholds(self, release: ReleaseFile, environment: Environment) -> ReleaseFile:
-        """The environment's own thresholds in place of the release's."""
-        own = self.sections[environment.name].smoke_thresholds
-        if own is None:
-            return release
-        smoke = release.smoke.model_copy(update={"thresholds": own})
+    def _with_own_smoke(self, release: ReleaseFile, environment: Environment) -> ReleaseFile:
+        """What the environment says of the smoke run, in place of what the release says."""
+        smoke = self.sections[environment.name].smoke(release.smoke)
         return release.model_copy(update={"smoke": smoke})
 
     def _if_whole(self, text: str) -> None:
@@ -430,11 +427,11 @@ class _Resolution:
         flag = self.request.flags.get(release_yaml.dotted(location))
         if flag:
             return Origin(kind="flag", where=flag.name)
-        own_thresholds: Location = ("environments", plan.environment.name, "smoke_thresholds")
+        section: Location = ("environments", plan.environment.name)
         if location[0] == "environment":
-            location = ("environments", plan.environment.name, *location[1:])
-        elif location[:2] == ("smoke", "thresholds") and own_thresholds in self.document.lines:
-            location = (*own_thresholds, *location[2:])
+            location = (*section, *location[1:])
+        elif (smoke := _in_section(section, location)) and smoke[:3] in self.document.lines:
+            location = smoke
         elif (own := self._in_flavour(plan, location))[:3] in self.document.lines:
             location = own
         return self._file_origin(location)
@@ -458,6 +455,13 @@ class _Resolution:
         lines += [entry.line() for entry in lacking]
         count = f"{len(lines)} problems" if len(lines) > 1 else "1 problem"
         return errors.UsageError(f"nothing was started: {count}", details=lines)
+
+
+def _in_section(section: Location, location: Location) -> Location:
+    """Where a value of the smoke run stands if its environment says it; nowhere for others."""
+    if location[0] != "smoke" or (own := release_file.OF_SMOKE.get(str(location[1]))) is None:
+        return ()
+    return (*section, own, *location[2:])
 
 
 def _known(name: str, known: Collection[str]) -> str:

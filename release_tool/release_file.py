@@ -42,6 +42,10 @@ _SERVICES = (
 )
 
 
+# What an environment says of the smoke run, by the release's own key that it replaces.
+OF_SMOKE = {"thresholds": "smoke_thresholds", "long_tokens": "smoke_long_tokens"}
+
+
 class KnownEndpoints(Part):
     """Endpoints that are no secrets; the settings of the same names win over them."""
 
@@ -57,10 +61,18 @@ class EnvironmentSection(EnvironmentPolicy):
     endpoints: KnownEndpoints = KnownEndpoints()
     smoke_thresholds: Thresholds | None = None
     """In place of `smoke.thresholds`: each environment has hosts of its own."""
+    smoke_long_tokens: int | None = Field(default=None, ge=1)
+    """In place of `smoke.long_tokens`: embedded environments run on slow hosts."""
+
+    def smoke(self, release: Smoke) -> Smoke:
+        """The smoke run as this environment has it."""
+        own = {key: getattr(self, name) for key, name in OF_SMOKE.items()}
+        told = {key: value for key, value in own.items() if value is not None}
+        return release.model_copy(update=told)
 
     def as_plan(self, name: str) -> Environment:
         """The part that is a plan's environment; the rest goes to other parts of it."""
-        fields = self.model_dump(exclude={"endpoints", "smoke_thresholds"})
+        fields = self.model_dump(exclude={"endpoints", *OF_SMOKE.values()})
         return Environment.model_validate({**fields, "name": name})
 
 
@@ -311,7 +323,21 @@ def _in_smoke(release: ReleaseFile) -> Iterator[tuple[Location, str]]:
     for name, section in release.environments.items():
         place: Location = ("environments", name, "smoke_thresholds")
         yield from _in_thresholds(place, section.smoke_thresholds or (), release)
+        yield from _in_long_answer(("environments", name, "smoke_long_tokens"), section, release)
     yield from _in_lanes(release.smoke)
+
+
+def _in_long_answer(
+    place: Location, section: EnvironmentSection, release: ReleaseFile
+) -> Iterator[tuple[Location, str]]:
+    """A shorter one saves time on slow hosts; what users get is asked for all that is wanted."""
+    own = section.smoke_long_tokens
+    if own is None:
+        return
+    if not section.embedded and own < release.smoke.long_tokens:
+        yield place, "only an embedded environment may ask for less than smoke.long_tokens"
+    if own <= release.smoke.max_tokens:
+        yield place, f"the long answer is no longer than the others: {release.smoke.max_tokens}"
 
 
 def _in_lanes(smoke: Smoke) -> Iterator[tuple[Location, str]]:

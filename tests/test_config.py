@@ -241,16 +241,19 @@ def test_the_embedded_environment_needs_nothing(tmp_path: Path) -> None:
     found.require()
 
 
-def test_an_environment_may_have_thresholds_of_its_own(tree: Path) -> None:
+def test_an_environment_may_say_some_of_the_smoke_run_for_itself(tree: Path) -> None:
     """They replace the release's, an empty list too, and the plan says where they stand."""
     rehearsal = ask(tree, env="rehearsal")
     assert rehearsal.plan.smoke.thresholds == ()
     found = ask(tree, prefixed("DEV_"), env="dev", version="1.2.3-dev.1")
     assert found.plan.smoke.thresholds == ("ttft:p95:b1<=2s", "decode_ratio:p50:b1>=0.5")
+    assert rehearsal.plan.smoke.long_tokens < found.plan.smoke.long_tokens == 128
     text = (tree / data.RELEASE_FILE).read_text()
     for told, mark in (
         (found.origins["smoke.thresholds[0]"], "  thresholds: ["),
         (rehearsal.origins["smoke.thresholds"], "smoke_thresholds: []"),
+        (found.origins["smoke.long_tokens"], "  long_tokens: 128"),
+        (rehearsal.origins["smoke.long_tokens"], "smoke_long_tokens: 32"),
     ):
         line = text[: text.index(mark)].count("\n") + 1
         assert str(told).endswith(f"release.yaml:{line}")

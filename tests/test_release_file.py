@@ -206,6 +206,12 @@ def test_a_missing_key_is_told_at_its_parent() -> None:
 
 
 CLASHES = [
+    ("smoke_long_tokens: 32", "smoke_long_tokens: 24", "no longer than the others: 24"),
+    (
+        "tags: development",
+        "tags: development\n    smoke_long_tokens: 64",
+        "only an embedded environment",
+    ),
     (
         "portable: sealed-as-data",
         "portable: resources-link",
