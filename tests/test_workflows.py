@@ -1,47 +1,305 @@
-"""What the release workflow hands from job to job."""
+"""Walks the workflow files: what they name exists in the tool, and the other way round."""
 
 from __future__ import annotations
 
 import fnmatch
+import io
 import re
 import shlex
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
+import workflow_expressions as expressions
 import yaml
 
-from release_tool import credentials, data, release_file, release_yaml
-from release_tool.cli import handoff
+from release_tool import credentials, data, release_file, release_yaml, version
+from release_tool.cli import main, wiring
+from release_tool.cli.session import Session
+from release_tool.release_file import ReleaseFile
 
-RELEASE = Path(__file__).parent.parent / ".github" / "workflows" / "release.yml"
-JOBS: dict[str, Any] = yaml.safe_load(RELEASE.read_text())["jobs"]
+GITHUB = Path(__file__).parent.parent / ".github"
+ACTION = "./.github/actions/release-tool"
+HEAD = "ab" * 32
+# YAML 1.1 reads the key `on` as true.
+ON = True
+FILES: dict[str, dict[Any, Any]] = {
+    path.name: yaml.safe_load(path.read_text(encoding="utf-8"))
+    for path in sorted((GITHUB / "workflows").glob("*.yml"))
+}
+RELEASE = FILES["release.yml"]
+COMPOSITE = yaml.safe_load((GITHUB / "actions/release-tool/action.yml").read_text())
+JOBS: dict[str, dict[str, Any]] = RELEASE["jobs"]
+ALL_JOBS = [(file, job) for file, found in FILES.items() for job in found["jobs"]]
 PAIRS = [
-    *(("sign", "notarize"), ("notarize", "smoke"), ("smoke", "register"), ("register", "promote"))
+    *(("sign", "notarize"), ("notarize", "smoke"), ("smoked", "attest"), ("smoked", "publish")),
+    *(("publish", "promote"), ("promote", "github")),
 ]
+# What each job runs of the pipeline, in its own words.
+STAGES = {
+    "sign": {"profile", "assemble", "sign"},
+    "notarize": {"notarize", "staple", "archive"},
+    "smoke": {"smoke"},
+    "publish": {"publish", "register"},
+    "promote": {"promote"},
+    "github": {"github"},
+}
 
 
-def steps(job: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = JOBS[job]["steps"]
+def steps(job: str, file: str = "release.yml") -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = FILES[file]["jobs"][job]["steps"]
     return found
 
 
-def artifact(job: str, action: str) -> dict[str, str]:
-    """What a job uploads or fetches last."""
-    found: list[dict[str, str]] = [
+def release() -> ReleaseFile:
+    found, _ = release_file.validate(release_yaml.read(data.release_file()), {})
+    assert found
+    return found
+
+
+def words_of(step: Mapping[str, Any]) -> list[str] | None:
+    """The arguments that a step gives to the tool; None where it does not call it."""
+    if step.get("uses") == ACTION:
+        return str(step.get("with", {}).get("command", "")).split() or None
+    run = str(step.get("run", ""))
+    if "bin/release-tool" not in run:
+        return None
+    return shlex.split(run.split("bin/release-tool", 1)[1])
+
+
+def texts(value: object) -> Iterator[str]:
+    """Every text in a part of a workflow."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from texts(inner)
+
+
+def references(value: object) -> Iterator[tuple[str, ...]]:
+    """What its expressions read, conditions included."""
+    for text in texts(value):
+        for hole in expressions.holes(text):
+            yield from expressions.references(hole)
+
+
+def secrets_of(value: object) -> set[str]:
+    return {found[1] for found in references(value) if found[0] == "secrets"}
+
+
+# The files as such.
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_workflow_starts_without_rights_and_cancels_nothing_that_ships(file: str) -> None:
+    """Rights are given job by job; each job ends; every action is pinned by its hash."""
+    found = FILES[file]
+    assert found["permissions"] == {}
+    for name, job in found["jobs"].items():
+        assert job["permissions"], name
+        assert job["timeout-minutes"] <= 120, name
+    assert found["concurrency"]["cancel-in-progress"] is (file == "ci.yml")
+
+
+def test_every_action_from_elsewhere_is_pinned_by_hash() -> None:
+    """Forty hex digits, and the version that they are beside them for people."""
+    for path in (*(GITHUB / "workflows").glob("*.yml"), *GITHUB.rglob("action.yml")):
+        for line in path.read_text().splitlines():
+            if "uses:" in line and ACTION not in line:
+                pinned = r"\s*-? ?uses: [a-z-]+/[a-z-]+@[0-9a-f]{40} # v[0-9]+(\.[0-9]+)*"
+                assert re.fullmatch(pinned, line), (path.name, line)
+
+
+@pytest.mark.parametrize(("file", "job"), ALL_JOBS)
+def test_no_shell_reads_an_expression(file: str, job: str) -> None:
+    """What others write reaches a shell as a variable alone, in the composite action too."""
+    for step in (*steps(job, file), *COMPOSITE["runs"]["steps"]):
+        assert "${{" not in step.get("run", ""), step
+
+
+@pytest.mark.parametrize(("file", "job"), ALL_JOBS)
+def test_what_an_expression_reads_is_there(file: str, job: str) -> None:
+    """Outputs of jobs that are waited for, of earlier steps with that id, inputs, lanes."""
+    found = FILES[file]
+    section = found["jobs"][job]
+    needed = section.get("needs", [])
+    needed = [needed] if isinstance(needed, str) else needed
+    inputs = ((found[ON] or {}).get("workflow_dispatch") or {}).get("inputs", {})
+    ids = {step["id"] for step in section["steps"] if "id" in step}
+    matrix = section.get("strategy", {}).get("matrix", {})
+    lanes = {key for row in matrix.get("include", ()) for key in row} | matrix.keys()
+    for read in references(section):
+        match read:
+            case ("needs", other, "outputs", name):
+                assert other in needed, read
+                assert name in found["jobs"][other]["outputs"], read
+            case ("needs", other, "result"):
+                assert other in needed, read
+            case ("steps", step, *rest):
+                assert step in ids, read
+                assert rest[0] in ("outputs", "outcome"), read
+                assert rest[0] == "outcome" or rest[1] in COMPOSITE["outputs"], read
+            case ("inputs", name):
+                assert name in inputs, read
+            case ("matrix", name):
+                assert name in lanes, read
+            case ("secrets" | "vars" | "github" | "runner", *_):
+                pass
+            case _:
+                pytest.fail(f"{job} reads {'.'.join(read)}")
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_input_is_used_and_every_output_read(file: str) -> None:
+    """Nothing is asked of who starts a workflow for nothing, and nothing told to nobody."""
+    found = FILES[file]
+    read = set(references(found["jobs"])) | set(references(found["concurrency"]))
+    inputs = ((found[ON] or {}).get("workflow_dispatch") or {}).get("inputs", {})
+    assert {("inputs", name) for name in inputs} <= read
+    for job, section in found["jobs"].items():
+        for name in section.get("outputs", ()):
+            assert ("needs", job, "outputs", name) in read, (job, name)
+
+
+# What they say to the tool.
+
+
+@pytest.mark.parametrize(("file", "job"), ALL_JOBS)
+def test_every_command_parses(file: str, job: str, tmp_path: Path) -> None:
+    """No command and no option that the tool does not have."""
+    there = tmp_path / "handoff.tar.gz"
+    there.touch()
+    for step in steps(job, file):
+        words = words_of(step)
+        if words is None:
+            continue
+        name, *rest = re.sub(r"\$\{\{.*?\}\}", HEAD, " ".join(words)).split()
+        rest = [word.replace("$HEAD", HEAD) for word in rest]
+        rest = [str(there) if word == "dist/handoff.tar.gz" else word for word in rest]
+        rest = [str(tmp_path) if word == "binaries" else word for word in rest]
+        command: click.Command | None = main.cli.get_command(click.Context(main.cli), name)
+        if isinstance(command, click.Group):
+            command = command.commands[rest.pop(0)]
+        assert command is not None, name
+        command.make_context(name, rest, obj=Session({}))
+
+
+def test_the_tool_writes_the_outputs_that_the_action_hands_on(tmp_path: Path) -> None:
+    """As many as `plan` writes, and the head of a handoff."""
+    output = tmp_path / "output"
+    environ = {"GITHUB_OUTPUT": str(output)}
+    argv = ["plan", "--env", "dev", "--version", "0.5.0", "--github-output"]
+    session = Session(environ, out=io.StringIO(), err=io.StringIO())
+    assert main.invoke(argv, session) == 0
+    told = {line.partition("=")[0] for line in output.read_text().splitlines()}
+    assert {*told, "head"} == set(COMPOSITE["outputs"])
+    for name, found in COMPOSITE["outputs"].items():
+        assert found["value"] == f"${{{{ steps.command.outputs.{name} }}}}"
+    assert {*JOBS["resolve"]["outputs"]} == told
+
+
+def test_the_action_installs_with_nothing_secret_around() -> None:
+    """The step that gives no command installs; whatever has a secret gives one."""
+    for file, job in ALL_JOBS:
+        calls = [step for step in steps(job, file) if step.get("uses") == ACTION]
+        for at, step in enumerate(calls):
+            assert ("with" in step) == (at > 0), (job, step)
+            assert not (at == 0 and "env" in step), (job, step)
+    first, second, third = COMPOSITE["runs"]["steps"]
+    assert first["if"] == second["if"] == "${{ inputs.command == '' }}"
+    assert third["if"] == "${{ inputs.command != '' }}"
+
+
+# The secrets.
+
+
+def names_of(setting: credentials.Setting) -> set[str]:
+    """The names that any real environment looks a setting up under."""
+    found = set()
+    for section in release().environments.values():
+        if not section.embedded:
+            lookup = credentials.Lookup(
+                values={}, prefix=section.prefix, legacy_fallback=section.legacy_fallback
+            )
+            found |= set(credentials.names(setting, lookup))
+    return found
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_a_job_has_the_settings_of_its_own_stages_and_no_other(job: str) -> None:
+    """Secrets by the stages that the tool itself names; addresses from where records hold them."""
+    own = STAGES.get(job, set())
+    secret: set[str] = set()
+    plain: set[str] = set()
+    for setting in credentials.SETTINGS:
+        # An administrator's key withdraws releases: that is no business of a release.
+        if setting.name != credentials.ADMIN_KEY and set(setting.stages) & own:
+            (secret if setting.secret else plain).update(names_of(setting))
+    if job == "github":
+        # It goes on with records that state them.
+        plain = {name for one in credentials.SETTINGS if not one.secret for name in names_of(one)}
+    # The one legacy name that is a variable of the repository.
+    assert secrets_of(JOBS[job]) == (secret | plain) - {"R2_BUCKET"}
+    told = {name for name in plain if name in JOBS[job]["env"]}
+    assert told == plain
+    assert (JOBS[job].get("environment") is not None) == bool(secret | plain)
+
+
+def test_secrets_stand_at_the_step_that_needs_them() -> None:
+    """A whole job sees addresses only; keys and passwords are given to `run` alone."""
+    secret = {name for one in credentials.SETTINGS if one.secret for name in names_of(one)}
+    for file, job in ALL_JOBS:
+        assert not secret & set(FILES[file]["jobs"][job].get("env", {})), job
+        for step in steps(job, file):
+            if secret & set(step.get("env", {})):
+                words = words_of(step)
+                assert words, (job, step)
+                assert words[0] in ("run", "rollback", "watch"), (job, step)
+            for name in step.get("env", {}):
+                given = step["env"][name]
+                if name in secret:
+                    assert given == f"${{{{ secrets.{name} }}}}", (job, name)
+
+
+def test_every_setting_of_the_tool_reaches_some_job() -> None:
+    """Under every name that an environment looks for it."""
+    known = {name for setting in credentials.SETTINGS for name in names_of(setting)}
+    given: set[str] = set()
+    for file in FILES.values():
+        given |= secrets_of(file["jobs"])
+    assert given <= known
+    left = known - given - {"R2_BUCKET"}
+    admin = {name for name in known if name.endswith(credentials.ADMIN_KEY)}
+    assert left - admin == set()
+
+
+# What goes from job to job.
+
+
+def artifacts(job: str, action: str) -> list[dict[str, str]]:
+    return [
         step["with"] for step in steps(job) if f"actions/{action}-artifact" in step.get("uses", "")
     ]
-    return found[-1]
 
 
 def handoffs(job: str) -> list[tuple[int, list[str], dict[str, Any]]]:
-    """The calls of `handoff` with their places, as words."""
-    return [
-        (place, shlex.split(step["run"].split(" handoff ", 1)[1]), step)
-        for place, step in enumerate(steps(job))
-        if " handoff " in step.get("run", "")
-    ]
+    """The calls of `handoff` with their places."""
+    found = []
+    for place, step in enumerate(steps(job)):
+        words = words_of(step)
+        if words and words[0] == "handoff":
+            found.append((place, words[1:], step))
+    return found
+
+
+def place_of_run(job: str) -> int:
+    (place,) = [at for at, step in enumerate(steps(job)) if (words_of(step) or [""])[0] == "run"]
+    return place
 
 
 @pytest.mark.parametrize(("giver", "taker"), PAIRS)
@@ -51,42 +309,63 @@ def test_a_job_takes_what_the_one_before_it_packed(giver: str, taker: str) -> No
     (_, pack, step) = next(one for one in handoffs(giver) if one[2].get("id") == "handoff")
     assert pack == ["pack", "--github-output"]
     assert JOBS[giver]["outputs"]["head"] == "${{ steps.handoff.outputs.head }}"
-    assert steps(giver).index(step) > _place_of_run(giver)
-    sent, fetched = artifact(giver, "upload"), artifact(taker, "download")
+    sent = steps(giver)[steps(giver).index(step) + 1]["with"]
+    fetched = artifacts(taker, "download")[-1]
     assert (sent["name"], sent["path"]) == (fetched["name"], "dist/handoff.tar.gz")
-    place, unpack, step = handoffs(taker)[0]
-    assert place < _place_of_run(taker)
-    assert unpack[:4] == ["unpack", f"{fetched['path']}handoff.tar.gz", "--expect", "$HEAD"]
-    assert step["env"] == {"HEAD": f"${{{{ needs.{giver}.outputs.head }}}}"}
+    place, unpack, _ = handoffs(taker)[0]
+    expected = f"${{{{ needs.{giver}.outputs.head }}}}".split()
+    assert unpack[:3] == ["unpack", f"{fetched['path']}handoff.tar.gz", "--expect"]
+    assert unpack[3 : 3 + len(expected)] == expected
+    if taker in STAGES:
+        assert place < place_of_run(taker)
 
 
-def _place_of_run(job: str) -> int:
-    (place,) = [at for at, step in enumerate(steps(job)) if "release-tool run" in str(step)]
-    return place
+def test_every_upload_can_be_repeated() -> None:
+    """An attempt that broke off behind its upload is run again, and GitHub keeps the artifact."""
+    for job in JOBS:
+        for sent in artifacts(job, "upload"):
+            assert sent["overwrite"], job
+            if sent["path"] == "dist/handoff.tar.gz" and "if-no-files-found" not in sent:
+                assert job == "notarize"
 
 
 def test_a_job_that_waited_in_vain_hands_its_ledger_to_its_next_attempt() -> None:
     """What it packs then replaces what it fetched, and only that job takes what stands behind."""
-    (notarize,) = [at for at, step in enumerate(steps("notarize")) if step.get("id") == "notarize"]
-    pack, keep, *_ = steps("notarize")[notarize + 1 :]
+    place = place_of_run("notarize")
+    pack, keep, *_ = steps("notarize")[place + 1 :]
     assert "steps.notarize.outcome" in pack["if"]
     assert keep["if"] == pack["if"]
-    assert pack["run"].endswith("release-tool handoff pack")
-    assert keep["with"]["name"] == artifact("notarize", "download")["name"]
-    assert keep["with"]["overwrite"]
+    assert words_of(pack) == ["handoff", "pack"]
+    assert keep["with"]["name"] == artifacts("notarize", "download")[0]["name"]
     continued = [job for job in JOBS for _, words, _ in handoffs(job) if "--continued" in words]
     assert continued == ["notarize"]
 
 
-def test_the_workflow_calls_handoff_as_it_is() -> None:
-    """Each call parses: no option that the command does not have."""
-    for job in JOBS:
-        for _, words, _ in handoffs(job):
-            name, *rest = [word.replace("$HEAD", "ab" * 32) for word in words]
-            found = handoff.command.commands[name]
-            assert isinstance(found, click.Command)
-            rest = [word.replace("dist/handoff.tar.gz", __file__) for word in rest]
-            found.make_context(name, rest)
+def test_the_matrix_has_the_lanes_of_the_release() -> None:
+    """One job for each, each with an output, an artifact and a place in the merge of its own."""
+    lanes = [lane.name for lane in release().smoke.require]
+    matrix = JOBS["smoke"]["strategy"]["matrix"]["include"]
+    assert [row["lane"] for row in matrix] == lanes
+    assert JOBS["smoke"]["strategy"]["fail-fast"] is False
+    assert set(JOBS["smoke"]["outputs"]) == {f"head_{lane}" for lane in lanes}
+    (words,) = [words for _, words, _ in handoffs("smoked") if words[0] == "merge"]
+    wanted = [
+        word
+        for lane in lanes
+        for word in (
+            *("--lane", lane, f"dist/lanes/release-smoked-{lane}/handoff.tar.gz"),
+            f"${lane.upper()}",
+        )
+    ]
+    assert words == ["merge", *wanted]
+    (step,) = [step for _, words, step in handoffs("smoked") if words[0] == "merge"]
+    assert step["env"] == {
+        lane.upper(): f"${{{{ needs.smoke.outputs.head_{lane} }}}}" for lane in lanes
+    }
+    assert artifacts("smoke", "upload")[0]["name"] == "release-smoked-${{ matrix.lane }}"
+
+
+# Which release it is.
 
 
 def test_every_job_is_told_the_same_release() -> None:
@@ -96,21 +375,39 @@ def test_every_job_is_told_the_same_release() -> None:
         told = {name: section["env"][f"RELEASE_{name.upper()}"] for name in names}
         source = "inputs.{}" if job == "resolve" else "needs.resolve.outputs.{}"
         assert told == {name: f"${{{{ {source.format(name)} }}}}" for name in names}, job
-    outputs = JOBS["resolve"]["outputs"]
-    assert outputs == {name: f"${{{{ steps.plan.outputs.{name} }}}}" for name in names}
-    release, _ = release_file.validate(release_yaml.read(data.release_file()), {})
-    assert release
-    # YAML 1.1 reads the key `on` as true.
-    patterns = yaml.safe_load(RELEASE.read_text())[True]["push"]["tags"]
-    for section in release.flavours.values():
-        assert any(fnmatch.fnmatch(f"{section.tag_prefix}0.4.9", one) for one in patterns)
+    patterns = RELEASE[ON]["push"]["tags"]
+    for flavour in release().flavours.values():
+        assert any(fnmatch.fnmatch(f"{flavour.tag_prefix}0.4.9", one) for one in patterns)
 
 
-def test_secrets_stand_at_the_step_that_needs_them() -> None:
-    """A whole job sees addresses only; keys and passwords are given to `run` alone."""
-    secret = {setting.name for setting in credentials.SETTINGS if setting.secret}
-    for job in JOBS:
-        for step in [JOBS[job], *steps(job)]:
-            named = {re.sub("^(DEV|PROD)_", "", name) for name in step.get("env", {})}
-            if named & secret:
-                assert "release-tool run" in step.get("run", ""), job
+def test_who_starts_it_chooses_among_the_real_environments() -> None:
+    """Those of release.yaml that are not embedded, and no other."""
+    real = [name for name, section in release().environments.items() if not section.embedded]
+    assert RELEASE[ON]["workflow_dispatch"]["inputs"]["environment"]["options"] == real
+
+
+@pytest.mark.parametrize(
+    "tag", ["v0.5.0", "v0.5.1-dev.3", "v0.5.0-swift.2", "rust-bridge-v0.4.9", "v0.6.0-rc.1"]
+)
+def test_releases_of_one_environment_wait_for_each_other(tag: str) -> None:
+    """Before anything is resolved, the group names the environment that the tool will choose."""
+    kind = version.kind(tag)
+    chosen = next(name for name, one in release().environments.items() if one.tags == kind)
+    group = RELEASE["concurrency"]["group"]
+    on_tag: Mapping[str, expressions.Value] = {"inputs": {}, "github": {"ref_name": tag}}
+    by_hand: Mapping[str, expressions.Value] = {
+        "inputs": {"environment": chosen},
+        "github": {"ref_name": "master"},
+    }
+    for values in (on_tag, by_hand):
+        assert expressions.substitute(group, expressions.Context(values, {})) == f"release-{chosen}"
+
+
+def test_only_what_publishes_stands_behind_the_validation() -> None:
+    """`validation_only` leaves out every job that shows anything to anybody, and only those."""
+    held = {job for job, section in JOBS.items() if "!inputs.validation_only" in str(section)}
+    assert held == {"attest", "publish", "promote", "github"}
+    outward = {"publish", "register", "promote", "github"}
+    assert outward <= set(wiring.STAGES)
+    for job, own in STAGES.items():
+        assert bool(own & outward) == (job in held), job

@@ -12,7 +12,7 @@ import click
 
 import release_tool
 from release_tool import config, errors
-from release_tool.cli import embedded, github_commands
+from release_tool.cli import embedded, github_commands, lane_packs
 from release_tool.cli.console import RunConsole
 from release_tool.cli.run import DIST, FILE
 from release_tool.cli.session import Session, pass_session, shown_path, workspace_root
@@ -204,14 +204,22 @@ def unpack(
 
 
 @command.command("merge")
-@click.argument("files", type=FILE, nargs=-1, required=True)
+@click.argument("files", type=FILE, nargs=-1)
 @click.option(
     "--expect",
     "heads",
     multiple=True,
-    required=True,
     metavar="HEAD",
     help="The head of each FILE, in the same order, as `pack` printed it.",
+)
+@click.option(
+    "--lane",
+    "lanes",
+    multiple=True,
+    type=(str, click.Path(path_type=Path), str),
+    metavar="NAME FILE HEAD",
+    help="In place of both: what a lane's job handed over. All lanes must be named; one whose file"
+    " or head is missing is told by its name, and nothing is merged.",
 )
 @_environment
 @_version
@@ -226,6 +234,7 @@ def merge(
     session: Session,
     files: tuple[Path, ...],
     heads: tuple[str, ...],
+    lanes: tuple[tuple[str, Path, str], ...],
     environment: str | None,
     version: str | None,
     flavour: str | None,
@@ -243,29 +252,38 @@ def merge(
     the archive. Where the release is not here yet, the first FILE is unpacked as it is.
 
     \b
-    In a job:  release-tool handoff merge oldest.tar.gz newest.tar.gz --expect "$A" --expect "$B"
+    By hand:   release-tool handoff merge old.tar.gz new.tar.gz --expect "$A" --expect "$B"
+    In a job:  release-tool handoff merge --lane oldest old.tar.gz "$A" --lane newest new.tgz "$B"
     """
-    _require_heads(files, heads)
+    lane_packs.require_one_way(files, heads, lanes)
+    if not lanes:
+        _require_heads(files, heads)
     flags = {"smoke.model": config.Flag(name="--model", value=model)} if model else {}
     plan = _plan(session, environment, version, flavour, config_file, flags=flags, dist=dist)
     if github_output:
         # Before any work, as the job would lose it.
         github_commands.outputs_file(session.environ)
+    root = workspace_root(plan, dist)
+    packs = lane_packs.of(plan, lanes) if lanes else list(zip(files, heads, strict=True))
+    for _, head in packs:
+        _require_head(head)
     found = merging.merge(
-        list(zip(files, heads, strict=True)),
-        workspace_root(plan, dist),
+        packs,
+        root,
         plan,
         tool=f"release-tool {release_tool.__version__}",
         reporter=_reporter(session, as_json=as_json),
     )
+    if lanes:
+        lane_packs.require_filled(plan, root)
     if github_output:
         github_commands.hand_on(session.environ, {"head": found.head})
     if as_json:
-        packs = [
+        arrivals = [
             {"file": str(one.file), "hosts": list(one.hosts), "kept": one.kept}
             for one in found.arrivals
         ]
-        _document(session, {"head": found.head, "records": found.records, "packs": packs})
+        _document(session, {"head": found.head, "records": found.records, "packs": arrivals})
         return
     for one in found.arrivals:
         kept = f"{one.kept} here already" if one.kept else "no smoke record"

@@ -32,8 +32,8 @@ _VALUE_WIDTH = 52
 @click.option(
     "--github-output",
     is_flag=True,
-    help="Hand environment, version and flavour to later jobs; they hold the settings, so none is"
-    " asked.",
+    help="Hand environment, version, flavour and signer to later jobs; they hold the settings, so"
+    " none is asked.",
 )
 @pass_session
 def command(
@@ -77,6 +77,8 @@ def command(
             "environment": plan.environment.name,
             "version": plan.version,
             "flavour": plan.flavour.name,
+            # Which runner signs.
+            "signer": plan.environment.signer,
         }
         github_commands.hand_on(session.environ, outputs)
     lacking = [] if github_output else resolved.lacking()

@@ -132,7 +132,7 @@ def test_a_job_hands_on_what_it_resolved(tree: Path, tmp_path: Path) -> None:
     environ = {"GITHUB_REF": "refs/tags/v0.5.0-swift.1", "GITHUB_OUTPUT": str(target)}
     code, out, _ = plan("--github-output", environ=environ)
     assert code == 0
-    assert target.read_text() == "environment=prod\nversion=0.5.0\nflavour=swift\n"
+    assert target.read_text() == "environment=prod\nversion=0.5.0\nflavour=swift\nsigner=codesign\n"
     assert row(out, "version")[-1] == "GITHUB_REF"
     assert plan("--github-output", "--env", "rehearsal")[0] == 2
 

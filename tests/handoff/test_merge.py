@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from release_tool import errors, smoke_lanes, smoke_records
+from release_tool.cli import lane_packs
 from release_tool.handoff import merging
 from release_tool.ledger import Ledger
 from release_tool.plan import ReleasePlan, SmokeLane
@@ -266,3 +267,54 @@ def test_other_records_are_written_as_ever(base: Release) -> None:
     """A record that nobody merged has no word of merging: the heads of old ledgers stand."""
     for path in (base.root / "ledger").glob("*.json"):
         assert "merged" not in json.loads(path.read_text())
+
+
+def test_lanes_are_merged_by_their_names(matrix: Matrix) -> None:
+    """Each with its own file and head; all are filled afterwards."""
+    old, new = matrix.job("old", OLD), matrix.job("new", NEW)
+    packs = lane_packs.of(matrix.base.plan, [("oldest", *old), ("newest", *new)])
+    assert packs == [old, new]
+    merged = matrix.merge(*packs)
+    lane_packs.require_filled(matrix.base.plan, merged.root)
+
+
+@pytest.mark.parametrize("missing", ["head", "file", "name"])
+def test_a_lane_that_handed_nothing_over_is_told_by_its_name(matrix: Matrix, missing: str) -> None:
+    """A job that failed tells no head, an upload that failed leaves no file; no other is blamed."""
+    old, (file, head) = matrix.job("old", OLD), matrix.job("new", NEW)
+    lanes = [("oldest", *old), ("newest", file, head)]
+    if missing == "head":
+        lanes[1] = ("newest", file, "")
+    elif missing == "file":
+        file.unlink()
+    else:
+        lanes.pop()
+    with pytest.raises(errors.VerificationError, match="lane newest handed nothing over") as told:
+        lane_packs.of(matrix.base.plan, lanes)
+    (reason,) = told.value.details
+    assert reason.startswith("lane newest wants macOS >=26")
+
+
+@pytest.mark.parametrize("name", ["middle", "oldest"])
+def test_a_lane_that_the_release_does_not_have_is_refused(matrix: Matrix, name: str) -> None:
+    """Also one that is named twice: the workflow and release.yaml say different things."""
+    old = matrix.job("old", OLD)
+    with pytest.raises(errors.UsageError, match="not the lanes"):
+        lane_packs.of(matrix.base.plan, [("oldest", *old), (name, *old)])
+
+
+def test_a_job_on_the_wrong_host_fills_no_lane(matrix: Matrix) -> None:
+    """Its record is good, and of a host that its lane does not want."""
+    old = matrix.job("old", OLD)
+    other = matrix.job("new", NEW.model_copy(update={"release": "15.2"}))
+    merged = matrix.merge(*lane_packs.of(matrix.base.plan, [("oldest", *old), ("newest", *other)]))
+    with pytest.raises(errors.VerificationError, match="lane newest was smoked on other hosts"):
+        lane_packs.require_filled(matrix.base.plan, merged.root)
+
+
+def test_files_and_lanes_exclude_each_other() -> None:
+    """And one of them must be named."""
+    lane = ("oldest", Path("a"), "0" * 64)
+    for files, lanes in (([], []), ([Path("a")], [lane])):
+        with pytest.raises(errors.UsageError):
+            lane_packs.require_one_way(files, [], lanes)
