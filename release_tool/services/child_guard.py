@@ -83,20 +83,26 @@ class _Ending:
 def _end_what_is_left(table: Any) -> list[str]:  # noqa: ANN401 - a module loaded by its path
     """Name what the child left behind, and kill it; nothing where it left nothing."""
     mark = os.environ.get(table.MARK, "")
-    guard = os.getpid()
     deadline = time.monotonic() + SETTLE_SECONDS
-    left = table.started_by(guard=guard, mark=mark)
-    while left and time.monotonic() < deadline:
+    left, more = _left(table, mark)
+    while more and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
-        left = table.started_by(guard=guard, mark=mark)
-    named = [str(one) for one in left[:_TOLD]]
+        left, more = _left(table, mark)
+    named: dict[int, str] = {}
     for _ in range(_ROUNDS):
-        if not left:
+        named |= {one.pid: str(one) for one in left}
+        if not more:
             break
         table.kill(left)
         time.sleep(_POLL_SECONDS)
-        left = table.started_by(guard=guard, mark=mark)
-    return named
+        left, more = _left(table, mark)
+    return list(named.values())[:_TOLD]
+
+
+def _left(table: Any, mark: str) -> tuple[list[Any], bool]:  # noqa: ANN401
+    """What the child left behind, and whether there is any: who just moves is in no table."""
+    found = table.started_by(guard=os.getpid(), mark=mark)
+    return found, bool(found) or table.has_children()
 
 
 def _process_table() -> Any:  # noqa: ANN401

@@ -30,7 +30,7 @@ _NAME_CHARACTERS = 60
 
 
 class Process(NamedTuple):
-    """One living process of this user."""
+    """One living process."""
 
     pid: int
     parent: int
@@ -44,6 +44,9 @@ class Process(NamedTuple):
 
 def started_by(*, guard: int, mark: str) -> list[Process]:
     """All living processes that a guarded child has started, the guard itself left out.
+
+    The table is read one process after the other: who is started while its parent ends may stand
+    in no row of it, so nothing here is no proof; see `has_children`.
 
     Args:
         guard: the leader of the child's group.
@@ -61,6 +64,21 @@ def started_by(*, guard: int, mark: str) -> list[Process]:
         for one in table
         if one.pid != guard and (one.pid in ours or one.group == guard or one.marked)
     ]
+
+
+def has_children() -> bool:
+    """Whether this process still has any child; those that ended are reaped.
+
+    For who adopts orphans this is the whole truth, and told by the kernel in one moment: whatever
+    is left of all descendants is its child, or the descendant of one.
+    """
+    while True:
+        try:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return False
+        if pid == 0:
+            return True
 
 
 def marked(mark: str) -> list[Process]:
@@ -95,24 +113,32 @@ def _processes(mark: str) -> Iterator[Process]:
 def _from_proc(wanted: str) -> Iterator[Process]:
     for folder in _PROC.glob("[0-9]*"):
         try:
-            if folder.stat().st_uid != os.getuid():
-                continue
             head, _, tail = (folder / "stat").read_text(errors="replace").rpartition(")")
-            state, parent, group = tail.split()[:3]
-            if state in "ZX":
-                continue
-            with (folder / "environ").open("rb") as source:
-                environment = source.read(_ENVIRONMENT_BYTES).split(b"\0")
         except OSError:
-            # It has ended meanwhile, or is another one's.
+            # It has ended meanwhile.
+            continue
+        state, parent, group = tail.split()[:3]
+        if state in "ZX":
             continue
         yield Process(
             pid=int(folder.name),
             parent=int(parent),
             group=int(group),
             name=head.partition("(")[2],
-            marked=wanted.encode() in environment,
+            marked=wanted.encode() in _environment(folder),
         )
+
+
+def _environment(folder: Path) -> list[bytes]:
+    """Variables of a process; none where it becomes another program just now, or hides them.
+
+    Whose number, parent and group are known is no less there for that.
+    """
+    try:
+        with (folder / "environ").open("rb") as source:
+            return source.read(_ENVIRONMENT_BYTES).split(b"\0")
+    except OSError:
+        return []
 
 
 def _from_ps(wanted: str) -> Iterator[Process]:

@@ -90,6 +90,54 @@ def test_a_daemon_is_found_and_ended(how: str, tmp_path: Path) -> None:
     assert smoke_parts.group_is_gone(pid)
 
 
+# Looks away three times, as if its daemon moved from one parent to another while it was read.
+BLIND = """
+import os, subprocess, sys, time
+sys.path.insert(0, sys.argv[1])
+from release_tool.services import child_guard, process_table
+process_table.adopt_orphans()
+started = subprocess.Popen(["/bin/sleep", "600"])
+class Blind:
+    MARK, kill, has_children = process_table.MARK, process_table.kill, process_table.has_children
+    looks = 0
+    def started_by(self, **asked):
+        self.looks += 1
+        return [] if self.looks <= 3 else process_table.started_by(**asked)
+Blind.kill, Blind.has_children = map(staticmethod, (Blind.kill, Blind.has_children))
+(named,) = child_guard._end_what_is_left(Blind())
+print(named == f"sleep (process {started.pid})", process_table.has_children())
+"""
+
+
+def test_an_empty_table_is_no_proof_that_nothing_is_left(tmp_path: Path) -> None:
+    """The guard asks the kernel for children, and looks again until it has named and ended them."""
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", BLIND, str(smoke_parts.CHECKOUT)],
+        env={},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert (done.stdout, done.stderr) == ("True False\n", "")
+
+
+@LINUX_ONLY
+def test_a_process_without_a_readable_environment_is_still_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Amid execve, or where a program hides it: by parent and group it is known all the same."""
+    for pid, parent in ((10, 1), (11, 10), (12, 11), (13, 1)):
+        folder = tmp_path / str(pid)
+        folder.mkdir()
+        (folder / "stat").write_text(f"{pid} (some (name) S {parent} {pid} {pid} 0 -1")
+    (tmp_path / "12" / "environ").write_bytes(b"A=b\0RELEASE_TOOL_CHILD=ab12\0")
+    monkeypatch.setattr(process_table, "_PROC", tmp_path)
+    found = process_table.started_by(guard=10, mark="ab12")
+    assert sorted((one.pid, one.marked) for one in found) == [(11, False), (12, True)]
+
+
 def test_a_daemon_ends_when_the_guard_is_killed(tmp_path: Path) -> None:
     """A child that kills its own guard does not get away: its mark is looked for."""
     script = f"{sys.executable} -I -c '{DAEMON}' remembers; kill -KILL $PPID; sleep 600"
