@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -45,6 +46,9 @@ _CHUNK_BYTES = 1024 * 1024
 # A download of 2 GiB at 2 MB/s.
 _READ_SECONDS = 1000.0
 _ABSENT = ("404", "NoSuchKey", "NotFound")
+# Of the copy that this thread asks for. A hook for each call would be shared by all threads of a
+# client, and botocore may miss one that is hung up while another call looks its hooks up.
+_DESTINATION: ContextVar[Mapping[str, str]] = ContextVar("destination")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -360,15 +364,8 @@ class ObjectStore:
         sha256: str,
         version: str,
     ) -> Outcome:
-        def add(request: Any, **_: object) -> None:  # noqa: ANN401
-            for name, value in condition.items():
-                request.headers[name] = value
-
         try:
-            with (
-                converted(destination, kept=("PreconditionFailed",)),
-                hooked(self._client, "before-sign.s3.CopyObject", add),
-            ):
+            with converted(destination, kept=("PreconditionFailed",)), _judged_by(condition):
                 self._client.copy_object(
                     Bucket=self.bucket,
                     Key=destination,
@@ -406,12 +403,30 @@ class ObjectStore:
 
     def _connect(self) -> S3Client:
         with converted(self.endpoint):
-            return s3_client.connect(
+            client = s3_client.connect(
                 endpoint=self.endpoint,
                 region="auto",
                 access_key_id=self._access_key_id(),
                 secret_access_key=self._secret_access_key(),
             )
+        client.meta.events.register("before-sign.s3.CopyObject", _add_condition)
+        return client
+
+
+@contextmanager
+def _judged_by(condition: Mapping[str, str]) -> Iterator[None]:
+    """Let the copy that this thread asks for carry a condition on its destination."""
+    before = _DESTINATION.set(condition)
+    try:
+        yield
+    finally:
+        _DESTINATION.reset(before)
+
+
+def _add_condition(request: Any, **_: object) -> None:  # noqa: ANN401 - botocore's own
+    """Every copy has a condition; one without is a mistake that must not be sent."""
+    for name, value in _DESTINATION.get().items():
+        request.headers[name] = value
 
 
 def _whole(body: StreamingBody, limit_bytes: int) -> bytes:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import threading
 from collections.abc import Mapping, Sequence
-from concurrent import futures
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
 from release_tool.progress import Reporter
 from release_tool.services import retries
+from release_tool.services.at_once import Together
 from release_tool.services.object_store_calls import Body, begin_body, converted, hooked
 
 if TYPE_CHECKING:
@@ -46,10 +46,6 @@ def parts_of(size: int, part_bytes: int) -> list[Part]:
     ]
 
 
-class _StoppedError(Exception):
-    """Another part has failed, so this one is sent for nothing."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Sending:
     """One go at sending the parts that are missing.
@@ -73,8 +69,7 @@ class Sending:
     standing: Mapping[int, tuple[str, int]]
     policy: retries.Policy
     reporter: Reporter
-    _stop: threading.Event = field(default_factory=threading.Event, init=False)
-    _telling: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _together: Together = field(default_factory=Together, init=False)
 
     def run(self, parts: Sequence[Part], *, at_once: int) -> list[str]:
         """Send what the store does not hold; returns the ETag of every part in order.
@@ -85,22 +80,9 @@ class Sending:
             AbsentError: the store does not know the upload.
             CredentialError, RemoteRefusedError, TransientError: it did not take a part.
         """
-        pool = futures.ThreadPoolExecutor(at_once, "part")
+        calls = [partial(self._one, part) for part in parts]
         with hooked(self.client, "before-send.s3.UploadPart", begin_body):
-            going = [pool.submit(self._one, part) for part in parts]
-            try:
-                ended = futures.wait(going, return_when=futures.FIRST_EXCEPTION)
-            except BaseException:
-                # Interrupted: nobody waits for connections that may have stalled.
-                self._stop.set()
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-            failed = [one for one in ended.done if one.exception()]
-            if failed:
-                self._stop.set()
-            pool.shutdown(cancel_futures=True)
-        # The error that came first, and not what it did to the others.
-        return [one.result() for one in failed or going]
+            return self._together.run(calls, at_once=at_once, name="part")
 
     def _one(self, part: Part) -> str:
         with self.source.open("rb") as content:
@@ -140,17 +122,13 @@ class Sending:
         return retries.call(once, replace(self.policy, sleep=self._rest), self.reporter)
 
     def _tell(self, count: int) -> None:
-        if self._stop.is_set():
-            raise _StoppedError
-        with self._telling:
-            self.reporter.advance("upload", count)
+        self._together.tell(self.reporter, "upload", count)
 
     def _rest(self, seconds: float) -> None:
         """Wait before a part is tried again, in steps that notice the end of the others."""
         left = seconds
         while left > 0:
-            if self._stop.is_set():
-                raise _StoppedError
+            self._together.check()
             self.policy.sleep(min(left, _NOTICE_SECONDS))
             left -= _NOTICE_SECONDS
 

@@ -9,13 +9,16 @@ winner, in any order of events.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import NamedTuple
 
-from release_tool import errors
+from release_tool import errors, progress
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter
 from release_tool.services import release_pointer
+from release_tool.services.at_once import Together
 from release_tool.services.object_store import ObjectStore, StoredObject
 from release_tool.services.object_store_calls import Outcome
 from release_tool.services.release_pointer import Pointer
@@ -56,6 +59,14 @@ def read_pointer(store: ObjectStore, key: str) -> tuple[StoredObject, Pointer] |
         ) from problem
 
 
+class _Read(NamedTuple):
+    """An alias, read back."""
+
+    stands: StoredObject | None
+    sha256: str
+    """Of its bytes; empty where nothing stands."""
+
+
 @dataclass(kw_only=True)
 class Aliases:
     """One move of the pointer and the aliases."""
@@ -80,12 +91,15 @@ class Aliases:
             ReleaseError: whatever `permit` and `confirm` raise.
         """
         source = self._source()
-        seen = {alias: self.store.head(alias) for alias in names(self.plan)}
-        for alias, state in seen.items():
-            self._permit(alias, state)
-        for alias, state in seen.items():
-            self._move(source, alias, state)
-        return tuple(seen)
+        everything = names(self.plan)
+        left = self._look(everything)
+        for _ in range(_RACES):
+            self._point()
+            lost = self._carry(source, left)
+            if not lost:
+                return tuple(everything)
+            left = self._look(lost)
+        raise _quarrel(next(iter(left)))
 
     def stands(self) -> bool:
         """Whether all of them still say that they hold the target; no byte is read again."""
@@ -111,6 +125,12 @@ class Aliases:
                 hint="run the publish stage again: release-tool run --only publish",
             )
         return source
+
+    def _look(self, keys: Iterable[str]) -> dict[str, StoredObject | None]:
+        seen = {alias: self.store.head(alias) for alias in keys}
+        for alias, state in seen.items():
+            self._permit(alias, state)
+        return seen
 
     def _permit(self, alias: str, seen: StoredObject | None) -> None:
         if seen is not None:
@@ -155,30 +175,50 @@ class Aliases:
                 hint="a released version never changes: release the next one",
             )
 
-    def _move(self, source: StoredObject, alias: str, seen: StoredObject | None) -> None:
-        for _ in range(_RACES):
-            self._point()
-            if seen is not None and self._is_ours(source, seen):
-                break
-            self._permit(alias, seen)
-            if self._copy(source, alias, seen) is Outcome.WRITTEN:
-                break
-            self.reporter.note(f"{alias} was moved by somebody else, looking again")
-            seen = self.store.head(alias)
-        else:
-            raise _quarrel(alias)
-        self._read_back(alias)
+    def _carry(self, source: StoredObject, seen: Mapping[str, StoredObject | None]) -> list[str]:
+        """Bring all to the target at the same time, each over what was seen, and read them back.
 
-    def _is_ours(self, source: StoredObject, seen: StoredObject) -> bool:
-        """Whether an alias needs no copy; a copy of what went in parts may get another ETag."""
-        if seen.size != source.size:
+        Returns those that were moved by somebody else meanwhile.
+        """
+        together = Together()
+        with progress.task(self.reporter, "read back", source.size * len(seen)):
+            read = together.run(
+                [
+                    partial(
+                        self._one, source, alias, state, together.voice(self.reporter, "read back")
+                    )
+                    for alias, state in seen.items()
+                ],
+                at_once=len(seen),
+                name="alias",
+            )
+        lost = []
+        for alias, end in zip(seen, read, strict=True):
+            if end is None:
+                self.reporter.note(f"{alias} was moved by somebody else, looking again")
+                lost.append(alias)
+            else:
+                self._judge(alias, end)
+        return lost
+
+    def _one(
+        self, source: StoredObject, alias: str, seen: StoredObject | None, reporter: Reporter
+    ) -> _Read | None:
+        """Copy where that is needed, and read back; None where the copy's condition failed."""
+        if seen is None or (seen.etag, seen.size) != (source.etag, source.size):
+            if seen is not None and self._reads_as_ours(seen, reporter):
+                return _Read(seen, self.target.sha256)
+            if self._copy(source, alias, seen) is Outcome.KEPT:
+                return None
+        return self._stands(alias, reporter)
+
+    def _reads_as_ours(self, seen: StoredObject, reporter: Reporter) -> bool:
+        """Whether an alias needs no copy: a copy of what went in parts may get another ETag."""
+        if (seen.size, seen.sha256) != (self.target.size, self.target.sha256):
             return False
-        if seen.etag == source.etag:
-            return True
         # One that moves while it is read is not copied over either: the condition sees to that.
         with contextlib.suppress(errors.TransientError):
-            read = self.store.digest(seen, reporter=self.reporter)
-            return seen.sha256 == self.target.sha256 == read
+            return self.store.digest(seen, reporter=reporter) == self.target.sha256
         return False
 
     def _copy(self, source: StoredObject, alias: str, seen: StoredObject | None) -> Outcome:
@@ -190,29 +230,29 @@ class Aliases:
             version=self.target.version,
         )
 
-    def _read_back(self, alias: str) -> None:
-        stands, digest = self._stands(alias)
-        if digest == self.target.sha256:
+    def _judge(self, alias: str, read: _Read) -> None:
+        """By all of its bytes: R2 was seen to tell a wrong checksum of a copy that was right."""
+        if read.sha256 == self.target.sha256:
             return
         # Not ours: either a newer release came in after the copy, or something is wrong.
         self.confirm()
-        self._permit(alias, stands)
+        self._permit(alias, read.stands)
         raise errors.VerificationError(
             "the alias, read back, holds other bytes",
             subject=alias,
             expected=self.target.sha256,
-            observed=digest or "nothing",
+            observed=read.sha256 or "nothing",
             hint="run again; if it stays, somebody else writes to this key",
         )
 
-    def _stands(self, alias: str) -> tuple[StoredObject | None, str]:
-        """What an alias holds, with the digest of its bytes; it may move while it is read."""
+    def _stands(self, alias: str, reporter: Reporter) -> _Read:
+        """What an alias holds; it may move while it is read."""
         stands = self.store.head(alias)
         for _ in range(_RACES):
             if stands is None:
-                return None, ""
+                return _Read(None, "")
             try:
-                return stands, self.store.digest(stands, reporter=self.reporter)
+                return _Read(stands, self.store.digest(stands, reporter=reporter))
             except errors.TransientError:
                 before, stands = stands, self.store.head(alias)
                 if stands is not None and stands.etag == before.etag:

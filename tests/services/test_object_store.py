@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import inspect
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from release_tool import errors
 from release_tool.progress import Silent
 from release_tool.services import object_store, object_store_errors, retries
+from release_tool.services.at_once import Together
 from release_tool.services.object_store import ObjectStore, StoredObject
 from release_tool.services.object_store_calls import Outcome
 from tests import scripted_server
@@ -282,6 +284,33 @@ def test_a_copy_names_the_state_of_its_destination_under_the_signature(
         assert headers["x-amz-metadata-directive"] == "REPLACE"
         assert headers["cache-control"] == "public, max-age=60, must-revalidate"
         assert "x-amz-acl" not in headers
+
+
+def test_copies_at_the_same_time_carry_each_its_own_condition(
+    server: ScriptedServer, store: ObjectStore
+) -> None:
+    """Two threads share a client: the state of one alias must never guard another."""
+    both = threading.Barrier(2, timeout=30)
+    copied = b"<CopyObjectResult></CopyObjectResult>"
+    server.says(lambda _: (both.wait(), Reply(200, copied))[1])
+
+    def copy(number: int) -> Callable[[], Outcome]:
+        over = None if number == 0 else _stored(f'"{number}"')
+        return lambda: store.copy(
+            _stored(), f"latest/{number}", over=over, sha256=SHA256, version="0.5.0"
+        )
+
+    for _ in range(5):
+        Together().run([copy(0), copy(1)], at_once=2, name="copy")
+    seen = {
+        (
+            request.path[-1],
+            request.headers.get("cf-copy-destination-if-none-match"),
+            request.headers.get("cf-copy-destination-if-match"),
+        )
+        for request in server.requests
+    }
+    assert seen == {("0", "*", None), ("1", None, '"1"')}
 
 
 def test_a_copy_over_a_moved_alias_is_an_outcome(

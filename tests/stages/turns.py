@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from dataclasses import dataclass
 
 from release_tool.services.object_store import ObjectStore
@@ -16,19 +17,25 @@ class Turns:
         self._order = iter(order)
         self._turn = threading.Condition()
         self._alive = {0, 1}
-        self._waiting: set[int] = set()
+        # One release may make several calls at once.
+        self._waiting: Counter[int] = Counter()
         self._granted: int | None = None
         self.taken = [0, 0]
         """How many calls each one made."""
 
     def take(self, who: int) -> None:
         with self._turn:
-            self._waiting.add(who)
+            self._waiting[who] += 1
             self._grant()
             assert self._turn.wait_for(lambda: self._granted == who, timeout=30)
             self._granted = None
             self.taken[who] += 1
-            self._waiting.discard(who)
+            self._waiting[who] -= 1
+
+    def give_back(self) -> None:
+        """The call is over; another one of the same release may be waiting."""
+        with self._turn:
+            self._grant()
 
     def leave(self, who: int) -> None:
         with self._turn:
@@ -36,7 +43,7 @@ class Turns:
             self._grant()
 
     def _grant(self) -> None:
-        if self._granted is None and self._alive and self._waiting >= self._alive:
+        if self._granted is None and self._alive and all(self._waiting[one] for one in self._alive):
             wish = next(self._order, 0)
             self._granted = wish if wish in self._alive else min(self._alive)
             self._turn.notify_all()
@@ -75,6 +82,9 @@ class _Waiting:
 
         def call(*given: object, **named: object) -> object:
             self._turns.take(self._who)
-            return method(*given, **named)
+            try:
+                return method(*given, **named)
+            finally:
+                self._turns.give_back()
 
         return call
