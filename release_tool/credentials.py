@@ -464,3 +464,41 @@ def for_pip(environ: Mapping[str, str]) -> dict[str, str]:
         if name.startswith("PIP_") or name.lower() in _PROXIES
     }
     return scrubbed(environ) | chosen
+
+
+_GIT = frozenset(
+    {
+        "GIT_ASKPASS",
+        "GIT_COMMITTER_DATE",
+        "GIT_COMMITTER_EMAIL",
+        "GIT_COMMITTER_NAME",
+        "GIT_CONFIG_GLOBAL",
+        "GIT_CONFIG_NOSYSTEM",
+        "GIT_CONFIG_SYSTEM",
+        "GIT_SSH",
+        "GIT_SSH_COMMAND",
+        "GIT_TERMINAL_PROMPT",
+    }
+)
+"""Git's own: who tags, and how a remote is reached. None that names another repository."""
+_AGENTS = frozenset(
+    {
+        *("DBUS_SESSION_BUS_ADDRESS", "DISPLAY", "GNUPGHOME", "GPG_TTY", "SSH_AGENT_PID"),
+        *("SSH_ASKPASS", "SSH_AUTH_SOCK", "TERM", "WAYLAND_DISPLAY", "XDG_CONFIG_HOME"),
+        "XDG_RUNTIME_DIR",
+    }
+)
+"""Where the user's own agents for keys and passwords are, and how they ask."""
+
+
+def for_git(environ: Mapping[str, str]) -> tuple[dict[str, str], frozenset[str]]:
+    """The environment for git where it signs and pushes, and which of its own names are in it.
+
+    No setting of a release is among them: git takes keys and passwords from the user's agents.
+    """
+    chosen = {
+        name: value
+        for name, value in environ.items()
+        if name in _GIT or name in _AGENTS or name.lower() in _PROXIES
+    }
+    return scrubbed(environ) | chosen, _GIT

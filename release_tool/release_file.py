@@ -7,9 +7,9 @@ import difflib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import AfterValidator, Field, JsonValue, StringConstraints, ValidationError
 from pydantic_core import ErrorDetails
 
 from release_tool import credentials, threshold, version
@@ -28,6 +28,7 @@ from release_tool.plan import (
     Product,
     Profile,
     Publish,
+    RelativePath,
     Smoke,
     Thresholds,
 )
@@ -88,11 +89,36 @@ class FlavourSection(FlavourPolicy):
 DEFAULT_FLAVOUR = "swift"
 
 
+def _of_one_group(text: str) -> str:
+    try:
+        groups = re.compile(text, re.MULTILINE).groups
+    except re.error as problem:
+        raise ValueError(f"a regular expression: {problem}") from None
+    if groups != 1:
+        raise ValueError("a regular expression with one group, which is the version")
+    return text
+
+
+class VersionConstant(Part):
+    """A place in the source that says the version by itself."""
+
+    file: RelativePath
+    """From the top of the repository."""
+    pattern: Annotated[
+        str, StringConstraints(min_length=1, max_length=300), AfterValidator(_of_one_group)
+    ]
+    """A regular expression of Python's; its one group is the version, wherever it matches."""
+    flavours: tuple[FlavourName, ...] = ()
+    """Whose version it is; none for every flavour's."""
+
+
 class SourceRules(Part):
     """How the tree that a release is cut from is judged."""
 
     default_branch: str = Field(default="", pattern=r"^([A-Za-z0-9][A-Za-z0-9._/-]{0,199})?$")
     """Empty: what the remote calls its default branch."""
+    version_constants: tuple[VersionConstant, ...] = Field(default=(), max_length=64)
+    """Where the source itself says the version; a tag is only made where each says the same."""
 
 
 class ReleaseFile(Part):
@@ -186,6 +212,7 @@ def disagreements(release: ReleaseFile) -> Iterator[tuple[Location, str]]:
         yield ("publish", "prefix"), "the prefix is not a plain path"
     yield from _in_flavours(release)
     yield from _in_smoke(release)
+    yield from _in_source(release)
     prefixes: dict[str, str] = {}
     for name, section in release.environments.items():
         yield from _in_environment(name, section)
@@ -338,6 +365,16 @@ def _in_long_answer(
         yield place, "only an embedded environment may ask for less than smoke.long_tokens"
     if own <= release.smoke.max_tokens:
         yield place, f"the long answer is no longer than the others: {release.smoke.max_tokens}"
+
+
+def _in_source(release: ReleaseFile) -> Iterator[tuple[Location, str]]:
+    for at, constant in enumerate(release.source.version_constants):
+        place: Location = ("source", "version_constants", at)
+        if _climbs(constant.file):
+            yield (*place, "file"), "the file is outside of the repository"
+        for name in constant.flavours:
+            if name not in release.flavours:
+                yield (*place, "flavours"), f"no flavour is called {name}"
 
 
 def _in_lanes(smoke: Smoke) -> Iterator[tuple[Location, str]]:

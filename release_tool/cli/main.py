@@ -26,6 +26,7 @@ _COMMANDS = {
     "run": "Carry a release through its stages; run again to resume.",
     "status": "Show what is done and what comes next.",
     "doctor": "Say what host, settings and certificates lack, and what ends when.",
+    "tag": "Make a release tag, once everything that it says is true.",
     "rollback": "Withdraw a bad release, and give users an earlier one.",
     "handoff": "Carry a release to another machine: its ledger and artifacts in one archive.",
     "rehearse": "Carry a whole release through look-alikes on this machine.",

@@ -37,6 +37,8 @@ class Git:
 
     folder: Path
     environ: Mapping[str, str] = field(repr=False)
+    kept: frozenset[str] = frozenset()
+    """Names of git's own variables that count all the same; the others could lead elsewhere."""
 
     def is_repository(self) -> bool:
         """Whether the folder belongs to a working tree with a commit.
@@ -130,21 +132,27 @@ class Git:
             raise _refused(self.folder, result.stderr)
         return _decode(result.stdout)
 
-    def _run(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-        environ = {key: value for key, value in self.environ.items() if not key.startswith("GIT_")}
+    def _run(
+        self, *arguments: str, told: bytes = b"", seconds: int = _SECONDS
+    ) -> subprocess.CompletedProcess[bytes]:
+        environ = {
+            key: value
+            for key, value in self.environ.items()
+            if not key.startswith("GIT_") or key in self.kept
+        }
         try:
             return subprocess.run(
                 ["git", *_PLAIN, *arguments],
                 cwd=self.folder,
                 env={**environ, "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"},
-                stdin=subprocess.DEVNULL,
+                input=told,
                 capture_output=True,
-                timeout=_SECONDS,
+                timeout=seconds,
                 check=False,
             )
         except subprocess.TimeoutExpired:
             raise errors.HostError(
-                "git did not answer", subject=str(self.folder), expected=f"within {_SECONDS} s"
+                "git did not answer", subject=str(self.folder), expected=f"within {seconds} s"
             ) from None
 
 
