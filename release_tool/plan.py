@@ -24,6 +24,8 @@ RelativePath = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9_.+@ -]+(/[A-Za-z0-9_.+@ -]+)*$")
 ]
 MacOSVersion = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,3}\.[0-9]{1,3}$")]
+PublicKeyLine = Annotated[str, StringConstraints(pattern=r"^MCowBQYDK2VwAyEA[A-Za-z0-9+/]{43}=$")]
+"""An Ed25519 key (`provenance.keys`): its algorithm's twelve bytes are the first characters."""
 Role = Literal["provider", "enclave", "helper"]
 Contract = Literal["2026-05", "2026-10"]
 FlavourName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
@@ -311,6 +313,16 @@ _MEANT: dict[str, object] = {
 }
 
 
+class Provenance(Part):
+    """Who says how a release was made, and whose word counts."""
+
+    builder: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9+.-]*:[!-~]{1,500}$")]
+    """A URI for where releases are built, with all who can change what happens there."""
+    keys: Annotated[tuple[PublicKeyLine, ...], Field(max_length=8)] = ()
+    """The public keys that count, each as `release-tool provenance-key` prints it: the present
+    one, and those of releases that shall still verify."""
+
+
 class EnvironmentPolicy(Part):
     """What an environment trusts, signs with and accepts."""
 
@@ -363,6 +375,8 @@ class EnvironmentPolicy(Part):
     """Texts that no address among its constants may hold: the coordinators of other builds."""
     require_qualification: bool = False
     """Whether a registration waits for an approval of the signed build (contract 2026-10)."""
+    provenance: Provenance | None = None
+    """How releases are signed for; None where they are not, and no log is kept."""
     fleet_watch_seconds: float = Field(default=0, ge=0, le=3600, allow_inf_nan=False)
     """How long the fleet's capacity is watched after a registration; 0 asks once."""
 

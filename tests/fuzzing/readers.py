@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import hashlib
 import io
 import json
 import plistlib
@@ -61,6 +62,7 @@ from release_tool.apple.policy import inventory, library_validation, linter, ver
 from release_tool.apple.tree import in_memory
 from release_tool.files import archive_writer, tar_header, zip_reader, zip_unpacker
 from release_tool.files.archive_reader import ArchiveReader
+from release_tool.provenance import canonical, dsse, keys, log, sbom, statement
 from release_tool.rehearsal import profiles
 from release_tool.services import (
     chat,
@@ -80,6 +82,7 @@ from release_tool.services.http_client import Answer
 from tests import built, linked_macho, macho_samples, signed_release, signing_identity
 from tests.fake_mac import attributes
 from tests.fuzzing.mutation import MAX_BYTES, Structure
+from tests.provenance import samples as provenance_samples
 from tests.signing_identity import NOW, TEAM
 
 REAL_DATA = Path(__file__).resolve().parents[3] / "shared" / "realdata"
@@ -170,6 +173,33 @@ def _pointer(data: bytes) -> object:
     found = release_pointer.parse(data)
     assert release_pointer.parse(release_pointer.encode(found)) == found
     return found
+
+
+def _release_logs() -> list[bytes]:
+    made = log.EMPTY
+    for kind in log.KINDS:
+        made = log.parse(made.extended(provenance_samples.entry(kind), provenance_samples.key()))
+    return [made.content]
+
+
+def _release_log(data: bytes) -> object:
+    found = log.parse(data)
+    assert found.head("").size == len(data)
+    assert found.covers(found.head("", len(found.lines) // 2))
+    return found
+
+
+def _chained(data: bytes) -> bytes:
+    """Lines in our spelling, each behind those before it: what else is wrong shall be read."""
+    whole = b""
+    for number, line in enumerate(data.splitlines()):
+        digest = hashlib.sha256(whole).hexdigest()
+        after = {"count": number, "sha256": digest, "size": len(whole)}
+        try:
+            whole += canonical.encode(json.loads(line) | {"after": after}) + b"\n"
+        except (ValueError, TypeError, RecursionError):
+            whole += line + b"\n"
+    return whole
 
 
 def _tombstones() -> list[bytes]:
@@ -849,6 +879,46 @@ READERS: tuple[Reader, ...] = (
     Reader(name="macho of other processors", read=_macho, make_seeds=_old_code),
     Reader(name="detached signature", read=_detached, make_seeds=_detached_signatures),
     Reader(name="release pointer", read=_pointer, make_seeds=_pointers, structure="json"),
+    Reader(
+        name="release log",
+        read=_release_log,
+        make_seeds=_release_logs,
+        structure="json",
+        finish=_chained,
+    ),
+    Reader(
+        name="envelope",
+        read=dsse.parse,
+        make_seeds=lambda: [dsse.seal("application/a", b"{}", provenance_samples.key())],
+        structure="json",
+    ),
+    Reader(
+        name="statement",
+        read=statement.read,
+        make_seeds=lambda: [provenance_samples.payload()],
+        structure="json",
+    ),
+    Reader(
+        name="bill of materials",
+        read=sbom.read,
+        make_seeds=lambda: [provenance_samples.bill()],
+        structure="json",
+    ),
+    Reader(
+        name="signing key",
+        read=keys.load,
+        make_seeds=lambda: [keys.make().encode()],
+        structure="text",
+    ),
+    Reader(
+        name="public key",
+        read=lambda data: keys.parse(data.decode("utf-8", "replace")),
+        make_seeds=lambda: [
+            provenance_samples.key().public.line.encode(),
+            provenance_samples.key().public.pem.encode(),
+        ],
+        structure="text",
+    ),
     Reader(name="tombstone", read=_tombstone, make_seeds=_tombstones, structure="json"),
     Reader(name="apple double", read=apple_double.parse, make_seeds=_apple_doubles),
     Reader(

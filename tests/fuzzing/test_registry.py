@@ -10,15 +10,18 @@ from pathlib import Path
 
 import release_tool.apple
 import release_tool.files
+import release_tool.provenance
 import release_tool.services
 from tests.fuzzing import readers
 
+_ROOMS = (release_tool.apple, release_tool.files, release_tool.provenance, release_tool.services)
 _VERBS = ("parse", "read", "load", "decode", "unwrap", "unpack", "lint")
 _RAW = ("bytes", "memoryview")
 _ARCHIVE = "archive: 'Path'"
 """What readers of archives take: a file that somebody else packed."""
 UNDER: Mapping[str, str] = {
     "archive_reader.unpack": "archive",
+    "canonical.decode": "release log",
     "der_dictionary.decode": "entitlements der, launch constraint dictionary",
     "entitlements.decode_der": "entitlements der",
     "identity_files.read": "signing identity",
@@ -35,7 +38,7 @@ UNDER: Mapping[str, str] = {
 
 def _readers() -> Iterator[str]:
     """Public functions of the formats, files and services that read bytes, by module and name."""
-    for package in (release_tool.apple, release_tool.files, release_tool.services):
+    for package in _ROOMS:
         for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             module = importlib.import_module(found.name)
             for name, member in vars(module).items():
