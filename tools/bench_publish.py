@@ -60,10 +60,13 @@ with servers.Server(counted, handler=servers.ContinuingHandler) as one, servers.
 OURS = """
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from release_tool.files import hashing
 from release_tool.progress import Silent
 from release_tool.services import public_url
 from release_tool.services.object_store import ObjectStore
+from release_tool.services.release_pointer import Pointer
+from release_tool.stages.aliases import Aliases
 archive, run, endpoint, public = Path(sys.argv[1]), *sys.argv[2:]
 store = ObjectStore(endpoint=endpoint, bucket="releases", access_key_id=lambda: "BENCH",
                     secret_access_key=lambda: "bench")
@@ -72,12 +75,14 @@ key = f"{run}/a.tar.gz"
 store.create(key, archive, sha256=digest, version="0.5.0", reporter=quiet)
 served = public_url.read(f"{public}/{key}", limit_bytes=2 << 30, seconds=600, reporter=quiet)
 assert served.sha256 == digest
-source = store.head(key)
-store.replace(f"{run}/latest/release.json", b"{}", over=None, content_type="application/json",
-              version="0.5.0")
-for alias in (f"{run}/latest/a.tar.gz", f"{run}/latest/b.tar.gz"):
-    store.copy(source, alias, over=None, sha256=digest, version="0.5.0")
-    assert store.digest(store.head(alias), reporter=quiet) == digest
+plan = SimpleNamespace(
+    publish=SimpleNamespace(prefix=run, legacy_aliases=("b.tar.gz",)),
+    archive=SimpleNamespace(name="a.tar.gz"))
+here = Pointer(version="0.5.0", platform="macos-arm64", key=key, url=f"{public}/{key}",
+               sha256=digest, size=archive.stat().st_size)
+moved = Aliases(plan=plan, store=store, reporter=quiet, target=here,
+                permit=lambda key, version: None, confirm=lambda: None).move()
+assert len(moved) == 2
 """
 
 

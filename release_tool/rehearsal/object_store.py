@@ -78,7 +78,7 @@ class ObjectStore:
         self._uploads = multipart.Uploads(index.scratch)
         self._written: dict[str, float] = {}
         self._lock = threading.RLock()
-        self._moto = MotoBucket(bucket)
+        self._moto = MotoBucket(bucket, self._place)
         for stored in index.everything():
             self._moto.restore(stored, index.place(stored.sha256))
 
@@ -181,6 +181,11 @@ class ObjectStore:
         if found is None:
             raise s3_errors.S3Error(404, "NoSuchKey", "The specified key does not exist.")
         return found
+
+    def _place(self, key: str) -> Path:
+        stored = self._index.get(key)
+        assert stored  # noqa: S101 - a copy's source was looked up
+        return self._index.place(stored.sha256)
 
     def _delete(self, request: Request, key: str, body: Body) -> Response:
         answer = self._ask(request, body)

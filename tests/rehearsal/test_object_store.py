@@ -381,6 +381,19 @@ def test_equal_parts_make_an_object(place: Place) -> None:
     assert client.get_object(Bucket=BUCKET, Key="big")["Body"].read() == whole
 
 
+def test_a_copy_outlives_its_source(place: Place) -> None:
+    """It serves the bytes, whole and in ranges; where those came in parts, its ETag is another."""
+    client = place.client()
+    whole = upload(client, [5 * MIB, 17])
+    client.copy_object(Bucket=BUCKET, Key="alias", CopySource={"Bucket": BUCKET, "Key": "big"})
+    client.delete_object(Bucket=BUCKET, Key="big")
+    assert place.get("alias").content == whole
+    told = client.head_object(Bucket=BUCKET, Key="alias")
+    assert (told["ContentLength"], "-" in told["ETag"]) == (len(whole), False)
+    tail = client.get_object(Bucket=BUCKET, Key="alias", Range="bytes=-20", IfMatch=told["ETag"])
+    assert tail["Body"].read() == whole[-20:]
+
+
 @pytest.mark.parametrize(
     ("sizes", "code"),
     [
