@@ -1,6 +1,7 @@
 """What `doctor` looks at: host, tools, settings, entitlements, certificate, profile, expiry.
 
-It reads and asks nobody: no network, no service, nothing is written and no key is used.
+It reads and asks nobody, unless services are wanted: no network, nothing is written and no key
+is used.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ from release_tool.services import keychain, notary_token
 from release_tool.services.apple_tools import TOOLS, AppleTools
 from release_tool.stages import role_entitlements
 
-Section = Literal["host", "tools", "settings", "entitlements", "certificate", "profile", "expiry"]
+Section = Literal[
+    "host", "tools", "settings", "entitlements", "certificate", "profile", "expiry", "services"
+]
 
 # The assembled, the signed and the unpacked app, and the archive, each about 150 MB.
 _FREE_BYTES = 1_000_000_000
@@ -65,6 +68,8 @@ class Question:
     entitlements: tuple[Path, ...] = ()
     """Files to look at instead of the release's."""
     fail_within: int = 0
+    online: bool = False
+    """Whether the services are asked, too."""
     trust: certificates.Trust = field(default_factory=certificates.apple_trust)
     tools: AppleTools = TOOLS
 
@@ -131,6 +136,7 @@ class _Examination:
         )
         ends = expiry.judge(rows, within=self._question.fail_within)
         found += self._section("expiry", errors.CredentialError, ends)
+        found += self._services()
         return Diagnosis(
             environment=self._environment.name if self._environment else "",
             findings=tuple(found),
@@ -144,6 +150,27 @@ class _Examination:
     ) -> Iterator[Finding]:
         for check in found:
             yield Finding(section, check, remedy)
+
+    def _services(self) -> Iterator[Finding]:
+        question, environment = self._question, self._environment
+        if environment is None:
+            return
+        if environment.embedded or not question.online:
+            why = "made for the run" if environment.embedded else "ask them with --online"
+            yield Finding("services", checks.not_checked("services", why), errors.HostError)
+            return
+        from release_tool.cli import asked_services
+
+        asked = asked_services.Question(
+            environ=question.environ,
+            working_folder=question.working_folder,
+            environment=environment.name,
+            flavour=question.flavour,
+            config_file=question.config_file,
+            trust=question.trust,
+        )
+        for check, remedy in asked_services.ask(asked):
+            yield Finding("services", check, remedy)
 
     # Host and tools
 
@@ -170,6 +197,16 @@ class _Examination:
                 yield checks.passed(f"extra {extra}", f"{module} for {purpose}")
 
     def _tools(self) -> Iterator[Check]:
+        git = shutil.which("git", path=self._question.environ.get("PATH"))
+        if git:
+            yield checks.passed("tool git", git)
+        else:
+            yield checks.failed(
+                "tool git",
+                expected="git on the PATH",
+                observed="missing",
+                hint="install it: the source of a release is proved by it",
+            )
         on_a_mac = sys.platform == "darwin"
         needed = self._environment is not None and self._environment.signer == "codesign"
         tools = self._question.tools

@@ -44,6 +44,9 @@ _SECTION_WIDTH, _NAME_WIDTH = 14, 28
     default=0,
     help="Fail when anything ends within so many days: for scheduled jobs.",
 )
+@click.option(
+    "--online", is_flag=True, help="Ask each service of the environment, too; changes nothing."
+)
 @click.option("--trust", multiple=True, type=_FILE, help="Trust this root instead of Apple's.")
 @click.option("--rules", "as_rules", is_flag=True, help="Print every rule of every gate.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
@@ -59,16 +62,20 @@ def command(
     fail_within: int,
     trust: tuple[Path, ...],
     *,
+    online: bool,
     as_rules: bool,
     as_json: bool,
 ) -> int:
     """Look at host, tools, settings, entitlements, certificate, profile and what ends when.
 
-    Reads only, and asks no service. Exits by the remedy that comes first: 3 for the host, 4 for
-    settings and certificates, 6 for a profile or entitlements that must not be used.
+    Reads only. With --online it asks each service as a run would, with requests that can never
+    succeed where a key must be judged, and compares clocks. Exits by the remedy that comes first:
+    3 for the host, 4 for settings and certificates, 6 for what must not be used; of services 5
+    for a passing fault, 7 for a refusal.
 
     \b
-    Before a release:  release-tool doctor --env prod
+    Before a release:  release-tool doctor --env prod --online
+    Without a network: release-tool doctor --env prod
     A scheduled job:   release-tool doctor --env prod --fail-within 60
     The rules:         release-tool doctor --rules
     """
@@ -87,6 +94,7 @@ def command(
             identity=identity.read_bytes() if identity else None,
             entitlements=entitlements,
             fail_within=fail_within,
+            online=online,
             trust=signed_subject.trusting(trust),
         )
     )

@@ -62,18 +62,27 @@ def gravest(kinds: Collection[type[errors.ReleaseError]]) -> int:
 
 
 def _ask_all(probes: Sequence[Probe]) -> list[Finding]:
+    return [
+        Finding(probe=probe.name, problem=problem) for probe, problem in answers(probes) if problem
+    ]
+
+
+def answers(probes: Sequence[Probe]) -> list[tuple[Probe, errors.ReleaseError | None]]:
+    """Ask all at once; each with what is wrong, or None."""
     deadline = time.monotonic() + _BUDGET_SECONDS
     futures = [(probe, _begun(probe.ask)) for probe in probes]
-    findings = []
+    found: list[tuple[Probe, errors.ReleaseError | None]] = []
     for probe, future in futures:
         try:
             future.result(timeout=max(deadline - time.monotonic(), 0.1))
         except TimeoutError:
             late = errors.TransientError(f"no answer within {_BUDGET_SECONDS:.0f} s")
-            findings.append(Finding(probe=probe.name, problem=late))
+            found.append((probe, late))
         except errors.ReleaseError as problem:
-            findings.append(Finding(probe=probe.name, problem=problem))
-    return findings
+            found.append((probe, problem))
+        else:
+            found.append((probe, None))
+    return found
 
 
 def _begun(ask: Callable[[], None]) -> Future[None]:

@@ -177,7 +177,10 @@ class _Asks:
         )
 
     def bucket(self) -> None:
-        self._wiring.new_store().check()
+        store = self._wiring.new_store()
+        store.check()
+        # Better told now than after an hour of signing and waiting.
+        store.check_write(f"{self._plan.publish.prefix}/preflight")
 
     def public(self) -> None:
         base = addresses.base(self._plan.endpoints.r2_public_url, name="R2_PUBLIC_URL")

@@ -61,6 +61,7 @@ class ObjectStore:
         credentials: its one access key.
         index: its objects on disk.
         broken: faults on demand.
+        read_only: whether its key is one of R2's "Object Read only".
     """
 
     def __init__(
@@ -70,8 +71,10 @@ class ObjectStore:
         *,
         index: ObjectIndex,
         broken: faults.Faults,
+        read_only: bool = False,
     ) -> None:
         self._bucket = bucket
+        self._read_only = read_only
         self._credentials = credentials
         self._index = index
         self._broken = broken
@@ -104,6 +107,8 @@ class ObjectStore:
 
     def _dispatch(self, request: Request, key: str, body: Body) -> Response:
         asked = set(request.args) - {"x-id"}
+        if self._read_only and request.method not in ("GET", "HEAD"):
+            raise s3_errors.access_denied()
         if not key:
             if request.method not in ("GET", "HEAD") or not asked <= _LISTING:
                 raise s3_errors.access_denied()

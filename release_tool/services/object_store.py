@@ -70,6 +70,11 @@ class _Condition(TypedDict, total=False):
     IfNoneMatch: str
 
 
+_NO_BUCKET = ("404", "NoSuchBucket")
+_NO_UPLOAD = "NoSuchUpload"
+_NEVER_BEGUN = "release-tool-asks-whether-it-may-write"
+
+
 class ObjectStore:
     """One bucket.
 
@@ -112,8 +117,39 @@ class ObjectStore:
         Raises:
             CredentialError, RemoteRefusedError, TransientError: it cannot be used.
         """
-        with converted(self.bucket):
-            self._client.head_bucket(Bucket=self.bucket)
+        try:
+            # The answer has no body, so nothing but its status says what is missing.
+            with converted(self.bucket, absent=_NO_BUCKET):
+                self._client.head_bucket(Bucket=self.bucket)
+        except AbsentError:
+            raise errors.RemoteRefusedError(
+                "there is no such bucket",
+                subject=self.bucket,
+                hint="check R2_BUCKET and R2_ENDPOINT",
+            ) from None
+
+    def check_write(self, key: str) -> None:
+        """Ask whether the credentials may write, by a part of an upload that was never begun.
+
+        It needs the right that every upload needs, and no store can make an object of it, not even
+        one that ignores conditions: a part lies in an upload, and there is none of this name.
+
+        Raises:
+            CredentialError: they may only read.
+            RemoteRefusedError, TransientError: the store did not judge it.
+        """
+        try:
+            with converted(key, absent=(_NO_UPLOAD,)):
+                self._client.upload_part(
+                    Bucket=self.bucket, Key=key, PartNumber=1, UploadId=_NEVER_BEGUN, Body=b""
+                )
+        except AbsentError:
+            return
+        raise errors.RemoteRefusedError(
+            "the store took a part of an upload that was never begun",
+            subject=key,
+            hint="this is no object store that a release can trust",
+        )
 
     def head(self, key: str) -> StoredObject | None:
         """Describe an object; None where none stands.

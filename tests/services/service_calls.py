@@ -222,6 +222,7 @@ CALLS = (
         sends=_AWS,
     ),
     Call(name="ObjectStore.check", make=lambda c: c.store.check(), sends=_AWS),
+    Call(name="ObjectStore.check_write", make=lambda c: c.store.check_write("k"), sends=_AWS),
     Call(name="ObjectStore.head", make=lambda c: c.store.head("k"), sends=_AWS),
     Call(
         name="ObjectStore.create",
