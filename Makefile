@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup test test-online test-macos fidelity lint format lock rehearse kill faults smoke-faults \
+.PHONY: help setup test test-online test-macos fidelity docs lint format lock rehearse kill faults smoke-faults \
 	smoke-hosts fuzz bench clean
 
 help:
@@ -12,6 +12,7 @@ help:
 	@echo "make test-online  run the tests that download real signed files from the package indexes"
 	@echo "make fidelity     make real Apple signatures again, and say what was derived and copied"
 	@echo "make test-macos   on a Mac: let Apple's tools judge what both signers wrote"
+	@echo "make docs         run every command line of the pages, whole releases among them"
 	@echo "make lint         formatter, linter, types, layers, workflows"
 	@echo "make format       put the code into the one format"
 	@echo "make kill         kill a run at every write, request and child, and fifty times at random"
@@ -47,6 +48,9 @@ fidelity: $(READY)
 # Both signers' work before Apple's own tools; what they say goes to the file SECOND_OPINION.
 test-macos: $(READY)
 	$(BIN)/python -m pytest -m macos
+
+docs: $(READY)
+	$(BIN)/python -m pytest tests/pages --timeout 900
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

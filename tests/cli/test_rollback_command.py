@@ -8,13 +8,11 @@ import json
 import os
 import pty
 import re
-import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import click
 import pytest
 import requests
 
@@ -24,7 +22,6 @@ from release_tool.rehearsal import environment, places, samples, tiny_model
 from release_tool.rehearsal.environment import Environment
 
 NAME = "darkbloom-bundle-macos-arm64.tar.gz"
-DOCUMENT = Path(__file__).parents[2] / "docs/rolling-back.md"
 BACK = ("--to", "0.5.0", "--deactivate", "0.5.1", "--reason", "no start", "--by", "night shift")
 
 
@@ -325,17 +322,3 @@ def test_a_bad_release_is_taken_back_for_ever(place: Place, tmp_path: Path) -> N
     assert place.latest() == "0.5.2"
     assert place.served() == {place.public(f"v0.5.2/{NAME}")}
     assert "instead_of" not in place.document("latest/release.json")
-
-
-def _commands() -> list[list[str]]:
-    blocks = re.findall(r"^```\n(.*?)^```$", DOCUMENT.read_text(), re.DOTALL | re.MULTILINE)
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    return [shlex.split(line, comments=True) for line in lines if line.startswith("release-tool ")]
-
-
-@pytest.mark.parametrize("words", _commands(), ids=" ".join)
-def test_the_document_shows_commands_that_exist(words: list[str]) -> None:
-    """Each line of docs/rolling-back.md is understood as it stands there."""
-    found = main.cli.get_command(click.Context(main.cli), words[1])
-    assert found
-    found.make_context(words[1], words[2:])
