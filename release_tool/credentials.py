@@ -44,6 +44,8 @@ _MAKE_A_KEY = (
 _STORE = ("publish", "promote")
 ADMIN_KEY = "ADMIN_KEY"
 """An administrator's key for the coordinator: it reads what is accepted, and withdraws releases."""
+PROVENANCE_KEY = "PROVENANCE_KEY"
+"""Signs provenance and the log of releases, where release.yaml asks for them: Ed25519."""
 SETTINGS = (
     Setting(name="R2_ACCESS_KEY_ID", kind="key", secret=True, stages=_STORE),
     Setting(name="R2_SECRET_ACCESS_KEY", kind="key", secret=True, stages=_STORE),
@@ -58,6 +60,13 @@ SETTINGS = (
     Setting(name="COORDINATOR_URL", kind="address", secret=False, stages=("register", "promote")),
     Setting(name="RELEASE_KEY", kind="key", secret=True, stages=("register",)),
     Setting(name=ADMIN_KEY, kind="key", secret=True, stages=("register",), optional=True),
+    Setting(
+        name=PROVENANCE_KEY,
+        kind="p8",
+        secret=True,
+        stages=_STORE,
+        advice="make one: release-tool provenance-key provenance.pem",
+    ),
     Setting(
         name="APPLE_CERTIFICATE_P12",
         kind="base64",
@@ -134,8 +143,11 @@ NOTARYTOOL = ("APPLE_ID", "APPLE_APP_PASSWORD")
 """What Apple's `notarytool` is driven with, on a Mac, where no key is set."""
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
 SEVEN = tuple(
-    setting.name for setting in SETTINGS if setting.per_environment and not setting.optional
+    setting.name
+    for setting in SETTINGS
+    if setting.per_environment and not setting.optional and setting.name != PROVENANCE_KEY
 )
+"""What every environment that is not embedded needs."""
 
 _KEY = re.compile(r"[\x21-\x7e]{1,4096}")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -361,7 +373,7 @@ def _p8_fault(found: Found) -> str:
         content = b""
     if len(content) <= _P8_BYTES and b"-----BEGIN PRIVATE KEY-----" in content:
         return ""
-    return f"{found.variable} is neither a .p8 file (PEM, BEGIN PRIVATE KEY) nor its base64"
+    return f"{found.variable} is neither a key file (PEM, BEGIN PRIVATE KEY) nor its base64"
 
 
 def _content_fault(found: Found) -> str:

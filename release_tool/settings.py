@@ -116,10 +116,16 @@ def _absent(
     # An embedded environment hands its identity and profile on as files of the run.
     if lookup is None or (environment.embedded and not setting.per_environment):
         return Origin(kind="made for the run")
-    if setting.optional or (setting.stages == ("github",) and not environment.github_release):
+    if setting.optional or setting.name in _unwanted(environment):
         return Origin(kind="not set")
     settled.missing.append(credentials.missing(setting, lookup))
     return Origin(kind="missing")
+
+
+def _unwanted(environment: Environment) -> tuple[str, ...]:
+    """What an environment does without, by what the release file asks of it."""
+    unsigned = () if environment.provenance else (credentials.PROVENANCE_KEY,)
+    return unsigned if environment.github_release else ("GITHUB_TOKEN", *unsigned)
 
 
 def _endpoint(

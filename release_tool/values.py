@@ -359,6 +359,28 @@ class SmokeEvidence(Value):
         return {self.transcript: self.transcript_sha256, self.log: self.log_sha256}
 
 
+class PublishedDocument(Value):
+    """A small signed document beside the archives."""
+
+    name: str
+    """Of the file in the workspace, and of the asset on GitHub."""
+    key: str
+    url: str
+    sha256: str
+    size: int
+
+
+class LoggedEvent(Value):
+    """Where an event stands in the log of releases."""
+
+    line: int
+    """The first is 1."""
+    size: int
+    """Bytes of the log up to and with this line."""
+    sha256: str
+    """Of those."""
+
+
 class PublishedRelease(Value):
     """The archive at its public address, read back."""
 
@@ -368,6 +390,11 @@ class PublishedRelease(Value):
     url: str
     created: bool
     """False when the same bytes already stood there."""
+    documents: tuple[PublishedDocument, ...] = ()
+    """Its bill of materials and its provenance; none where releases are not signed for."""
+
+    def outputs(self) -> Mapping[str, str]:
+        return {one.name: one.sha256 for one in self.documents}
 
 
 class RegisteredRelease(Value):
@@ -383,6 +410,8 @@ class RegisteredRelease(Value):
     status: str
     checks: tuple[CheckOutcome, ...] = ()
     """What was looked at after the registration, and what could not be."""
+    logged: LoggedEvent | None = None
+    """None where no log is kept, or this job could not write to it."""
 
 
 class PromotedRelease(Value):
@@ -394,6 +423,13 @@ class PromotedRelease(Value):
     aliases: tuple[str, ...]
     pointer: str = ""
     """Key of the document that names the latest release; empty where it was not moved."""
+    logged: LoggedEvent | None = None
+    """None where no log is kept."""
+    documents: tuple[PublishedDocument, ...] = ()
+    """The log's head that covers this release, signed."""
+
+    def outputs(self) -> Mapping[str, str]:
+        return {one.name: one.sha256 for one in self.documents}
 
 
 class ReleasedAsset(Value):

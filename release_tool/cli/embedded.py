@@ -87,6 +87,11 @@ def trust(dist: Path, name: str) -> bytes:
     return places.trust(state_folder(dist, name)).read_bytes()
 
 
+def provenance_key(dist: Path, name: str) -> str:
+    """PEM of the public key of the look-alikes that were started."""
+    return places.provenance(state_folder(dist, name)).read_text(encoding="ascii")
+
+
 def _started(plan: ReleasePlan, dist: Path) -> Environment:
     return environment.start(
         state_folder(dist, plan.environment.name),
@@ -123,6 +128,7 @@ def _settings(living: Environment) -> Settings:
             "R2_SECRET_ACCESS_KEY": living.secret(places.SECRET_ACCESS_KEY),
             "ADMIN_KEY": living.secret(places.ADMIN_KEY),
             "RELEASE_KEY": living.secret(places.RELEASE_KEY),
+            "PROVENANCE_KEY": living.secret(places.PROVENANCE_KEY),
             "APPLE_CERTIFICATE_P12": encoded(living.identity),
             "APPLE_CERTIFICATE_PASSWORD": living.secret(places.IDENTITY_PASSWORD),
             "PROVISIONING_PROFILE_BASE64": encoded(living.profile),

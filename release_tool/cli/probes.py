@@ -48,6 +48,8 @@ def of(wiring: Wiring) -> list[Probe]:
         Probe(name="tickets", stages=frozenset({"staple"}), ask=asks.tickets),
         Probe(name="reference", stages=frozenset({"smoke"}), ask=asks.reference),
         Probe(name="bucket", stages=frozenset({"publish", "promote"}), ask=asks.bucket),
+        Probe(name="provenance key", stages=frozenset({"publish", "promote"}), ask=asks.key),
+        Probe(name="release log", stages=OUTWARD - {"github"}, ask=asks.log),
         Probe(name="public address", stages=frozenset({"publish"}), ask=asks.public),
         Probe(name="tombstone", stages=OUTWARD, ask=wiring.look_out),
         Probe(name="coordinator", stages=frozenset({"register", "promote"}), ask=asks.latest),
@@ -181,6 +183,15 @@ class _Asks:
         store.check()
         # Better told now than after an hour of signing and waiting.
         store.check_write(f"{self._plan.publish.prefix}/preflight")
+
+    def key(self) -> None:
+        if self._plan.environment.provenance is not None:
+            _ = self._wiring.signing_key
+
+    def log(self) -> None:
+        events = self._wiring.release_events()
+        if events is not None:
+            events.log.check()
 
     def public(self) -> None:
         base = addresses.base(self._plan.endpoints.r2_public_url, name="R2_PUBLIC_URL")

@@ -62,7 +62,7 @@ class Steps:
 
     def _withdraw(self, found: Mapping[str, Value], reporter: Reporter, _: Intents) -> Value:
         del found
-        return rollback.withdraw(
+        withdrawn = rollback.withdraw(
             self.wired.plan,
             self.survey,
             store=self.wired.new_store(),
@@ -71,6 +71,9 @@ class Steps:
             by=self.by,
             reason=self.reason,
         )
+        if events := self.wired.release_events():
+            events.withdrawn(withdrawn, by=self.by, reason=self.reason)
+        return withdrawn
 
     def _deactivate(self, found: Mapping[str, Value], reporter: Reporter, _: Intents) -> Value:
         del found
@@ -85,7 +88,7 @@ class Steps:
     def _point_back(self, found: Mapping[str, Value], reporter: Reporter, _: Intents) -> Value:
         target = found["verify"]
         assert isinstance(target, values.RollbackTarget)  # noqa: S101 - by its step
-        return rollback.point_back(
+        done = rollback.point_back(
             self.wired.plan,
             self.survey,
             target,
@@ -93,3 +96,6 @@ class Steps:
             coordinator=self.wired.coordinator,
             reporter=reporter,
         )
+        if events := self.wired.release_events():
+            events.rolled_back(target, done)
+        return done

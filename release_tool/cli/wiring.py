@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from release_tool import credentials, data, errors, layout, smoke_lanes, smoke_records, values
 from release_tool.apple import armor, certificates, identity
-from release_tool.cli import notary_route
+from release_tool.cli import notary_route, provenance_run
 from release_tool.config import Resolved
 from release_tool.files import atomic, hashing, zip_writer
 from release_tool.files.workspace import Workspace
@@ -20,6 +20,9 @@ from release_tool.layout import Layout
 from release_tool.ledger import Ledger
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter
+from release_tool.provenance import keys
+from release_tool.provenance.keys import PublicKey, SigningKey
+from release_tool.provenance.statement import Materials, Run
 from release_tool.report import notes
 from release_tool.services import (
     addresses,
@@ -41,11 +44,13 @@ from release_tool.services.notary_token import APIKey
 from release_tool.services.notary_uploads import Uploads
 from release_tool.services.object_store import ObjectStore
 from release_tool.services.provider import ProviderCommand
+from release_tool.services.release_log import ReleaseLog
 from release_tool.services.stapler import TicketService
 from release_tool.services.tombstone import Tombstone
 from release_tool.stages import (
     archive,
     assemble,
+    attestation,
     github,
     install_smoke,
     installer_file,
@@ -57,6 +62,7 @@ from release_tool.stages import (
     public_copy,
     publish,
     register,
+    release_events,
     role_entitlements,
     sign,
     smoke,
@@ -67,6 +73,10 @@ from release_tool.values import Intents, Value
 
 V = TypeVar("V", bound=Value)
 _NO_GITHUB = "release.yaml asks for no release on GitHub here"
+_MAKE_A_KEY = (
+    "make one: release-tool provenance-key provenance.pem; the file's text is the secret, and the"
+    " line that it prints goes under `provenance: keys:` of the environment in release.yaml"
+)
 _LEFT_OPEN = "release.yaml leaves notarization open for this environment"
 
 
@@ -164,9 +174,10 @@ class Wiring:
                 "publish",
                 values.PublishedRelease,
                 ("archive", "smoke"),
-                publish.READS,
+                (*publish.READS, *attestation.READS) if self._signed_for else publish.READS,
                 self._publish,
                 externals=self._evidence_digests,
+                facts=self._told_of if self._signed_for else (),
             ),
             self._stage(
                 "register",
@@ -207,6 +218,17 @@ class Wiring:
         return ("sign", "notarize") if "staple" in self._layout.omitted else ("staple",)
 
     @property
+    def _signed_for(self) -> bool:
+        """Whether this environment signs provenance and keeps a log."""
+        return self.plan.environment.provenance is not None
+
+    @property
+    def _told_of(self) -> tuple[str, ...]:
+        """The stages whose values a statement on the archive tells of."""
+        told = ("profile", "assemble", "sign")
+        return tuple(name for name in told if name not in self._layout.omitted)
+
+    @property
     def _notarized(self) -> bool:
         return self.plan.environment.notarization == "required"
 
@@ -219,7 +241,7 @@ class Wiring:
         return self._stage(
             "github",
             values.GitHubRelease,
-            ("archive", "smoke", "promote"),
+            ("archive", "smoke", *(("publish",) if self._signed_for else ()), "promote"),
             github.READS,
             self._github,
             facts=("sign", *apples),
@@ -369,6 +391,59 @@ class Wiring:
             token=lambda: self._secret("GITHUB_TOKEN"),
             seconds=self.plan.limits.request_seconds,
         )
+
+    @cached_property
+    def signing_key(self) -> SigningKey:
+        """What signs provenance and the log of releases.
+
+        Raises:
+            CredentialError: it is not set, is no such key, or its public part is not pinned.
+        """
+        found = self.resolved.credentials.secret(credentials.PROVENANCE_KEY)
+        try:
+            key = keys.load(credentials.p8(found))
+        except errors.FormatError as problem:
+            raise errors.CredentialError(
+                f"the key that signs provenance {problem.message}",
+                subject=credentials.PROVENANCE_KEY,
+                hint=_MAKE_A_KEY,
+            ) from None
+        pinned = self.pinned_keys
+        if not self.plan.environment.embedded and key.public not in pinned:
+            named = " or ".join(f"key {one.keyid}" for one in pinned)
+            raise errors.CredentialError(
+                f"release.yaml does not pin this key for {self.plan.environment.name}",
+                subject=credentials.PROVENANCE_KEY,
+                expected=named or "a key under `provenance: keys:`, and there is none",
+                observed=f"key {key.public.keyid}",
+                hint=f"add its public line to `keys` there: {key.public.line}",
+            )
+        return key
+
+    @property
+    def pinned_keys(self) -> tuple[PublicKey, ...]:
+        """The public keys that count, as release.yaml pins them."""
+        section = self.plan.environment.provenance
+        return tuple(map(keys.parse, section.keys)) if section else ()
+
+    @property
+    def _trusted_keys(self) -> tuple[PublicKey, ...]:
+        """Those, or the one of an embedded environment, which nobody pins."""
+        return self.pinned_keys or (self.signing_key.public,)
+
+    def release_events(self) -> release_events.Events | None:
+        """The log of releases; None where none is kept or this job may not write to it."""
+        wanted = {*_STORE_KEYS, credentials.PROVENANCE_KEY}
+        if not self._signed_for or not self.resolved.credentials.secrets.keys() >= wanted:
+            return None
+        kept = ReleaseLog(
+            store=self.new_store(),
+            prefix=self.plan.publish.prefix,
+            environment=self.plan.environment.name,
+            key=self.signing_key,
+            trusted=self._trusted_keys,
+        )
+        return release_events.Events(plan=self.plan, log=kept)
 
     @contextmanager
     def notary(self, reporter: Reporter) -> Iterator[Notary]:
@@ -572,7 +647,12 @@ class Wiring:
         )
 
     def _publish(self, found: Mapping[str, Value], reporter: Reporter, intents: Intents) -> Value:
-        return publish.run(
+        store = self.new_store()
+        reading = attestation.Reading(public_copy.with_facts(self.trust))
+        if self._signed_for:
+            # A key that does not serve is found before anything stands in the bucket.
+            _ = self.signing_key
+        published = publish.run(
             self.plan,
             _value(found, "archive", values.ReleaseArchive),
             _value(found, "smoke", values.SmokeEvidence),
@@ -580,15 +660,47 @@ class Wiring:
             workspace=self.workspace,
             reporter=reporter,
             intents=intents,
-            store=self.new_store(),
-            judge=public_copy.from_the_seal_down(self.trust),
+            store=store,
+            judge=reading.judge,
+        )
+        if not self._signed_for:
+            return published
+        return attestation.publish(
+            self.plan,
+            published,
+            self._materials(found),
+            self._run(),
+            reading.facts,
+            key=self.signing_key,
+            trusted=self._trusted_keys,
+            workspace=self.workspace,
+            store=store,
+            reporter=reporter,
         )
 
+    def _materials(self, found: Mapping[str, Value]) -> Materials:
+        return Materials(
+            archive=_value(found, "archive", values.ReleaseArchive),
+            assembled=_value(found, "assemble", values.AssembledBundle),
+            signed=_value(found, "sign", values.SignedBundle),
+            profile=_value(found, "profile", values.VerifiedProfile)
+            if "profile" in found
+            else None,
+        )
+
+    def _run(self) -> Run:
+        return provenance_run.of(Ledger(self.workspace.path("ledger")))
+
     def _register(self, found: Mapping[str, Value], reporter: Reporter, intents: Intents) -> Value:
+        events = self.release_events()
+        if events is not None:
+            # A log that does not hold refuses before the point of no return.
+            events.log.check()
         self.inputs.confirm()
-        return register.run(
+        published = _value(found, "publish", values.PublishedRelease)
+        registered = register.run(
             self.plan,
-            _value(found, "publish", values.PublishedRelease),
+            published,
             _value(found, "archive", values.ReleaseArchive),
             _value(found, "smoke", values.SmokeEvidence),
             others=self._other_hosts(),
@@ -598,11 +710,13 @@ class Wiring:
             coordinator=self.coordinator,
             tombstones=self.find_tombstone,
         )
+        return events.registered(published, registered) if events else registered
 
     def _promote(self, found: Mapping[str, Value], reporter: Reporter, _: Intents) -> Value:
-        return promote.run(
+        published = _value(found, "publish", values.PublishedRelease)
+        promoted = promote.run(
             self.plan,
-            _value(found, "publish", values.PublishedRelease),
+            published,
             _value(found, "register", values.RegisteredRelease),
             _value(found, "smoke", values.SmokeEvidence),
             others=self._other_hosts(),
@@ -611,6 +725,10 @@ class Wiring:
             store=self.new_store(),
             coordinator=self.coordinator,
         )
+        events = self.release_events()
+        if events is None:
+            return promoted
+        return events.promoted(published, promoted, workspace=self.workspace)
 
     def _github(self, found: Mapping[str, Value], reporter: Reporter, _: Intents) -> Value:
         return github.run(
@@ -621,7 +739,15 @@ class Wiring:
             reporter=reporter,
             github=self.github,
             notes=notes.render(self.plan, found),
+            documents=_documents(found),
         )
+
+
+def _documents(found: Mapping[str, Value]) -> list[values.PublishedDocument]:
+    """What stands beside the archive, and the log's head, for the release on GitHub."""
+    given = (found.get("publish"), found.get("promote"))
+    kinds = (values.PublishedRelease, values.PromotedRelease)
+    return [one for value in given if isinstance(value, kinds) for one in value.documents]
 
 
 def _folder_digest(folder: Path) -> str:

@@ -47,6 +47,7 @@ _FIELDS = (
     "github_uploads_url",
     "control_url",
     "contract",
+    "provenance",
 )
 # Kept so that a child that still serves is not reported as forgotten when its handle goes.
 _CHILDREN: list[subprocess.Popen[bytes]] = []
@@ -77,6 +78,8 @@ class Environment:
     control_url: str
     contract: str
     """Of its coordinator."""
+    provenance: str
+    """Where the public key of provenance and log stands."""
 
     @property
     def trust(self) -> Path:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from release_tool.files import atomic
 from release_tool.rehearsal import places, profiles
@@ -46,6 +46,8 @@ def prepare(state: Path, subject: Subject) -> Authority:
     authority = _authority(state, subject)
     if not places.trust(state).exists():
         _write(places.trust(state), authority.trust_pem())
+    if not places.provenance(state).exists():
+        _write(places.provenance(state), _public(read_secret(state, places.PROVENANCE_KEY)))
     if not places.identity(state).exists():
         password = read_secret(state, places.IDENTITY_PASSWORD)
         p12 = authority.identity_p12(password, with_chain=True)
@@ -66,12 +68,22 @@ def _token() -> str:
 
 
 def _api_key() -> str:
-    key = ec.generate_private_key(ec.SECP256R1())
+    return _pem(ec.generate_private_key(ec.SECP256R1()))
+
+
+def _pem(key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey) -> str:
     return key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     ).decode()
+
+
+def _public(pem: str) -> bytes:
+    key = serialization.load_pem_private_key(pem.encode(), password=None)
+    return key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
 
 
 def _api_key_id() -> str:
@@ -81,6 +93,7 @@ def _api_key_id() -> str:
 _MAKERS: Mapping[str, Callable[[], str]] = {
     places.NOTARY_KEY: _api_key,
     places.NOTARY_KEY_ID: _api_key_id,
+    places.PROVENANCE_KEY: lambda: _pem(ed25519.Ed25519PrivateKey.generate()),
     places.NOTARY_ISSUER_ID: lambda: str(uuid.uuid4()),
 }
 

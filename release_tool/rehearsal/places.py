@@ -16,6 +16,8 @@ NOTARY_KEY: Final = "notary-key.p8"
 NOTARY_KEY_ID: Final = "notary-key-id"
 NOTARY_ISSUER_ID: Final = "notary-issuer-id"
 GITHUB_TOKEN: Final = "github-token"  # noqa: S105 the name of a file
+PROVENANCE_KEY: Final = "provenance-key.pem"
+"""Signs provenance and the log of releases: Ed25519, PKCS#8 in PEM."""
 
 IDLE_SECONDS: Final = 3600.0
 """After how long without a request it ends itself: nobody asks while a smoke run is under way."""
@@ -34,6 +36,7 @@ SECRETS: Final = (
     NOTARY_KEY_ID,
     NOTARY_ISSUER_ID,
     GITHUB_TOKEN,
+    PROVENANCE_KEY,
 )
 """Files of their own, readable by the owner only."""
 
@@ -66,6 +69,11 @@ def authority(state: Path) -> Path:
 def trust(state: Path) -> Path:
     """The roots, as PEM: the RSA one and the EC one."""
     return state / "trust.pem"
+
+
+def provenance(state: Path) -> Path:
+    """The public key of provenance and log, as PEM."""
+    return state / "provenance.pem"
 
 
 def profile(state: Path) -> Path:

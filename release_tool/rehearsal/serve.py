@@ -244,6 +244,7 @@ def _describe(
         "github_api_url": started["github"].url,
         "github_uploads_url": started["github uploads"].url,
         "control_url": started[_CONTROL].url,
+        "provenance": str(places.provenance(state)),
     }
     _write_json(places.description(state), described)
 

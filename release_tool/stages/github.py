@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -25,6 +25,7 @@ from release_tool.values import (
     UNKNOWN,
     GitHubRelease,
     PromotedRelease,
+    PublishedDocument,
     ReleaseArchive,
     ReleasedAsset,
 )
@@ -52,9 +53,10 @@ def run(
     reporter: Reporter,
     github: GitHub,
     notes: str,
+    documents: Sequence[PublishedDocument] = (),
     policy: retries.Policy = retries.DEFAULT,
 ) -> GitHubRelease:
-    """Publish the archive and its digest with the notes, or find that they are.
+    """Publish the archive, its digest and its documents with the notes, or find that they are.
 
     Args:
         plan: the release plan.
@@ -64,6 +66,7 @@ def run(
         reporter: is told of bytes and of what is done again.
         github: the repository.
         notes: the finished text.
+        documents: signed ones in the workspace, which go along.
         policy: how to retry what fails in passing.
 
     Raises:
@@ -96,6 +99,7 @@ def run(
                     asset=ReleasedAsset(name=SUMS, size=len(sums), sha256=sums_sha256),
                     path=scratch / SUMS,
                 ),
+                *(_document(one, workspace) for one in documents),
             ),
         )
         release, found = publication.run()
@@ -152,6 +156,13 @@ class _Wanted:
     @property
     def name(self) -> str:
         return self.asset.name
+
+
+def _document(one: PublishedDocument, workspace: Workspace) -> _Wanted:
+    return _Wanted(
+        asset=ReleasedAsset(name=one.name, size=one.size, sha256=one.sha256),
+        path=workspace.path(one.name),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
