@@ -366,6 +366,12 @@ def p8(value: Secret) -> bytes:
     return value.decoded()
 
 
+_KEY_FILES = {
+    PROVENANCE_KEY: "file of `release-tool provenance-key` (PEM, BEGIN PRIVATE KEY)",
+    "APPLE_API_KEY_P8": ".p8 file (PEM, BEGIN PRIVATE KEY)",
+}
+
+
 def _p8_fault(found: Found) -> str:
     try:
         content = p8(found.value)
@@ -373,7 +379,7 @@ def _p8_fault(found: Found) -> str:
         content = b""
     if len(content) <= _P8_BYTES and b"-----BEGIN PRIVATE KEY-----" in content:
         return ""
-    return f"{found.variable} is neither a key file (PEM, BEGIN PRIVATE KEY) nor its base64"
+    return f"{found.variable} is neither a {_KEY_FILES[found.value.name]} nor its base64"
 
 
 def _content_fault(found: Found) -> str:

@@ -23,6 +23,7 @@ SECRETS = {
     "R2_ACCESS_KEY_ID": "access-key-value",
     "R2_SECRET_ACCESS_KEY": "secret-key-value",
     "RELEASE_KEY": "release-key-value",
+    "PROVENANCE_KEY": "-----BEGIN PRIVATE KEY-----\nprovenance\n-----END PRIVATE KEY-----",
 }
 SEVEN = {
     **SECRETS,
@@ -136,7 +137,7 @@ def test_every_leaf_of_the_plan_has_an_origin(tree: Path) -> None:
     leaves = {dotted(place) for place, _ in config.leaves(found.plan.model_dump(mode="json"))}
     named = {name for name in found.origins if not name.startswith("credentials.")}
     assert named == leaves
-    assert sum(name.startswith("credentials.") for name in found.origins) == 17
+    assert sum(name.startswith("credentials.") for name in found.origins) == 18
 
 
 def test_the_source_is_what_git_says(tree: Path) -> None:
@@ -267,6 +268,7 @@ def test_the_embedded_environment_never_sees_real_settings(tree: Path) -> None:
     assert before.credentials.secrets == {}
     values = {
         **dict.fromkeys(SECRETS, "made-for-the-run"),
+        "PROVENANCE_KEY": SEVEN["PROVENANCE_KEY"],
         "R2_ENDPOINT": "http://127.0.0.1:9001",
         "R2_PUBLIC_URL": "http://127.0.0.1:9002",
         "R2_BUCKET": "releases",
@@ -337,7 +339,7 @@ def test_all_missing_settings_come_at_once(tree: Path) -> None:
         found.require()
     text = "\n".join(caught.value.details)
     assert all(f"PROD_{name} or {name} is not set" in text for name in SEVEN)
-    assert len(caught.value.details) == 14
+    assert len(caught.value.details) == 15
 
 
 def test_prod_wants_a_clean_tree(tree: Path) -> None:

@@ -31,6 +31,7 @@ _COMMANDS = {
     "handoff": "Carry a release to another machine: its ledger and artifacts in one archive.",
     "rehearse": "Carry a whole release through look-alikes on this machine.",
     "verify-profile": "Verify a provisioning profile.",
+    "provenance-key": "Make the key that signs provenance and the log of releases.",
     "verify": "Verify a Mach-O, a bundle, a ticket, a profile or an archive.",
     "inspect": "Show everything that is in a signature.",
     "diff": "Compare two releases, or prove that signing changed nothing else.",

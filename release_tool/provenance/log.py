@@ -139,6 +139,10 @@ class Log:
                 return at
         return None
 
+    def find(self, entry: Entry) -> int | None:
+        """The number of the line that holds exactly this entry, its time included."""
+        return next((at for at, line in enumerate(self.lines, 1) if line.entry == entry), None)
+
     def first(self, kind: Kind, version: str, sha256: str) -> int | None:
         """The number of the first line of a kind for a release."""
         for at, line in enumerate(self.lines, 1):

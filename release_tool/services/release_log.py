@@ -103,7 +103,8 @@ class ReleaseLog:
         pauses = retries.pauses(self.policy.first_seconds, self.policy.largest_seconds)
         for _ in range(_TURNS):
             state = self._read()
-            number = state.log.place(entry)
+            # A move of ours may have another one behind it by now.
+            number = state.log.find(entry) or state.log.place(entry)
             if number is None:
                 _refuse_another(state.log, entry)
                 outcome = self._write(state, entry)

@@ -144,7 +144,7 @@ def test_without_an_environment_nothing_is_missed() -> None:
     """Nobody said which release is meant: settings are listed as not looked for."""
     code, text = doctor()
     assert code == 0
-    assert "name an environment: --env" in text
+    assert "name an environment: --env" in " ".join(text.split())
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="a Mac has the tools")

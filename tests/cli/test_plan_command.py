@@ -27,6 +27,7 @@ SEVEN = {
     "R2_BUCKET": "a-bucket",
     "COORDINATOR_URL": "https://api.example.com",
     "RELEASE_KEY": "release-key-value",
+    "PROVENANCE_KEY": "-----BEGIN PRIVATE KEY-----\nprovenance\n-----END PRIVATE KEY-----",
 }
 APPLE = {
     "APPLE_CERTIFICATE_P12": "MAlwMTItdmFsdWU=",
@@ -37,7 +38,10 @@ APPLE = {
     "APPLE_API_ISSUER_ID": "issuer-value",
     "GITHUB_TOKEN": "github-token-value",
 }
-HIDDEN = ("access-key-value", "secret-key-value", "release-key-value", *APPLE.values())
+HIDDEN = (
+    *("access-key-value", "secret-key-value", "release-key-value", SEVEN["PROVENANCE_KEY"]),
+    *APPLE.values(),
+)
 
 
 @pytest.fixture
@@ -101,7 +105,7 @@ def test_missing_settings_follow_the_plan(tree: Path) -> None:
     code, out, err = plan("--env", "prod", "--version", "0.5.0")
     assert code == 4
     assert row(out, "RELEASE_KEY") == ["RELEASE_KEY", "missing"]
-    assert "12 settings are missing" in err
+    assert "13 settings are missing" in err
     for name in ("R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY", "R2_ENDPOINT", "RELEASE_KEY"):
         assert f"PROD_{name} or {name} is not set" in err
 

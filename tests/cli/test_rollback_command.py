@@ -60,7 +60,7 @@ class Place:
         found = embedded._settings(self.living).values
         wanted = {
             *("R2_ENDPOINT", "R2_PUBLIC_URL", "R2_BUCKET", "COORDINATOR_URL", "ADMIN_KEY"),
-            *("R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY"),
+            *("R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY", "PROVENANCE_KEY"),
         }
         return {f"PROD_{name}": found[name] for name in wanted}
 
@@ -121,6 +121,7 @@ SETTINGS = {
     "PROD_R2_ACCESS_KEY_ID": "AKIDLOOKALIKE0001",
     "PROD_R2_SECRET_ACCESS_KEY": "look-alike-secret",
     "PROD_ADMIN_KEY": "look-alike-admin-key",
+    "PROD_PROVENANCE_KEY": "-----BEGIN PRIVATE KEY-----",
 }
 
 
