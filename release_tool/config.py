@@ -18,6 +18,7 @@ from pydantic import JsonValue
 from release_tool import (
     credentials,
     data,
+    env_file,
     errors,
     layout,
     release_file,
@@ -404,6 +405,9 @@ class _Resolution:
         )
         self.problems += settled.problems
         self.notices += settled.notices
+        self.notices += env_file.unused(
+            self.request.environ, [section.prefix for section in self.sections.values()]
+        )
         self.missing += settled.missing
         self.origins |= settled.origins
         return settled

@@ -8,6 +8,7 @@ from typing import Literal
 OriginKind = Literal[
     "flag",
     "environment variable",
+    "settings file",
     "file",
     "git",
     "default",
@@ -23,7 +24,7 @@ class Origin:
 
     kind: OriginKind
     where: str = ""
-    """The flag, the variable, or file and line."""
+    """The flag, the variable, or file and line; of a settings file both."""
 
     def __str__(self) -> str:
         return self.where or self.kind

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from release_tool import credentials, release_file
+from release_tool import credentials, env_file, release_file
 from release_tool.credentials import Lookup, Missing, Secret, Setting
 from release_tool.origin import Origin, Origins
 from release_tool.plan import Endpoints, Environment
@@ -98,16 +98,20 @@ def _find(
     found = credentials.find(setting, lookup) if lookup else None
     if lookup is None or found is None:
         return None
-    settled.origins[_origin_name(setting)] = (
-        Origin(kind="made for the run", where=lookup.source)
-        if lookup.source
-        else Origin(kind="environment variable", where=found.variable)
-    )
+    settled.origins[_origin_name(setting)] = _origin(lookup, found)
     if judged and (fault := credentials.fault(setting, found)):
         settled.problems.append(fault)
     if notice := credentials.legacy_notice(setting, lookup, found):
         settled.notices.append(notice)
     return found.value
+
+
+def _origin(lookup: Lookup, found: credentials.Found) -> Origin:
+    if lookup.source:
+        return Origin(kind="made for the run", where=lookup.source)
+    if place := env_file.place(lookup.values, found.variable):
+        return Origin(kind="settings file", where=f"{found.variable} in {place}")
+    return Origin(kind="environment variable", where=found.variable)
 
 
 def _absent(

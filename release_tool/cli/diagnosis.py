@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from release_tool import credentials, data, errors, release_file, release_yaml, settings
+from release_tool import credentials, data, env_file, errors, release_file, release_yaml, settings
 from release_tool.apple import certificates, checks, identity, profile_policy, provisioning_profile
 from release_tool.apple.checks import Check
 from release_tool.apple.policy import expiry, linter
@@ -300,7 +300,9 @@ class _Examination:
             elif fault := credentials.fault(setting, found):
                 yield checks.failed(name, expected="a usable value", observed=fault)
             else:
-                yield checks.passed(name, f"environment variable {found.variable}")
+                place = env_file.place(self._question.environ, found.variable)
+                told = f"{found.variable} in {place}" if place else ""
+                yield checks.passed(name, told or f"environment variable {found.variable}")
 
     def _secret(self, name: str) -> credentials.Secret | None:
         setting = next(one for one in credentials.SETTINGS if one.name == name)

@@ -21,6 +21,9 @@ from release_tool.cli.session import Session
 
 # People compare twelve digits; programs get them whole with --json.
 _WHOLE_DIGEST = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
+# As `env_file` has it, which is only imported where there is one.
+_LOCAL_SETTINGS = ".env.release"
+_HELP = "release_tool.help"
 _COMMANDS = {
     "plan": "Print the resolved plan and where each value came from.",
     "run": "Carry a release through its stages; run again to resume.",
@@ -56,6 +59,7 @@ class _LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
             raise click.UsageError(_unknown(args[0]), ctx)
+        ctx.meta[_HELP] = bool({"-h", "--help"} & set(args))
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -84,9 +88,14 @@ def cli(ctx: click.Context) -> None:
     Try it without an account:  release-tool rehearse
     Check a profile:            release-tool verify-profile my.provisionprofile
     """
+    session = ctx.obj if isinstance(ctx.obj, Session) else Session({})
     if ctx.invoked_subcommand is None:
-        session = ctx.obj if isinstance(ctx.obj, Session) else Session({})
         print(ctx.get_help(), file=session.out)
+    elif os.path.lexists(_LOCAL_SETTINGS) and not ctx.meta.get(_HELP):
+        from release_tool.cli import local_settings
+
+        if ctx.invoked_subcommand not in local_settings.WITHOUT:
+            local_settings.load(session)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -120,6 +120,21 @@ class Git:
         found = self._text("for-each-ref", f"--format={only_annotated}", f"refs/tags/{name}")
         return found.strip()
 
+    def tracks(self, path: str) -> bool:
+        """Whether a file is in the index; False outside of a tree, and without git."""
+        return self._holds("ls-files", "--error-unmatch", "--", path)
+
+    def would_add(self, path: str) -> bool:
+        """Whether a file of this tree is not ignored."""
+        inside = self._holds("rev-parse", "--is-inside-work-tree")
+        return inside and not self._holds("check-ignore", "--quiet", "--", path)
+
+    def _holds(self, *arguments: str) -> bool:
+        try:
+            return self._run(*arguments).returncode == 0
+        except FileNotFoundError:
+            return False
+
     def _has(self, ref: str) -> bool:
         return self._run("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}").returncode == 0
 

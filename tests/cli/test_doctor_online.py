@@ -23,6 +23,7 @@ from release_tool.rehearsal.object_index import ObjectIndex
 from release_tool.rehearsal.object_store import ObjectStore
 from release_tool.rehearsal.servers import Server
 from release_tool.rehearsal.wire import Rule
+from release_tool.services import patience
 from tests import scripted_server
 from tests.scripted_server import Reply
 
@@ -83,6 +84,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         yield World(living, folder, settings)
+    # A run's bounds hold for its whole process.
+    patience.hold(patience.Patience())
     living.stop()
 
 
