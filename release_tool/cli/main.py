@@ -28,6 +28,7 @@ _COMMANDS = {
     "plan": "Print the resolved plan and where each value came from.",
     "run": "Carry a release through its stages; run again to resume.",
     "status": "Show what is done and what comes next.",
+    "report": "Write one release as a page, from its ledger alone.",
     "doctor": "Say what host, settings and certificates lack, and what ends when.",
     "tag": "Make a release tag, once everything that it says is true.",
     "rollback": "Withdraw a bad release, and give users an earlier one.",

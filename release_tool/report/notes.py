@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -13,6 +12,7 @@ import jinja2
 from release_tool import data, threshold, values
 from release_tool.plan import ReleasePlan
 from release_tool.report.summary import size
+from release_tool.report.visible import visible
 
 _V = TypeVar("_V", bound=values.Value)
 _PLAIN = re.compile(r"[A-Za-z0-9 -]")
@@ -71,26 +71,16 @@ def fact(text: str) -> str:
     All but letters and digits of ASCII, spaces and hyphens are written as character references,
     which Markdown never reads as structure; in `code` GitHub makes no mention or link of a text.
     """
-    line = " ".join(_visible(text).split())
+    line = " ".join(visible(text).split())
     return f"<code>{''.join(map(_referenced, line))}</code>"
 
 
 def fenced(text: str) -> str:
     """Text as a code block, behind a fence longer than any that the text holds."""
-    whole = _visible(text.replace("\r\n", "\n").replace("\r", "\n"))
+    whole = visible(text.replace("\r\n", "\n").replace("\r", "\n"))
     longest = max((len(run) for run in re.findall("`+", whole)), default=0)
     fence = "`" * max(_FENCE, longest + 1)
     return f"{fence}text\n{whole}\n{fence}"
-
-
-def _visible(text: str) -> str:
-    """Without characters that control a terminal, or turn the direction of what follows."""
-    return "".join(
-        mark
-        if mark in "\n\t" or unicodedata.category(mark)[0] != "C"
-        else "\N{REPLACEMENT CHARACTER}"
-        for mark in text
-    )
 
 
 def _referenced(mark: str) -> str:
