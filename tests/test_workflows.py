@@ -46,6 +46,16 @@ STAGES = {
     "promote": {"promote"},
     "github": {"github"},
 }
+# What a job states because records that it goes on with do, beside what its own stages need.
+ADDRESSES = ("R2_ENDPOINT", "R2_PUBLIC_URL", "R2_BUCKET", "COORDINATOR_URL")
+STATED = {
+    "smoke": ("R2_PUBLIC_URL", "COORDINATOR_URL"),
+    "smoked": ("R2_PUBLIC_URL", "COORDINATOR_URL"),
+    "attest": ("R2_PUBLIC_URL", "COORDINATOR_URL"),
+    "github": ADDRESSES,
+}
+# An administrator's key withdraws releases: that is no business of a release.
+NOT_FOR_RELEASES = (credentials.ADMIN_KEY,)
 
 
 def steps(job: str, file: str = "release.yml") -> list[dict[str, Any]]:
@@ -237,17 +247,15 @@ def test_a_job_has_the_settings_of_its_own_stages_and_no_other(job: str) -> None
     secret: set[str] = set()
     plain: set[str] = set()
     for setting in credentials.SETTINGS:
-        # An administrator's key withdraws releases: that is no business of a release.
-        if setting.name != credentials.ADMIN_KEY and set(setting.stages) & own:
+        if set(setting.stages) & own and setting.name not in NOT_FOR_RELEASES:
             (secret if setting.secret else plain).update(names_of(setting))
-    if job == "github":
-        # It goes on with records that state them.
-        plain = {name for one in credentials.SETTINGS if not one.secret for name in names_of(one)}
+        if not setting.secret and setting.name in STATED.get(job, ()):
+            plain |= names_of(setting)
     # The one legacy name that is a variable of the repository.
     assert secrets_of(JOBS[job]) == (secret | plain) - {"R2_BUCKET"}
-    told = {name for name in plain if name in JOBS[job]["env"]}
-    assert told == plain
-    assert (JOBS[job].get("environment") is not None) == bool(secret | plain)
+    assert {name for name in plain if name in JOBS[job]["env"]} == plain
+    # Keys belong to a protected environment; GITHUB_TOKEN each job has of its own.
+    assert ("environment" in JOBS[job]) == bool(secret - {"GITHUB_TOKEN"})
 
 
 def test_secrets_stand_at_the_step_that_needs_them() -> None:
