@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .PHONY: help setup test test-online test-macos fidelity docs lint format lock rehearse kill faults smoke-faults \
-	smoke-hosts fuzz bench clean
+	smoke-hosts workflow actionlint fuzz bench clean
 
 help:
 	@echo "make rehearse     carry a whole release through look-alikes on this machine"
@@ -19,6 +19,8 @@ help:
 	@echo "make faults       let every service of a release fail in every way, and judge what is left"
 	@echo "make smoke-faults let a provider be broken in every way, and see it refused by its name"
 	@echo "make smoke-hosts  smoke one release on two kinds of hosts, and merge what they saw"
+	@echo "make workflow     replay release.yml here, job by job, with what GitHub would give each"
+	@echo "make actionlint   let Go's actionlint read the workflows, where there is Go"
 	@echo "make fuzz         give 100,000 mutated inputs to each reader of hostile bytes"
 	@echo "make bench        ratios against the shell pipeline; 15 GB of scratch for a while"
 	@echo "make lock         resolve the dependencies again, with hashes"
@@ -88,6 +90,13 @@ smoke-faults: $(READY)
 
 smoke-hosts: $(READY)
 	$(BIN)/python -m pytest tests/cli/test_smoke_hosts.py --timeout 900
+
+workflow: $(READY)
+	$(BIN)/python tools/workflow_replay.py
+
+# Its wheels fetch a program while they are built; Go compares the source with its checksum database.
+actionlint:
+	go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
 fuzz: $(READY)
 	$(BIN)/python -m tests.fuzzing

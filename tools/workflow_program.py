@@ -17,9 +17,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from release_tool import release_file
+from release_tool import config, release_file
 from release_tool.apple import armor, certificates
 from release_tool.cli import carry, entry, wiring
+from release_tool.cli.session import Session
 from release_tool.release_yaml import Location
 from release_tool.services import host
 from release_tool.services.provider import ProviderCommand
@@ -68,9 +69,7 @@ def _replace(parts: Path) -> None:
             if place[-1] not in ("trust", "provider"):
                 yield place, said
 
-    def resolve(
-        session: carry.Session, options: carry.Options
-    ) -> tuple[carry.config.Resolved, wiring.Inputs]:
+    def resolve(session: Session, options: carry.Options) -> tuple[config.Resolved, wiring.Inputs]:
         resolved, inputs = _resolve(session, options)
         stand_in = ProviderCommand(
             argv=(sys.executable, "-m", "release_tool.rehearsal.standin"), kind="stand-in"
@@ -80,10 +79,10 @@ def _replace(parts: Path) -> None:
 
     here = _MACS.get(os.environ.get("ImageOS", ""))  # noqa: SIM112 - as GitHub writes it
     if here is not None:
-        host.describe = lambda: here  # type: ignore[assignment]
+        host.describe = lambda: here
     certificates.apple_trust = lambda: trust  # type: ignore[assignment]
-    release_file._in_environment = rules  # type: ignore[assignment] # noqa: SLF001
-    carry.resolve = resolve  # type: ignore[assignment]
+    release_file._in_environment = rules  # noqa: SLF001
+    carry.resolve = resolve
 
 
 if __name__ == "__main__":

@@ -6,9 +6,10 @@ artifacts. A few actions from elsewhere are played by what they do; any other is
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -110,7 +111,15 @@ class Run:
     variables: Mapping[str, str]
     tokens: tuple[str, str]
     results: dict[str, Result] = field(default_factory=dict)
+    finished: dict[tuple[str, int], Result] = field(default_factory=dict)
     _attempts: int = 0
+
+    def branch(self, folder: Path) -> Run:
+        """The same run from here on, with artifacts of its own."""
+        store = Store(folder / "artifacts")
+        if self.store.folder.exists():
+            shutil.copytree(self.store.folder, store.folder)
+        return replace(self, folder=folder, store=store, results=dict(self.results), finished={})
 
     def wants(self, name: str) -> bool:
         """Whether a job runs at all, after what became of those that it needs."""
@@ -124,20 +133,32 @@ class Run:
         }
         return expressions.condition(job.condition, Context(self._values(job, _OF_IF), status))
 
-    def run(self, name: str, *, kill: Kill | None = None, without: str = "") -> Result:
-        """One attempt of a job; its result counts unless its runner was lost.
+    def run(
+        self, name: str, *, kill: Kill | None = None, without: str = "", broken: str = ""
+    ) -> Result:
+        """One attempt of a job; of a matrix, the rows that did not succeed before.
 
         Args:
             name: of the job.
-            kill: where its runner is lost, in every row of its matrix.
+            kill: where its runner is lost, in every row.
             without: a secret that is not set.
+            broken: a value of a row that fails before its first step.
         """
         job = self.workflow.jobs[name]
         if not self.wants(name):
-            result = Result(result=SKIPPED)
-        else:
-            result = _joined([self._row(job, row, kill, without) for row in job.rows])
-        if kill is None and not without:
+            self.results[name] = Result(result=SKIPPED)
+            return self.results[name]
+        rows = []
+        for number, row in enumerate(job.rows):
+            done = self.finished.get((name, number))
+            if done is None and broken and broken in row.values():
+                done = Result(result=FAILURE)
+            done = done or self._row(job, row, kill, without)
+            if done.result == SUCCESS:
+                self.finished[name, number] = done
+            rows.append(done)
+        result = _joined(rows)
+        if result.result != LOST:
             self.results[name] = result
         return result
 

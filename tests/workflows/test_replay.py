@@ -1,0 +1,42 @@
+"""The release workflow itself, from its first job to its last, on look-alikes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import workflow_replay
+import workflow_world
+from workflow_replay import Replay, ReplayError
+from workflow_runner import FAILURE
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+
+@pytest.mark.parametrize("shape", [workflow_world.DEV, workflow_world.PROD])
+def test_a_release_goes_from_job_to_job(shape: workflow_world.Shape, tmp_path: Path) -> None:
+    """With each secret left out once, and each job's runner lost in the middle and at the end."""
+    with workflow_world.existing(tmp_path / "world") as world:
+        one = Replay(world=world, shape=shape, say=print)
+        one.whole()
+        one.ended()
+
+
+def test_a_broken_lane_and_a_validation(tmp_path: Path) -> None:
+    """The merge names the lane and nothing is published; a validation publishes nothing either."""
+    with workflow_world.existing(tmp_path / "world") as world:
+        workflow_replay.broken_lane(world, print)
+        workflow_replay.validation(world, print)
+
+
+def test_a_hand_off_that_is_forgotten_is_found(tmp_path: Path) -> None:
+    """Without the step that packs, the next job has nothing to take."""
+    with workflow_world.existing(tmp_path / "world") as world:
+        path = world.repository / ".github" / "workflows" / "release.yml"
+        text = path.read_text()
+        old = "          name: release-signed\n          path: dist/handoff.tar.gz\n"
+        path.write_text(text.replace(old, old.replace("release-signed", "other"), 1))
+        one = Replay(world=world, shape=workflow_world.DEV, say=print)
+        with pytest.raises(ReplayError, match="Artifact not found for name: release-signed"):
+            one.whole(lacking=False, lost=False)
+        assert one.run.results["notarize"].result == FAILURE

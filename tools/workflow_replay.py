@@ -1,0 +1,359 @@
+"""Replays release.yml on this machine, job by job: `make workflow`.
+
+Each job runs from the file itself, in a clean folder, with only what GitHub would give it: its own
+secrets, the outputs of the jobs that it needs, and artifacts. Before each job comes every way in
+which it can lack a secret, then runners that are lost in the middle of it and at its very end; the
+job that is run again must bring the release to the same end. Proved is the file and the tool's
+part in it. Replaced is what `workflow_program` names; GitHub itself and Apple are looked alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import sys
+import tarfile
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import workflow_expressions as expressions
+from workflow_files import Job, Step
+from workflow_runner import FAILURE, LOST, SKIPPED, Kill, Result, Run
+from workflow_world import DEV, PROD, STATED, Shape, World, existing
+
+from release_tool import credentials
+from release_tool.cli.wiring import STAGES
+from release_tool.rehearsal import places
+
+_RESTS_SECONDS = 0.02
+
+
+class ReplayError(AssertionError):
+    """The workflow does not do what it must."""
+
+
+def _require(held: bool, what: str) -> None:  # noqa: FBT001 - reads as a sentence
+    if not held:
+        raise ReplayError(what)
+
+
+@dataclass(kw_only=True)
+class Replay:
+    """One release by one workflow.
+
+    Args:
+        world: around it.
+        shape: how it begins.
+        say: told what was done, line by line.
+    """
+
+    world: World
+    shape: Shape
+    say: Callable[[str], None]
+    run: Run = field(init=False)
+    _seen: set[str] = field(default_factory=set)
+    _branches: int = 0
+
+    def __post_init__(self) -> None:
+        self.run = self.world.run(self.shape)
+
+    def whole(self, *, lacking: bool = True, lost: bool = True) -> None:
+        """Carry the release to its end.
+
+        Args:
+            lacking: whether each secret is left out once.
+            lost: whether each job loses its runner.
+
+        Raises:
+            ReplayError: something is not as it must be.
+        """
+        for name in self.run.workflow.jobs:
+            began = time.monotonic()
+            tried = [*self._lacking(name)] if lacking else []
+            if lost and self.run.wants(name):
+                tried += self._lost(name)
+            result = self.run.run(name)
+            self._judge(name, result)
+            told = f"  {name:<10} {result.result:<8} {time.monotonic() - began:6.1f} s"
+            self.say(f"{told}  {'; '.join(tried)}".rstrip())
+
+    def _judge(self, name: str, result: Result) -> None:
+        if result.result == FAILURE:
+            failed = result.failed
+            raise ReplayError(f"{name} failed at {failed.name!r}:\n{failed.log[-4000:]}")
+        self._leaks(result)
+
+    def _leaks(self, result: Result) -> None:
+        """No secret in any log, and none but addresses where something is installed."""
+        secrets = self.world.secrets(self.shape) | {"GITHUB_TOKEN": self.run.tokens[0]}
+        keys = {name: value for name, value in secrets.items() if not _is_plain(name)}
+        for trace in result.traces:
+            for name, value in keys.items():
+                _require(value not in trace.log, f"{trace.job}: {name} is in a log")
+                _require(value not in trace.summary, f"{trace.job}: {name} is in a summary")
+            if trace.name.startswith("make"):
+                _require(not trace.holds & keys.keys(), f"{trace.job}: installs with keys around")
+            errors = sum(kind == "error" for kind, _ in trace.annotations)
+            _require(errors <= 10, f"{trace.job}: GitHub shows ten errors of a step")
+
+    # One secret missing.
+
+    def _lacking(self, name: str) -> Iterator[str]:
+        """Leave out each secret that this job is the first to name, and go on until it is missed.
+
+        No job before can depend on it: none was told of it.
+        """
+        given = self.world.secrets(self.shape)
+        new = sorted((_named(self.run.workflow.jobs[name]) & given.keys()) - self._seen)
+        self._seen |= set(new)
+        for secret in new:
+            if secret.removeprefix(self.shape.prefix) in STATED:
+                # Left out from the beginning where the shape says so.
+                continue
+            where = self._miss(name, secret)
+            yield f"without {secret}: refused in {where}"
+
+    def _miss(self, first: str, secret: str) -> str:
+        before = self.world.counts()
+        branch = self._branch(f"without-{secret}")
+        jobs = list(branch.workflow.jobs)
+        for name in jobs[jobs.index(first) :]:
+            result = branch.run(name, without=secret)
+            self._leaks(result)
+            if result.result == FAILURE:
+                break
+        else:
+            raise ReplayError(f"nothing misses {secret}")
+        right = _user(branch, secret, self.shape.prefix)
+        _require(name == right, f"{secret} is missed in {name}, and {right} needs it")
+        failed = result.failed
+        _require(f"{secret} is not set" in failed.log, f"{name} does not name {secret}")
+        named = [text for kind, text in failed.annotations if kind == "error" and secret in text]
+        _require(bool(named), f"no annotation of {name} names {secret}")
+        after = self.world.counts()
+        _require(before == after, f"without {secret} something was sent")
+        return name
+
+    def _branch(self, name: str) -> Run:
+        self._branches += 1
+        folder = self.run.folder.parent / f"{self.run.folder.name}-{self._branches:02}-{name}"
+        return self.run.branch(folder)
+
+    # Lost runners.
+
+    def _lost(self, name: str) -> Iterator[str]:
+        job = self.run.workflow.jobs[name]
+        watch = self._watch(name)
+        if watch is not None:
+            result = self.run.run(name, kill=Kill(during=watch))
+            self._leaks(result)
+            # A job that was quicker than the eye is judged as any other.
+            yield "lost in the middle" if result.result == LOST else "too quick to be lost"
+        for key in [key for key in self.run.finished if key[0] == name]:
+            del self.run.finished[key]
+        result = self.run.run(name, kill=Kill(before=len(job.steps)))
+        _require(result.result == LOST, f"{name} was not lost at its end")
+        yield "lost at the end"
+
+    def _watch(self, name: str) -> Callable[[], bool] | None:
+        """What is seen from outside when a job is in the middle of its work."""
+        before = self.world.counts()
+        released = places.github(self.world.living.state) / "state.json"
+        stood = released.stat().st_mtime_ns if released.exists() else 0
+        seen: dict[str, Callable[[], bool]] = {
+            "sign": lambda: len([*self.run.folder.glob("*-sign/work/dist/*/*/ledger/*.json")]) > 1,
+            # Before its upload a lost submission is waited for, as long as Apple might take.
+            "notarize": lambda: len(self.world.counts().uploads) > len(before.uploads),
+            "smoke": lambda: any(self.run.folder.glob("*-smoke/tmp/release-tool-smoke-*")),
+            "publish": lambda: len(self.world.counts().registrations) > len(before.registrations),
+            "promote": lambda: len(self.world.counts().writes) > len(before.writes),
+            "github": lambda: released.exists() and released.stat().st_mtime_ns > stood,
+        }
+        watch = seen.get(name)
+        if watch is None or (name == "github" and self.shape is not PROD):
+            return None
+
+        def rested() -> bool:
+            time.sleep(_RESTS_SECONDS)
+            return watch()
+
+        return rested
+
+    # What must be true at the end.
+
+    def ended(self) -> None:
+        """One registration of the one archive, signed once and notarized once.
+
+        Raises:
+            ReplayError: not so.
+        """
+        version, counts = self.shape.version, self.world.counts()
+        made = [one for one in counts.registrations if one.version == version]
+        _require(len(made) == 1, f"{version} was registered {len(made)} times")
+        digest = made[0].bundle_hash
+        key = f"releases/v{version}/darkbloom-bundle-macos-arm64.tar.gz"
+        _require(counts.objects.get(key) == digest, "the bucket holds another archive")
+        _require(digest in self.world.attested, "GitHub attested another archive")
+        pointed = counts.objects.get("releases/latest/darkbloom-bundle-macos-arm64.tar.gz")
+        _require(pointed == digest, "the alias leads to another archive")
+        signed, last = self._records("release-signed"), self._records("release-promoted")
+        _require(
+            {name: signed[name] for name in signed} == {name: last[name] for name in signed},
+            "what was released is not what was signed",
+        )
+        stages = [json.loads(text)["stage"] for _, text in sorted(last.items())]
+        _require(stages.count("sign") == 1, "the signature was repeated")
+        submitted = {json.loads(text)["value"]["submission_id"] for text in _done(last, "notarize")}
+        mine = [one for one in counts.submissions if one.subject in submitted]
+        same = [one for one in counts.submissions if one.sha256 == mine[0].sha256]
+        _require(len(same) == 1, f"the same bytes were submitted {len(same)} times")
+        self._on_github(version)
+
+    def _on_github(self, version: str) -> None:
+        state = places.github(self.world.living.state) / "state.json"
+        releases = json.loads(state.read_bytes())["releases"] if state.exists() else []
+        found = [one for one in releases if one["tag"] == f"v{version}"]
+        wanted = 1 if self.shape is PROD else 0
+        _require(len(found) == wanted, f"{len(found)} releases of {version} on GitHub")
+        _require(not any(one["draft"] for one in found), "the release is still a draft")
+
+    def _records(self, artifact: str) -> dict[str, str]:
+        """The ledger in a handoff that lies in the store, by the names of its files."""
+        with zipfile.ZipFile(self.run.store.folder / f"{artifact}.zip") as packed:
+            whole = io.BytesIO(packed.read("handoff.tar.gz"))
+        with tarfile.open(fileobj=whole, mode="r:gz") as tar:
+            return {
+                Path(member.name).name: content.read().decode()
+                for member in tar
+                if "/ledger/" in f"/{member.name}" and (content := tar.extractfile(member))
+            }
+
+
+def _done(records: dict[str, str], stage: str) -> list[str]:
+    found = [text for text in records.values() if json.loads(text)["stage"] == stage]
+    return [text for text in found if json.loads(text)["kind"] == "record"]
+
+
+def _named(job: Job) -> set[str]:
+    """The secrets that a job names."""
+    found: set[str] = set()
+    for environ in (
+        job.environ,
+        *(one for step in job.steps for one in (step.environ, step.given)),
+    ):
+        for text in map(str, environ.values()):
+            for hole in expressions.holes(text):
+                reads = expressions.references(hole)
+                found |= {read[1] for read in reads if read[0] == "secrets"}
+    return found
+
+
+def _is_plain(name: str) -> bool:
+    return any(name.endswith(one.name) for one in credentials.SETTINGS if not one.secret)
+
+
+def _user(run: Run, secret: str, prefix: str) -> str:
+    """The job that runs the first stage which needs a setting."""
+    setting = next(one for one in credentials.SETTINGS if one.name == secret.removeprefix(prefix))
+    done = 0
+    for name, job in run.workflow.jobs.items():
+        last = max((_until(step) for step in job.steps), default=0)
+        if set(setting.stages) & set(STAGES[done:last]):
+            return name
+        done = max(done, last)
+    raise ReplayError(f"no job needs {secret}")
+
+
+def _until(step: Step) -> int:
+    """How many stages are done behind a step of a job."""
+    words = str(step.given.get("command", "")).split()
+    for option in ("--until", "--only"):
+        if words[:1] == ["run"] and option in words:
+            return STAGES.index(words[words.index(option) + 1]) + 1
+    return 0
+
+
+def broken_lane(world: World, say: Callable[[str], None]) -> None:
+    """A lane whose job fails is named by the merge; run again alone, it completes the release.
+
+    Raises:
+        ReplayError: not so.
+    """
+    one = Replay(world=world, shape=replace(DEV, version="0.5.1-dev.2"), say=say)
+    run = one.run
+    for name in ("resolve", "build", "sign", "notarize"):
+        one._judge(name, run.run(name))  # noqa: SLF001 - one subject
+    result = run.run("smoke", broken="newest")
+    _require(result.result == FAILURE, "a matrix with a broken lane succeeded")
+    result = run.run("smoked")
+    _require(result.result == FAILURE, "a lane is missing and the merge succeeded")
+    _require("lane newest handed nothing over" in result.failed.log, result.failed.log)
+    for name in ("attest", "publish", "promote", "github"):
+        _require(run.run(name).result == SKIPPED, f"{name} ran behind a missing lane")
+    say("  a broken lane: named by the merge, and nothing was published")
+    for name in ("smoke", "smoked"):
+        one._judge(name, run.run(name))  # noqa: SLF001
+    say("  its job run again alone: merged")
+
+
+def validation(world: World, say: Callable[[str], None]) -> None:
+    """`validation_only` leaves an archive in the run, and nothing anywhere else.
+
+    Raises:
+        ReplayError: not so.
+    """
+    shape = replace(DEV, version="0.5.1-dev.3", inputs={"validation_only": True})
+    before = world.counts()
+    one = Replay(world=world, shape=shape, say=say)
+    one.whole(lacking=False, lost=False)
+    ran = {name: result.result for name, result in one.run.results.items()}
+    for name in ("attest", "publish", "promote", "github"):
+        _require(ran[name] == SKIPPED, f"{name} ran although nothing shall be published")
+    _require("validated-archive" in one.run.store.names(), "no archive was kept")
+    after = world.counts()
+    _require(
+        (before.writes, before.registrations) == (after.writes, after.registrations),
+        "something was published",
+    )
+
+
+def main() -> int:
+    """Replay everything, and say what was proved."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--shape", choices=("dev", "prod"), help="Only this one.")
+    parser.add_argument("--quick", action="store_true", help="Neither lost runners nor secrets.")
+    options = parser.parse_args()
+
+    def say(text: str) -> None:
+        print(text, flush=True)
+
+    began = time.monotonic()
+    with (
+        tempfile.TemporaryDirectory(prefix="workflow-") as folder,
+        existing(Path(folder).resolve()) as world,
+    ):
+        for shape in (DEV, PROD):
+            if options.shape not in (None, shape.environment):
+                continue
+            how = f"tag v{shape.version}" if shape.by_tag else "by hand"
+            say(f"release.yml · {shape.environment} {shape.version}, {how}")
+            one = Replay(world=world, shape=shape, say=say)
+            one.whole(lacking=not options.quick, lost=not options.quick)
+            one.ended()
+        if not options.quick and options.shape is None:
+            say("release.yml · dev, a lane that fails")
+            broken_lane(world, say)
+            say("release.yml · dev, validation_only")
+            validation(world, say)
+    say(f"Replayed in {time.monotonic() - began:.0f} s. Replaced: Apple's roots and services,")
+    say("GitHub and its runners, the Mac's executable in the smoke run, the install of the lock.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
