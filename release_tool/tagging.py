@@ -468,7 +468,8 @@ def faults(findings: Sequence[Finding]) -> list[str]:
     found = []
     for check, _ in findings:
         subject = f" {check.subject}" if check.subject else ""
-        found.append(f"{check.name}{subject}: expected {check.expected}; found {check.observed}")
+        expected = f"expected {check.expected}; found " if check.expected else ""
+        found.append(f"{check.name}{subject}: {expected}{check.observed or 'nothing'}")
         if check.hint:
             found.append(f"  {check.hint}")
     return found

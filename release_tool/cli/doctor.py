@@ -143,7 +143,8 @@ def _failed(findings: Sequence[Finding]) -> Iterator[str]:
         for check in own:
             subject = f" {check.subject}" if check.subject else ""
             found = check.observed or "nothing"
-            told = f"{check.name}{subject}: expected {check.expected}; found {found}"
+            expected = f"expected {check.expected}; found " if check.expected else ""
+            told = f"{check.name}{subject}: {expected}{found}"
             yield from _wrapped(section, told)
         if hint:
             yield from _wrapped("", hint)

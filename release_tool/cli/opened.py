@@ -17,6 +17,7 @@ from release_tool.files.tree import DiskTree
 
 Kind = Literal["release archive", "unpacked release", "app", "Mach-O"]
 
+_COMPARED = "name two of a kind: executables, apps, unpacked releases or release archives"
 _GZIP = b"\x1f\x8b"
 _HEAD = 8
 CODE = "code"
@@ -70,7 +71,8 @@ def opened(path: Path) -> Iterator[Opened]:
         raise errors.FormatError(
             "is neither a Mach-O, an app nor a release",
             subject=str(path),
-            observed=f"a file that begins with {head.hex(' ') or 'nothing'}",
+            observed=f"a file that begins with {head.hex(' ')}" if head else "an empty file",
+            hint=_COMPARED,
         )
     tree = in_memory({CODE: _read(path)})
     yield Opened(name=path.name, kind="Mach-O", tree=tree, app="")
@@ -88,6 +90,7 @@ def _folder(name: str, path: Path, *, archive: bool) -> Opened:
             "is neither an app nor an unpacked release",
             subject=str(path),
             expected="Contents/Info.plist, or an app and bin/",
+            hint=_COMPARED,
         )
     return Opened(name=name, kind="app", tree=tree, app="")
 

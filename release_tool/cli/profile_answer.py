@@ -22,6 +22,7 @@ _NAME_WIDTH = 13
 _OUTCOME_WIDTH = 8
 _LINE_WIDTH = 100
 _UUID_CUT = 8
+_WANTED_FILE = "give the .provisionprofile as the portal made it, as PEM or as base64 text"
 _EXIT_REFUSED = errors.VerificationError.exit_code
 
 # Checks whose observation tells the whole story, so that the line leaves the expectation out.
@@ -151,6 +152,7 @@ def _read(name: str, data: bytes, trust: certificates.Trust) -> Profile:
         return provisioning_profile.read(data, trust=trust)
     except errors.FormatError as problem:
         problem.subject = problem.subject or name
+        problem.hint = problem.hint or _WANTED_FILE
         raise
 
 
@@ -160,6 +162,7 @@ def _certificates(path: str) -> list[certificates.Certificate]:
         return [certificates.load(block) for block in blocks]
     except errors.FormatError as problem:
         problem.subject = problem.subject or path
+        problem.hint = problem.hint or "give a certificate as DER or PEM"
         raise
 
 
@@ -168,7 +171,10 @@ def _certificate(path: str) -> certificates.Certificate:
     leafs = [item for item in _certificates(path) if not certificates.authority_limits(item)[0]]
     if len(leafs) != 1:
         raise errors.FormatError(
-            "does not hold one signing certificate", subject=path, observed=f"{len(leafs)} of them"
+            "does not hold one signing certificate",
+            subject=path,
+            observed=f"{len(leafs)} of them",
+            hint="give the certificate that signs, alone or with its chain",
         )
     return leafs[0]
 
@@ -214,6 +220,8 @@ def _said(check: checks.Check) -> str:
     if check.name == "expiry":
         return f"{check.observed}, {check.expected} wanted"
     subject = f"{check.subject}: " if check.subject else ""
+    if not check.expected:
+        return f"{subject}{check.observed or 'nothing'}"
     found = "found " if check.name in _PLAIN_VALUES else ""
     return f"{subject}expected {check.expected}, {found}{check.observed}"
 

@@ -277,6 +277,10 @@ def _profile(path: Path, question: Question) -> Judged:
             "is neither a Mach-O, a bundle, a ticket, a profile nor an archive",
             subject=str(path),
             observed=problem.message if alike else _beginning(content),
+            hint=(
+                "name what was signed: an executable, an .app, a release archive,"
+                " a .provisionprofile, or a ticket (Contents/CodeResources)"
+            ),
         ) from problem
     wanted = profile_policy.Wanted(team_id=question.team_id, minimum_days=0)
     found = profile_policy.judge(profile, wanted, now=datetime.now(UTC))

@@ -372,6 +372,7 @@ class Wiring:
             seconds=self.plan.limits.request_seconds,
             contract=self.plan.coordinator.contract,
             admin_key=self._admin_key,
+            prefix=self.plan.environment.prefix,
         )
 
     @property

@@ -101,6 +101,7 @@ class Coordinator:
         policy: how to retry reading; a registration is never repeated here.
         contract: what it is spoken to in; its answers may show that it is another.
         admin_key: returns the key of an administrator, where there is one.
+        prefix: of the settings' names in this environment, such as `PROD_`; for next steps.
 
     Raises:
         UsageError: the address is not https, nor http on loopback.
@@ -115,6 +116,7 @@ class Coordinator:
         policy: retries.Policy = retries.DEFAULT,
         contract: Contract = "2026-05",
         admin_key: Callable[[], str] | None = None,
+        prefix: str = "",
     ) -> None:
         self.base_url = addresses.base(base_url, name="COORDINATOR_URL")
         self._release_key = release_key
@@ -122,6 +124,7 @@ class Coordinator:
         self._policy = policy
         self._contract: Contract = contract
         self._admin_key = admin_key
+        self._prefix = prefix
 
     def __repr__(self) -> str:
         return f"Coordinator({self.base_url!r})"
@@ -130,6 +133,11 @@ class Coordinator:
     def has_admin_key(self) -> bool:
         """Whether it can be asked what only an administrator may know."""
         return self._admin_key is not None
+
+    @property
+    def admin_key_name(self) -> str:
+        """The setting that holds an administrator's key, under its name in this environment."""
+        return f"{self._prefix}ADMIN_KEY"
 
     def register(self, release: Release, build: Build | None = None) -> Registration:
         """POST the release, once.
@@ -313,14 +321,18 @@ class Coordinator:
         return answer
 
     def _post(self, path: str, body: bytes) -> http_client.Answer:
-        return self._send("POST", path, body, _checked(self._release_key(), "RELEASE_KEY"))
+        return self._send(
+            "POST", path, body, _checked(self._release_key(), f"{self._prefix}RELEASE_KEY")
+        )
 
     def _administrator(self) -> str:
         if self._admin_key is None:
             raise errors.CredentialError(
-                "only an administrator may do this", subject=self.base_url, hint="set ADMIN_KEY"
+                "only an administrator may do this",
+                subject=self.base_url,
+                hint=f"set {self.admin_key_name}",
             )
-        return _checked(self._admin_key(), "ADMIN_KEY")
+        return _checked(self._admin_key(), self.admin_key_name)
 
     def _send(
         self, method: str, path: str, body: bytes | None, key: str, limit: int = _ANSWER_BYTES
@@ -346,6 +358,7 @@ class Coordinator:
             address=self.base_url,
             contract=self._contract,
             administrator=administrator,
+            prefix=self._prefix,
         )
 
     def _registration(self, body: bytes) -> Registration:

@@ -31,7 +31,13 @@ class UnapprovedError(errors.PendingError):
 
 
 def refusal(
-    answer: http_client.Answer, what: str, *, address: str, contract: Contract, administrator: bool
+    answer: http_client.Answer,
+    what: str,
+    *,
+    address: str,
+    contract: Contract,
+    administrator: bool,
+    prefix: str = "",
 ) -> errors.ReleaseError:
     """The error for an answer that is no success.
 
@@ -41,6 +47,7 @@ def refusal(
         address: the coordinator.
         contract: what it is spoken to in.
         administrator: whether an administrator's key was sent.
+        prefix: of the settings' names in this environment, such as `PROD_`.
     """
     said = coordinator_answers.error(answer.body)
     told = said.shown(answer.status)
@@ -50,21 +57,21 @@ def refusal(
             f"the coordinator answered {what} with a redirect, which is never followed",
             subject=address,
             observed=f"{answer.status} to {location}",
-            hint="set COORDINATOR_URL to the address that answers itself",
+            hint=f"set {prefix}COORDINATOR_URL to the address that answers itself",
         )
     if administrator and answer.status in _FORBIDDEN:
         return errors.CredentialError(
             "the coordinator refused the administrator's key",
             subject=address,
             observed=told,
-            hint="set ADMIN_KEY to a key of the coordinator's administrators",
+            hint=f"set {prefix}ADMIN_KEY to a key of the coordinator's administrators",
         )
     if answer.status == 401:
         return errors.CredentialError(
             "the coordinator refused the release key",
             subject=address,
             observed=told,
-            hint="RELEASE_KEY must equal the coordinator's EIGENINFERENCE_RELEASE_KEY",
+            hint=f"{prefix}RELEASE_KEY must equal the coordinator's EIGENINFERENCE_RELEASE_KEY",
         )
     if other := _spoken(answer.status, said, contract):
         nothing = "; nothing was registered" if answer.status in _JUDGED else ""

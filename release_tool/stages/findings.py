@@ -49,4 +49,7 @@ def same_files(name: str, *, wanted: Mapping[str, str], found: Mapping[str, str]
 
 def _line(check: Check) -> str:
     name = f"{check.name} of {check.subject}" if check.subject else check.name
-    return f"{name}: expected {check.expected}, observed {check.observed or 'nothing'}"
+    observed = check.observed or "nothing"
+    if not check.expected:
+        return f"{name}: {observed}"
+    return f"{name}: expected {check.expected}, observed {observed}"

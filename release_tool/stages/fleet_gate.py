@@ -108,7 +108,8 @@ def _accepted(
         return checks.not_checked(_ACCEPTED, "what was served before it was not seen")
     if not coordinator.has_admin_key:
         return checks.not_checked(
-            _ACCEPTED, f"only the inventory tells whether {version} is: set ADMIN_KEY"
+            _ACCEPTED,
+            f"only the inventory tells whether {version} is: set {coordinator.admin_key_name}",
         )
     rows = [
         row

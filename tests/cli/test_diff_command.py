@@ -222,3 +222,15 @@ def test_an_archive_is_compared_with_an_app_only_where_it_holds_one(
     assert "holds no app" in text
     (tmp_path / "cut.tar.gz").write_bytes((world / "old.tar.gz").read_bytes()[:-9])
     assert run(world / "old.tar.gz", tmp_path / "cut.tar.gz")[0] == 6
+
+
+def test_what_cannot_be_compared_gets_a_next_step(world: Path, tmp_path: Path) -> None:
+    """Text, an empty file and a folder of other things: what may be named stands below."""
+    (tmp_path / "text").write_bytes(b"hello")
+    (tmp_path / "empty").write_bytes(b"")
+    (tmp_path / "folder").mkdir()
+    for name in ("text", "empty", "folder"):
+        code, text = run(world / "old.tar.gz", tmp_path / name)
+        assert code == 6
+        assert f"{tmp_path / name}: is neither" in text
+        assert "name two of a kind" in text

@@ -150,6 +150,7 @@ def test_what_is_none_of_the_kinds_is_refused(tmp_path: Path) -> None:
     for name in ("text", "empty", "folder", "code", "zipped"):
         code, text = run("verify", tmp_path / name)
         assert code == 6, text
+    assert "name what was signed" in run("verify", tmp_path / "text")[1]
     assert run("verify", tmp_path / "missing")[0] == 2
     assert run("verify", tmp_path / "text", "--trust", tmp_path / "text")[0] == 6
 

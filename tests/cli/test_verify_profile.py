@@ -160,14 +160,15 @@ def test_an_unset_variable_is_a_missing_credential(environ: dict[str, str]) -> N
 @pytest.mark.parametrize(
     "data", [b"", b"hello", b"\x30\x80", b"\x30\x82\xff\xff", b"aGVsbG8=", b"\x30\x80" * 90_000]
 )
-def test_other_bytes_exit_6_in_one_line(tmp_path: Path, data: bytes) -> None:
-    """What is no profile gets one clear line and exit 6, never a traceback."""
+def test_other_bytes_exit_6_in_one_line_with_a_next_step(tmp_path: Path, data: bytes) -> None:
+    """What is no profile gets one clear line, what to give and exit 6, never a traceback."""
     path = tmp_path / "some.provisionprofile"
     path.write_bytes(data)
     code, out, err = run(path)
     assert (code, out) == (6, "")
     assert err.startswith(f"release-tool: {path}: not a provisioning profile")
-    assert err.splitlines()[1:] == ["exit 6"]
+    wanted = "  give the .provisionprofile as the portal made it, as PEM or as base64 text"
+    assert err.splitlines()[1:] == [wanted, "exit 6"]
 
 
 def test_a_huge_file_is_refused_unread(tmp_path: Path) -> None:

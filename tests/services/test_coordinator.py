@@ -422,6 +422,14 @@ def test_the_inventory_needs_an_administrator(server: ScriptedServer) -> None:
         assert ADMIN not in "\n".join(caught.value.lines())
     with pytest.raises(errors.CredentialError, match="administrator"):
         Coordinator(base_url=server.url, release_key=lambda: KEY).inventory()
+    dev = Coordinator(base_url=server.url, release_key=lambda: KEY, prefix="DEV_")
+    with pytest.raises(errors.CredentialError) as caught:
+        dev.inventory()
+    assert caught.value.hint == "set DEV_ADMIN_KEY"
+    server.says(Reply(401))
+    with pytest.raises(errors.CredentialError) as caught:
+        dev.register(RELEASE)
+    assert caught.value.hint.startswith("DEV_RELEASE_KEY must equal")
     for body in (b"[]", b'{"releases":1}', b'{"releases":[{}]}', b'{"releases":[1]}'):
         server.says(Reply(200, body))
         with pytest.raises(errors.VerificationError):
