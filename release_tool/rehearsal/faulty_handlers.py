@@ -17,6 +17,7 @@ from release_tool.rehearsal.standin_server import BadRequestError, Handler, Ques
 
 _LONG_SECONDS = 3600
 _SLOW_SECONDS = 1.0
+_DRIP_SECONDS = 0.3
 
 
 def hang(*_: object) -> NoReturn:
@@ -74,6 +75,44 @@ class Mute(Handler):
 class Blank(Handler):
     def pieces(self, question: Question) -> Iterator[Piece]:
         return (piece.saying(" ") for piece in super().pieces(question))
+
+
+class Thinking(Handler):
+    """No fault: a model that thinks, whose thoughts stand apart unless they are asked for."""
+
+    raw = False
+
+    def question(self) -> Question:
+        asked = super().question()
+        self.raw = asked.is_raw
+        return asked
+
+    def said(self, text: str) -> dict[str, Any]:
+        return super().said(text) if self.raw else {"content": None, "reasoning_content": text}
+
+
+class OnlyThinking(Thinking):
+    def said(self, text: str) -> dict[str, Any]:
+        return {"content": None, "reasoning_content": text}
+
+
+class DripHead(Handler):
+    """Never silent for long, and never done with its headers."""
+
+    def do_POST(self) -> None:
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+        while True:
+            self.wfile.write(b"a")
+            time.sleep(_DRIP_SECONDS)
+
+
+class DripSize(Handler):
+    """Never done with saying how long the next chunk is."""
+
+    def event(self, document: Mapping[str, Any]) -> None:
+        while True:
+            self.wfile.write(b"0")
+            time.sleep(_DRIP_SECONDS)
 
 
 class SlowFirst(Handler):

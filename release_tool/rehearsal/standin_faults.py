@@ -165,6 +165,10 @@ FAULTS: Mapping[str, Fault] = {
     # answers
     "mute": Fault(handler=faulty_handlers.Mute),
     "blank": Fault(handler=faulty_handlers.Blank),
+    "thinking": Fault(handler=faulty_handlers.Thinking),
+    "only-thinking": Fault(handler=faulty_handlers.OnlyThinking),
+    "drip-head": Fault(handler=faulty_handlers.DripHead),
+    "drip-size": Fault(handler=faulty_handlers.DripSize),
     "slow-first": Fault(handler=faulty_handlers.SlowFirst),
     "diverge": Fault(handler=faulty_handlers.Diverging),
     "diverge-late": Fault(handler=faulty_handlers.DivergingLate),

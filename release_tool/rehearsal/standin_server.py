@@ -1,8 +1,9 @@
 """The stand-in's HTTP side, as providers of May and of October 2026 behave.
 
-Observed of May's: no key; `/health` as soon as it listens; another content type than JSON is 415; a
-fault in the middle of an answer is only logged, and the stream ends as if all were well. October's
-asks for a key unless it was told not to, and tells of such a fault in the stream.
+Observed of May's: no key; `/health` as soon as it listens, with the version; another content type
+than JSON is 415; each answer ends with `stop`, whatever ended it; a fault in the middle of an
+answer is only logged, and the stream ends as if all were well. October's asks for a key unless told
+not to, tells no version, reads JSON of any type, and tells of such a fault in the stream.
 """
 
 from __future__ import annotations
@@ -86,7 +87,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.complete(question)
 
     def health(self) -> dict[str, Any]:
-        return {"status": "ok", "version": self.manner.version, "provider": OWNER}
+        # October's tells no version.
+        told = {"version": self.manner.version} if self.manner.contract == MAY else {}
+        return {"status": "ok", **told, "provider": OWNER}
 
     def listed(self) -> list[dict[str, Any]]:
         return [{"id": self.engine.name, "object": "model", "created": 0, "owned_by": OWNER}]
@@ -102,7 +105,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def body(self) -> Mapping[str, Any]:
         kind = self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        if kind != "application/json":
+        if kind != "application/json" and self.manner.contract == MAY:
             raise BadRequestError(415, "the body must be application/json")
         length = self.headers.get("Content-Length", "")
         if not length.isdigit():
@@ -123,9 +126,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
             text, last = text + piece.text, piece
         self.send_document(200, self.completion(text, last))
 
+    def said(self, text: str) -> dict[str, Any]:
+        """How a text stands in a message."""
+        return {"content": text}
+
     def completion(self, text: str, last: Piece) -> dict[str, Any]:
-        message = {"role": "assistant", "content": text}
-        choice = {"index": 0, "message": message, "finish_reason": last.reason or "stop"}
+        message = {"role": "assistant", **self.said(text)}
+        choice = {"index": 0, "message": message, "finish_reason": self.reason(last)}
         return {
             **self.head("chat.completion"),
             "choices": [choice],
@@ -140,7 +147,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         try:
             for piece in self.pieces(question):
                 last = piece
-                self.event(head | {"choices": [delta({"content": piece.text}, None)]})
+                self.event(head | {"choices": [delta(self.said(piece.text), None)]})
         except OSError:
             # Who asked has gone: the answer is dropped.
             self.log_message("a stream was cancelled")
@@ -171,11 +178,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return {"role": "assistant", "content": ""}
 
     def end_stream(self, question: Question, head: Mapping[str, Any], last: Piece) -> None:
-        self.event({**head, "choices": [delta({}, last.reason or "stop")]})
+        self.event({**head, "choices": [delta({}, self.reason(last))]})
         if question.include_usage:
             self.event({**head, "choices": [], "usage": self.usage(last)})
         self.chunk(b"data: [DONE]\n\n")
         self.chunk(b"")
+
+    def reason(self, last: Piece) -> str:
+        """May's says `stop` of each answer, of one that was cut too."""
+        return last.reason or "stop" if self.manner.contract != MAY else "stop"
 
     def pieces(self, question: Question) -> Iterator[Piece]:
         return self.engine.ask(question.messages, question.max_tokens)
@@ -291,11 +302,13 @@ class Question:
         max_tokens: int,
         stream: bool,
         include_usage: bool,
+        is_raw: bool,
     ) -> None:
         self.messages = messages
         self.max_tokens = max_tokens
         self.stream = stream
         self.include_usage = include_usage
+        self.is_raw = is_raw
 
     @classmethod
     def read(cls, document: Mapping[str, Any], model: str) -> Question:
@@ -314,10 +327,11 @@ class Question:
             max_tokens=_max_tokens(document.get("max_tokens", _DEFAULT_TOKENS)),
             stream=document.get("stream") is True,
             include_usage=isinstance(options, dict) and options.get("include_usage") is True,
+            is_raw=document.get("reasoning_parser") == "none",
         )
 
 
-def delta(said: Mapping[str, str], reason: str | None) -> dict[str, Any]:
+def delta(said: Mapping[str, Any], reason: str | None) -> dict[str, Any]:
     """The choice of one chunk."""
     return {"index": 0, "delta": dict(said), "finish_reason": reason}
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from release_tool import errors
-from release_tool.services import child
+from release_tool.services import redaction
 
 KEPT_BYTES = 8 * 1024 * 1024
 """Of each output, the last; the longest answer is the history of a hundred submissions."""
@@ -74,7 +74,7 @@ class Said:
     @property
     def lines(self) -> list[str]:
         """The last lines of both, fit to be shown: without secrets and control characters."""
-        return child.redacted(self.text)[-_SHOWN_LINES:]
+        return redaction.lines(self.text)[-_SHOWN_LINES:]
 
     def has(self, *texts: str) -> bool:
         """Whether it said one of these, in any case of letters."""

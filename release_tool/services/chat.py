@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from release_tool import errors
+from release_tool.services import deadlines, redaction
+from release_tool.services.deadlines import Watched
 
 # An answer of a few tokens has some hundred bytes, a chunk of a stream the same for each token.
 _MAX_BODY_BYTES = 4 * 1024 * 1024
@@ -28,13 +30,16 @@ _SHOWN = 200
 _SENT_BYTES = 64 * 1024
 _CHAT = "/v1/chat/completions"
 _REASONS = ("stop", "length")
+_THOUGHTS = "reasoning_content"
 
 
 class AnswerError(errors.VerificationError):
     """An answer that is none. `provider` adds how the process ended and what it logged."""
 
     def __init__(self, message: str, *, expected: str = "", observed: str = "") -> None:
-        super().__init__(message, subject="provider", expected=expected, observed=observed[:_SHOWN])
+        # What is cut first cannot be known as a secret any more.
+        said = redaction.line(observed)[:_SHOWN]
+        super().__init__(message, subject="provider", expected=expected, observed=said)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +59,8 @@ class Question:
     model: str
     prompt: str
     max_tokens: int
+    more: Mapping[str, str] = field(default_factory=dict)
+    """What the request holds beside it (`provider_contract.Contract.raw_answers`)."""
 
     def body(self, *, stream: bool) -> bytes:
         """The request's JSON."""
@@ -63,6 +70,7 @@ class Question:
             "max_tokens": self.max_tokens,
             "temperature": 0,
             "stream": stream,
+            **self.more,
         }
         if stream:
             document["stream_options"] = {"include_usage": True}
@@ -139,9 +147,9 @@ def complete(endpoint: Endpoint, question: Question, *, seconds: float) -> Compl
     _require_model(document, question)
     choice = _choice(document)
     message = choice.get("message")
-    content = message.get("content") if isinstance(message, dict) else None
+    said = message if isinstance(message, dict) else {}
     return Completion(
-        text=_required_text(content if isinstance(content, str) else ""),
+        text=_required_text(_text(said), thoughts=bool(said.get(_THOUGHTS))),
         tokens=_tokens(document),
         first_token_seconds=time.monotonic() - start,
         decode_seconds=0.0,
@@ -168,7 +176,7 @@ def stream(endpoint: Endpoint, question: Question, *, seconds: float) -> Complet
         if piece:
             pieces.append(piece)
             times.append(time.monotonic())
-    text = _required_text("".join(pieces))
+    text = _required_text("".join(pieces), thoughts=shape.thoughts)
     return Completion(
         text=text,
         tokens=told or len(pieces),
@@ -204,7 +212,7 @@ def refusal(
     if with_key:
         headers |= _authorization(endpoint)
     deadline = time.monotonic() + seconds
-    connection = http.client.HTTPConnection(endpoint.host, endpoint.port, timeout=seconds)
+    connection = _Connection(endpoint.host, endpoint.port, timeout=seconds)
     with contextlib.closing(connection), _converted(_CHAT, seconds):
         connection.putrequest("POST", _CHAT)
         for name, value in headers.items():
@@ -214,8 +222,8 @@ def refusal(
         _send_until_answered(sock, body, deadline)
         sock.settimeout(max(deadline - time.monotonic(), 0.001))
         with connection.getresponse() as response:
-            said = _Answer(sock, response, deadline).body()[:_SHOWN]
-            return Refusal(status=response.status, said=said.decode("utf-8", "replace"))
+            said = _Answer(sock, response, deadline).body()
+            return Refusal(status=response.status, said=_told(said, endpoint))
 
 
 def _send_until_answered(sock: socket.socket, body: bytes, deadline: float) -> None:
@@ -250,6 +258,7 @@ class _Shape:
         self._question = question
         self._ids: set[object] = set()
         self._begun = False
+        self.thoughts = False
         self.reason: object = None
 
     def take(self, document: Mapping[str, Any]) -> str:
@@ -274,13 +283,17 @@ class _Shape:
         if not self._begun and delta.get("role") != "assistant":
             raise AnswerError("does not begin its stream with the role", observed=json.dumps(delta))
         self._begun = True
-        content = delta.get("content")
-        text = content if isinstance(content, str) else ""
+        text = _text(delta)
+        self.thoughts = self.thoughts or bool(delta.get(_THOUGHTS))
         if self.reason is not None and (text or choice.get("finish_reason")):
             raise AnswerError("goes on after the end of its answer", observed=json.dumps(choice))
         if choice.get("finish_reason") is not None:
             self.reason = choice["finish_reason"]
         return text
+
+
+class _Connection(Watched, http.client.HTTPConnection):
+    """What it reads has an end: status, headers and chunk sizes too, which no timeout bounds."""
 
 
 class _Answer:
@@ -311,6 +324,8 @@ class _Answer:
             self._sock.settimeout(left)
             piece = self._response.read1(64 * 1024)
             if not piece:
+                if time.monotonic() >= self._deadline:
+                    raise AnswerError("did not end its answer in time")
                 # `read1` tells of a chunked body that was cut, and not of a counted one.
                 if self._response.length:
                     raise AnswerError("broke off its answer")
@@ -339,7 +354,7 @@ def _exchange(
     endpoint: Endpoint, path: str, body: bytes | None, seconds: float
 ) -> Iterator[_Answer]:
     deadline = time.monotonic() + seconds
-    connection = http.client.HTTPConnection(endpoint.host, endpoint.port, timeout=seconds)
+    connection = _Connection(endpoint.host, endpoint.port, timeout=seconds)
     headers = {"Content-Type": "application/json"} if body is not None else {}
     headers |= _authorization(endpoint)
     with contextlib.closing(connection), _converted(path, seconds):
@@ -349,24 +364,33 @@ def _exchange(
         with connection.getresponse() as response:
             answer = _Answer(sock, response, deadline)
             if answer.status != http.client.OK:
-                said = answer.body()[:_SHOWN].decode("utf-8", "replace")
                 raise AnswerError(
                     f"answers {path} with an error",
                     expected="200",
-                    observed=f"{answer.status} {said}",
+                    observed=f"{answer.status} {_told(answer.body(), endpoint)}",
                 )
             yield answer
 
 
 @contextmanager
 def _converted(path: str, seconds: float) -> Iterator[None]:
+    """All that happens to an exchange, which has so many seconds as a whole."""
+    deadline = time.monotonic() + seconds
     try:
-        yield
+        with deadlines.within(seconds):
+            yield
     except TimeoutError as problem:
         raise AnswerError(f"did not answer {path} within {seconds:g} s") from problem
     except (OSError, http.client.HTTPException) as problem:
+        if time.monotonic() >= deadline:
+            raise AnswerError(f"did not answer {path} within {seconds:g} s") from problem
         observed = f"{type(problem).__name__} {problem}".strip()
         raise AnswerError(f"broke off its answer to {path}", observed=observed) from problem
+
+
+def _told(said: bytes, endpoint: Endpoint) -> str:
+    """What an error says, without the key that came with the request."""
+    return redaction.line(said.decode("utf-8", "replace"), endpoint.token)[:_SHOWN]
 
 
 def _get(endpoint: Endpoint, path: str, seconds: float) -> Mapping[str, Any]:
@@ -452,7 +476,18 @@ def _tokens(document: Mapping[str, Any]) -> int:
     return count
 
 
-def _required_text(text: str) -> str:
+def _text(said: Mapping[str, Any]) -> str:
+    content = said.get("content")
+    return content if isinstance(content, str) else ""
+
+
+def _required_text(text: str, *, thoughts: bool) -> str:
+    if not text.strip() and thoughts:
+        raise AnswerError(
+            "answers with thoughts alone",
+            expected="the text as the model wrote it, in content",
+            observed=f"nothing but {_THOUGHTS}",
+        )
     if not text.strip():
         raise AnswerError("answers without any text", expected="content that is not empty")
     return text

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import secrets
 import signal
 import subprocess
@@ -24,7 +23,7 @@ from pathlib import Path
 from typing import IO
 
 from release_tool import errors
-from release_tool.services import child_guard, process_table
+from release_tool.services import child_guard, process_table, redaction
 
 GRACE_SECONDS = 20.0
 """Between TERM and KILL; a provider drains its requests, and ours have ended by then. Freeing some
@@ -42,18 +41,6 @@ FLOOD_BYTES = 16 * 1024 * 1024
 _SHOWN_LINES = 12
 _LAST_WORDS_SECONDS = 1.0
 _GUARD = Path(child_guard.__file__)
-
-# Escape sequences, control characters, and what turns the direction of writing.
-_CONTROL = re.compile(
-    r"\x1b\[[0-9;?]*[ -/]*[@-~]"
-    r"|[\x00-\x08\x0b-\x1f\x7f-\xa0\u200b-\u200f\u2028-\u202e\u2066-\u2069]"
-)
-_SECRETS = (
-    re.compile(r"(?i)(\bbearer\s+)\S+"),
-    re.compile(r"()\bdk-[a-z]+-[A-Za-z0-9_-]{6,}"),
-    re.compile(r"(?i)((?:token|secret|password|passwd|api[_-]?key|authorization)\W{1,4})\S+"),
-    re.compile(r"(://[^/\s:@]*:)[^/\s@]+(?=@)"),
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +136,7 @@ class Child:
     def log(self) -> tuple[str, ...]:
         """The last lines that it wrote, standard error first, redacted."""
         said = [output.text() for output in reversed(self._outputs)]
-        return tuple(line for text in said for line in redacted(text)[-_SHOWN_LINES:])
+        return tuple(line for text in said for line in redaction.lines(text)[-_SHOWN_LINES:])
 
     @property
     def record(self) -> str:
@@ -158,7 +145,7 @@ class Child:
         lines = []
         for name, output in named:
             lines.append(f"-- {name}, {output.size} bytes")
-            lines += redacted(output.text())
+            lines += redaction.lines(output.text())
         return "\n".join(lines) + "\n"
 
     def started(self) -> list[process_table.Process]:
@@ -263,14 +250,6 @@ def small_world(home: Path) -> dict[str, str]:
         "PATH": "/usr/bin:/bin:/usr/sbin:/sbin",
         "LANG": "en_US.UTF-8" if sys.platform == "darwin" else "C.UTF-8",
     }
-
-
-def redacted(text: str) -> list[str]:
-    """The lines of a child's output, without escape sequences and without what may be a secret."""
-    clean = _CONTROL.sub("", text)
-    for pattern in _SECRETS:
-        clean = pattern.sub(r"\1[redacted]", clean)
-    return [line.rstrip()[:300] for line in clean.splitlines() if line.strip()]
 
 
 def _kill_group(group: int) -> None:

@@ -22,7 +22,11 @@ class Contract:
     has_keys: bool
     """Whether it asks for a key, and knows `--no-auth`."""
     other_type_statuses: tuple[int, ...]
-    """How it refuses a body that is no JSON by its content type."""
+    """How it refuses a body that is no JSON by its content type; empty: it does not look at it."""
+    tells_length: bool
+    """Whether an answer that its limit cut says so; else each ends as if by itself."""
+    raw_answers: Mapping[str, str] = field(default_factory=dict)
+    """What a request adds so that the text comes as the model wrote it, thoughts included."""
     smoke_seeds: Mapping[str, str] = field(default_factory=dict)
     """What `runtime-smoke` needs in its environment."""
     smoke_markers: tuple[str, ...] = ()
@@ -36,12 +40,15 @@ class Contract:
         return ("start", "--local", *(("--no-auth",) if open_to_all else ()))
 
 
-MAY = Contract(name="2026-05", has_keys=False, other_type_statuses=(415,))
+MAY = Contract(name="2026-05", has_keys=False, other_type_statuses=(415,), tells_length=False)
 OCTOBER = Contract(
     name="2026-10",
     has_keys=True,
-    # Nothing is told of its status for another content type but that it is the client's error.
-    other_type_statuses=(400, 406, 415, 422),
+    # It reads each body as JSON, whatever its type is said to be.
+    other_type_statuses=(),
+    tells_length=True,
+    # Otherwise the thoughts of a model that has some stand in `reasoning_content`.
+    raw_answers={"reasoning_parser": "none"},
     smoke_seeds={
         "DARKBLOOM_GEMMA4_PREFILL_CHUNK_EVAL": "18",
         "MLX_GEMMA4_FUSED_WEIGHTED_UNSORT": "1",

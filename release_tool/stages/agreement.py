@@ -57,11 +57,14 @@ def judge_all(smoke: Smoke, interview: Interview, expected: Reference) -> Iterat
         expected: the reference's answers to the plan's prompts, and to the long one last.
     """
     *texts, long = expected.texts
+    ends = interview.tells_length
     for asked, text in zip(interview.asked, texts, strict=True):
-        yield from judge("text", asked.plain, text, smoke, subject=asked.question.prompt)
+        yield from judge("text", asked.plain, text, smoke, subject=asked.question.prompt, ends=ends)
     if interview.long:
         subject = interview.long.question.prompt
-        yield from judge("long text", interview.long.answer, long, smoke, subject=subject)
+        yield from judge(
+            "long text", interview.long.answer, long, smoke, subject=subject, ends=ends
+        )
     for one in interview.rounds:
         for at, answer in enumerate(one.answers):
             yield from judge(
@@ -70,13 +73,29 @@ def judge_all(smoke: Smoke, interview: Interview, expected: Reference) -> Iterat
                 texts[at % len(texts)],
                 smoke,
                 subject=one.questions[at].prompt,
+                ends=ends,
             )
 
 
 def judge(
-    name: str, answer: Completion, reference: ReferenceText, policy: Smoke, *, subject: str
+    name: str,
+    answer: Completion,
+    reference: ReferenceText,
+    policy: Smoke,
+    *,
+    subject: str,
+    ends: bool,
 ) -> Iterator[Check]:
-    """Hold an answer against the reference's: text, and where all must agree, count and end too."""
+    """Hold an answer against the reference's: text, and where all must agree, count and end too.
+
+    Args:
+        name: of the check.
+        answer: the provider's.
+        reference: mlx-lm's.
+        policy: how much has to agree.
+        subject: the prompt.
+        ends: whether the provider tells an answer that was cut from one that ended.
+    """
     found = of(answer.text, reference)
     if found.fulfills(policy, reference):
         yield checks.passed(
@@ -94,9 +113,12 @@ def judge(
         observed=str(answer.tokens),
         subject=subject,
     )
-    yield checks.compare(
-        f"end of {name}", expected=reference.reason, observed=answer.reason, subject=subject
-    )
+    end = f"end of {name}"
+    if not ends and answer.reason == "stop":
+        why = "providers of this contract say stop of each answer"
+        yield checks.not_checked(end, why, subject=subject)
+        return
+    yield checks.compare(end, expected=reference.reason, observed=answer.reason, subject=subject)
 
 
 def _diverging(

@@ -13,9 +13,10 @@ from pydantic import JsonValue
 from release_tool.apple import checks
 from release_tool.apple.checks import Check
 from release_tool.plan import Smoke
+from release_tool.services import redaction
 from release_tool.services.chat import Completion, Question, Refusal
 from release_tool.services.provider import Provider
-from release_tool.services.provider_contract import Contract
+from release_tool.services.provider_contract import MAY, Contract
 
 # October refuses chat bodies over 32 MiB; what is twice that no provider may take.
 _LARGE_BYTES = 64 * 1024 * 1024 + 1
@@ -25,6 +26,9 @@ _JSON = "application/json"
 _CLIENT_ERRORS = range(400, 500)
 _REFUSED = "a status of 4xx"
 _SHOWN = 80
+# A long answer has some hundred words.
+_KEPT = 256 * 1024
+OTHER_TYPE = "request of another type"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +62,7 @@ class Interview:
     """Everything that was asked, and what came back."""
 
     model: str
+    contract: Contract = MAY
     asked: list[Asked] = field(default_factory=list)
     long: Long | None = None
     rounds: list[Round] = field(default_factory=list)
@@ -66,6 +71,11 @@ class Interview:
     checks: list[Check] = field(default_factory=list)
     transcript: list[dict[str, JsonValue]] = field(default_factory=list)
 
+    @property
+    def tells_length(self) -> bool:
+        """Whether an answer that was cut says so."""
+        return self.contract.tells_length
+
     def note(self, kind: str, question: Question, answer: Completion) -> None:
         """Write an exchange down."""
         self.transcript.append(
@@ -73,7 +83,7 @@ class Interview:
                 "asked": kind,
                 "prompt": question.prompt,
                 "max_tokens": question.max_tokens,
-                "text": answer.text,
+                "text": redaction.hidden(answer.text)[:_KEPT],
                 "tokens": answer.tokens,
                 "end": answer.reason,
                 "first_token_seconds": round(answer.first_token_seconds, 4),
@@ -98,7 +108,7 @@ def hold(provider: Provider, smoke: Smoke, *, wanted: str, seconds: float) -> In
     Raises:
         VerificationError: an answer is none, or the provider dies.
     """
-    interview = Interview(model=provider.model(wanted))
+    interview = Interview(model=provider.model(wanted), contract=provider.contract)
     interview.checks.append(checks.passed("models", interview.model))
     interview.checks += provider.manners()
     questions = [_question(interview, prompt, smoke.max_tokens) for prompt in smoke.prompts]
@@ -171,7 +181,12 @@ def _same(name: str, one: Completion, other: Completion, question: Question) -> 
 
 
 def _question(interview: Interview, prompt: str, max_tokens: int) -> Question:
-    return Question(model=interview.model, prompt=prompt, max_tokens=max_tokens)
+    return Question(
+        model=interview.model,
+        prompt=prompt,
+        max_tokens=max_tokens,
+        more=interview.contract.raw_answers,
+    )
 
 
 def _both_ways(
@@ -242,7 +257,7 @@ def _refusals(
 ) -> Iterator[Check]:
     good = question.body(stream=False)
     contract = provider.contract
-    for kind, body, content_type in _wrong_requests(good):
+    for kind, body, content_type in _wrong_requests(good, contract):
         refusal = provider.refusal(body, content_type=content_type, seconds=seconds)
         interview.note_refusal(kind, refusal)
         yield _refused(kind, refusal, contract)
@@ -252,11 +267,12 @@ def _refusals(
         yield checks.compare("request without a key", expected="401", observed=str(refusal.status))
 
 
-def _wrong_requests(good: bytes) -> Iterator[tuple[str, bytes, str]]:
+def _wrong_requests(good: bytes, contract: Contract) -> Iterator[tuple[str, bytes, str]]:
     yield "malformed request", good[:-1], _JSON
     document = {**json.loads(good), "messages": "not a list"}
     yield "request without messages", json.dumps(document).encode(), _JSON
-    yield "request of another type", good, "text/plain"
+    if contract.other_type_statuses:
+        yield OTHER_TYPE, good, "text/plain"
     # Well-formed: only its size is wrong.
     yield "too large request", good + b" " * (_LARGE_BYTES - len(good)), _JSON
 
@@ -264,7 +280,7 @@ def _wrong_requests(good: bytes) -> Iterator[tuple[str, bytes, str]]:
 def _refused(kind: str, refusal: Refusal, contract: Contract) -> Check:
     accepted: Sequence[int] = _CLIENT_ERRORS
     expected = _REFUSED
-    if kind == "request of another type":
+    if kind == OTHER_TYPE:
         accepted = contract.other_type_statuses
         expected = " or ".join(map(str, accepted))
     if refusal.status in accepted:

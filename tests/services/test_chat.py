@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
+import socket
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from hypothesis import given
@@ -174,6 +179,84 @@ def test_a_late_answer_is_refused_in_time(server: ScriptedServer) -> None:
     with pytest.raises(chat.AnswerError, match="did not answer"):
         chat.complete(endpoint(server), QUESTION, seconds=0.2)
     assert time.monotonic() - start < 0.9
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"HTTP/1.1 200 O",
+        b"HTTP/1.1 200 OK\r\nX-Slow: ",
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"HTTP/1.1 400 No\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ],
+)
+def test_an_answer_that_trickles_is_left_at_the_deadline(begun: bytes) -> None:
+    """A byte now and then, in the status, a header or a chunk's size, buys no time."""
+    with dripping(begun) as port:
+        listening = chat.Endpoint(port=port)
+        start = time.monotonic()
+        assert chat.health(listening, seconds=0.4) is None
+        with pytest.raises(chat.AnswerError, match=r"did not (answer|end) .*"):
+            chat.complete(listening, QUESTION, seconds=0.4)
+        with pytest.raises(chat.AnswerError, match="did not"):
+            chat.refusal(listening, b"{", content_type="application/json", seconds=0.4)
+        # Left to itself, the server drips for ten times as long.
+        assert time.monotonic() - start < 12
+
+
+@contextmanager
+def dripping(begun: bytes) -> Iterator[int]:
+    """A server that begins an answer, and then says one byte each 0.1 s, 120 times."""
+
+    def drip(taken: socket.socket) -> None:
+        with taken, contextlib.suppress(OSError):
+            taken.recv(65536)
+            taken.sendall(begun)
+            for _ in range(120):
+                time.sleep(0.1)
+                taken.sendall(b"0")
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=drip, args=(listener.accept()[0],), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, daemon=True).start()
+        yield listener.getsockname()[1]
+
+
+@pytest.mark.parametrize("status", [200, 400])
+def test_an_echo_of_the_key_is_not_told(status: int, server: ScriptedServer) -> None:
+    """A provider that repeats its request tells nobody the key, nor steers a terminal."""
+    secret = "dk" + "0123456789abcdef"
+
+    def echo(request: scripted_server.Request) -> Reply:
+        said = {"error": {"message": f"\x1b]0;x\x07 {dict(request.headers)}"}}
+        return Reply(status=status, body=json.dumps(said, ensure_ascii=False).encode())
+
+    server.says(echo)
+    keyed = dataclasses.replace(endpoint(server), token=secret)
+    with pytest.raises(chat.AnswerError) as caught:
+        chat.complete(keyed, QUESTION, seconds=5)
+    refused = chat.refusal(keyed, b"{", content_type="application/json", seconds=5)
+    assert server.requests[-1].headers["authorization"] == f"Bearer {secret}"
+    for said in (caught.value.observed, refused.said):
+        assert secret not in said
+        assert "\x1b" not in said
+        assert "[redacted]" in said or status == 200
+
+
+def test_thoughts_alone_are_no_answer(server: ScriptedServer) -> None:
+    """They are named, and what keeps them apart can be told of in the request."""
+    message = {"role": "assistant", "content": None, "reasoning_content": "Hm."}
+    choice = {"message": message, "finish_reason": "stop"}
+    document = {"choices": [choice], "usage": {"completion_tokens": 3}}
+    server.says(Reply(body=json.dumps(document).encode()))
+    raw = dataclasses.replace(QUESTION, more={"reasoning_parser": "none"})
+    with pytest.raises(chat.AnswerError, match="thoughts alone"):
+        chat.complete(endpoint(server), raw, seconds=5)
+    assert json.loads(server.requests[-1].body)["reasoning_parser"] == "none"
 
 
 def test_health_is_patient(server: ScriptedServer) -> None:

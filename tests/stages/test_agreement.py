@@ -33,7 +33,7 @@ EXACT = Smoke(prompts=("q",), model="m")
 
 
 def failures(answer: Completion, smoke: Smoke, reference: ReferenceText = REFERENCE) -> list[str]:
-    found = agreement.judge("text", answer, reference, smoke, subject="q")
+    found = agreement.judge("text", answer, reference, smoke, subject="q", ends=True)
     return [
         f"{check.name}: {check.expected} | {check.observed}"
         for check in found
@@ -111,3 +111,11 @@ def test_agreement_is_what_it_says(text: str, pieces: list[str]) -> None:
     if found.whole:
         assert found.agreed == len(pieces)
         assert found.fulfills(EXACT, reference)
+
+
+def test_an_end_that_is_not_told_is_not_judged() -> None:
+    """Providers of May end each answer with stop: that says nothing, where another word would."""
+    for reason, outcome in (("stop", "not_checked"), ("length", "passed")):
+        answer = replace(ANSWER, reason=reason)
+        *_, end = agreement.judge("text", answer, REFERENCE, EXACT, subject="q", ends=False)
+        assert (end.name, end.outcome) == ("end of text", outcome)
