@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md")))
 
-_FENCE = re.compile(r"^```(\S*)$")
+_FENCE = re.compile(r"^ *```(\S*)$")
 _NAMED = re.compile(r"`(?:tests/)?([a-z0-9_/]+\.py)(?:::(test_[a-z0-9_]+))?`")
 _CELLS = re.compile(r"(?<!\\)\|")
 
@@ -56,7 +56,7 @@ def fences(page: Path) -> Iterator[Fence]:
 
 def prose(page: Path) -> str:
     """A page without its fenced blocks."""
-    return re.sub(r"(?ms)^```.*?^```$", "", page.read_text(encoding="utf-8"))
+    return re.sub(r"(?ms)^ *```.*?^ *```$", "", page.read_text(encoding="utf-8"))
 
 
 def rows(page: Path) -> Iterator[Row]:

@@ -7,10 +7,12 @@ way, through the command line as it stands on the page. What works on the projec
 
 from __future__ import annotations
 
+import base64
 import copy
 import io
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import yaml
+from cryptography.hazmat.primitives.serialization import Encoding, pkcs12
 
 from release_tool import credentials, data
 from release_tool.cli import embedded, main
@@ -74,8 +77,11 @@ class World:
         """Run one command of ours here."""
         if words[1] == "tag":
             self._forget_tags()
+        if words[1:3] == ("handoff", "unpack"):
+            self._pack()
         out, err = io.StringIO(), io.StringIO()
-        with working_in(self.folder_for(words[1])):
+        profile = (self.folder / "my.provisionprofile").read_bytes() if "-" in words else b""
+        with working_in(self.folder_for(words[1])), _typed(profile):
             code = main.invoke(self.filled(words), Session(dict(self.environ), out=out, err=err))
         return Answer(code, out.getvalue(), err.getvalue())
 
@@ -100,6 +106,12 @@ class World:
         for place in (self.folder / "project", self.folder / "origin.git"):
             for name in git_trees.git(place, "tag").split():
                 git_trees.git(place, "tag", "-d", name)
+
+    def _pack(self) -> None:
+        """What the reader of the line before it has in hand."""
+        pack = ("handoff", "pack", "handoff.tar.gz", "--env", "dev", "--version", "0.5.0")
+        found = self.run(("release-tool", *pack))
+        assert found.code == 0, found.err
 
     def start(self, name: str) -> None:
         """Start the look-alikes of another environment."""
@@ -157,8 +169,7 @@ def _clone(folder: Path) -> None:
     project = folder / "project"
     git_trees.git(project, "checkout", "-q", "-b", "main")
     shutil.copy(data.release_file(), project / "release.yaml")
-    shutil.copy(data.entitlements_folder() / "enclave.plist", project / "my.plist")
-    (project / ".gitignore").write_text("notes.md\n")
+    (project / ".gitignore").write_text("notes.md\nmy*\n")
     (project / "notes.md").write_text("What changed.\n")
     git_trees.git(project, "add", ".")
     git_trees.commit(project, "source")
@@ -207,14 +218,31 @@ def _furnish(world: World) -> None:
     for name in ("Some.app", "Darkbloom.app"):
         shutil.copytree(folder / "unpacked/Darkbloom.app", folder / name)
     shutil.copytree(release / "assembled/Darkbloom.app", folder / "my-build/Darkbloom.app")
-    shutil.copy(data.entitlements_folder() / "enclave.plist", folder / "my.plist")
-    shutil.copy(world.state / "profile.provisionprofile", folder / "my.provisionprofile")
+    secrets = world.environ
+    p12 = base64.b64decode(secrets["APPLE_CERTIFICATE_P12"])
+    password = secrets["APPLE_CERTIFICATE_PASSWORD"].encode()
+    _, leaf, _ = pkcs12.load_key_and_certificates(p12, password)
+    assert leaf
+    for place in (folder, folder / "project"):
+        shutil.copy(data.entitlements_folder() / "enclave.plist", place / "my.plist")
+        shutil.copy(world.state / "profile.provisionprofile", place / "my.provisionprofile")
+        (place / "my.p12").write_bytes(p12)
+        (place / "my-certificate.pem").write_bytes(leaf.public_bytes(Encoding.PEM))
     # A rehearsal's folder to look at, and its look-alikes' own root.
     shutil.copytree(release, world.dist / "rehearsal/0.5.0")
     (world.dist / "rehearsal/environment").symlink_to(world.state)
-    pack = ("handoff", "pack", "handoff.tar.gz", "--env", "dev", "--version", "0.5.0")
-    packed = world.run(("release-tool", *pack))
-    assert packed.code == 0, packed.err
+    world._pack()
+
+
+@contextmanager
+def _typed(content: bytes) -> Iterator[None]:
+    """Standard input, as a redirection gives it."""
+    before = sys.stdin
+    sys.stdin = io.TextIOWrapper(io.BytesIO(content))
+    try:
+        yield
+    finally:
+        sys.stdin = before
 
 
 def _unless(option: str, value: str, argv: list[str]) -> list[str]:
