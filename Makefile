@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup test test-online test-macos fidelity docs lint format lock rehearse kill faults smoke-faults \
+.PHONY: help setup test test-online test-macos fidelity report-check docs lint format lock rehearse kill faults smoke-faults \
 	smoke-hosts workflow actionlint fuzz bench clean
 
 help:
@@ -12,6 +12,7 @@ help:
 	@echo "make test-online  run the tests that download real signed files from the package indexes"
 	@echo "make fidelity     make real Apple signatures again, and say what was derived and copied"
 	@echo "make test-macos   on a Mac: let Apple's tools judge what both signers wrote"
+	@echo "make report-check open reports of releases in every state in a headless browser, where there is one"
 	@echo "make docs         run every command line of the pages, whole releases among them"
 	@echo "make lint         formatter, linter, types, layers, workflows"
 	@echo "make format       put the code into the one format"
@@ -50,6 +51,9 @@ fidelity: $(READY)
 # Both signers' work before Apple's own tools; what they say goes to the file SECOND_OPINION.
 test-macos: $(READY)
 	$(BIN)/python -m pytest -m macos
+
+report-check: $(READY)
+	$(BIN)/python -m pytest tests/report --timeout 600
 
 docs: $(READY)
 	$(BIN)/python -m pytest tests/pages --timeout 900

@@ -22,12 +22,13 @@ EXITS: tuple[tuple[str, int, str], ...] = (
     (r"^verify-profile ", 6, "the profile here is a look-alike's, which Apple did not sign"),
     (r"^verify (?!.*--trust)", 6, "and so is the app's certificate: no root of Apple's"),
     (r"^tag .*--push", 2, "it asks a person for the version, and nobody is here"),
+    (r"^report( --version .*)?$", 2, "there are several releases here, which it names"),
     (r"^doctor --env (dev|prod)", 3, "only a Mac has the tools that sign there"),
     (r"^doctor( --entitlements .*)?$", 4, "the identity that is set is a look-alike's"),
 )
 """Commands that end otherwise here, and why."""
 
-NOT_RUN: tuple[tuple[str, str], ...] = ()
+NOT_RUN: tuple[tuple[str, str], ...] = ((r"^report .*--open", "it shows a browser to a person"),)
 """Commands that cannot run on this host, and why; they are understood whole."""
 
 MACS_OWN = frozenset({"codesign", "security", "spctl", "xcrun", "plutil"})
@@ -131,7 +132,7 @@ def test_each_command_runs(command: Command, place: World) -> None:
 @pytest.fixture(scope="module")
 def released(place: World) -> World:
     """Further: 0.5.0 and 0.5.1 are released in `prod`, and nothing was rehearsed."""
-    place.forget_rehearsal()
+    place.forget_copies()
     place.start("prod")
     for version in ("0.5.0", "0.5.1"):
         place.carry("--env", "prod", "--version", version, "--yes")

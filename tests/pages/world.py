@@ -41,6 +41,7 @@ _SMALL_SMOKE = {
     "thresholds": [],
 }
 _BRIDGE = ("darkbloom", "eigeninference-enclave")
+_TO_LOOK_AT = ("rehearsal", "prod")
 _OF_THE_PROJECT = ("plan", "doctor", "tag")
 _TAKES_MODEL = (("run",), ("rehearse",), ("handoff", "unpack"), ("handoff", "merge"))
 
@@ -117,10 +118,11 @@ class World:
         """Start the look-alikes of another environment."""
         _started(self.dist, name)
 
-    def forget_rehearsal(self) -> None:
+    def forget_copies(self) -> None:
         """Take away what only was there to be looked at."""
         (self.dist / "rehearsal/environment").unlink()
-        shutil.rmtree(self.dist / "rehearsal")
+        for name in _TO_LOOK_AT:
+            shutil.rmtree(self.dist / name)
 
     def carry(self, *argv: str) -> None:
         """Carry a release, before any page is read."""
@@ -228,8 +230,9 @@ def _furnish(world: World) -> None:
         shutil.copy(world.state / "profile.provisionprofile", place / "my.provisionprofile")
         (place / "my.p12").write_bytes(p12)
         (place / "my-certificate.pem").write_bytes(leaf.public_bytes(Encoding.PEM))
-    # A rehearsal's folder to look at, and its look-alikes' own root.
-    shutil.copytree(release, world.dist / "rehearsal/0.5.0")
+    # Others to look at, and the look-alikes' own root.
+    for name in _TO_LOOK_AT:
+        shutil.copytree(release, world.dist / name / "0.5.0")
     (world.dist / "rehearsal/environment").symlink_to(world.state)
     world._pack()
 
