@@ -487,12 +487,20 @@ def _pinned(section: EnvironmentSection, name: str) -> bool:
     return bool(getattr(section.endpoints, name.lower(), ""))
 
 
+_OPTIONAL = {
+    **dict.fromkeys(credentials.NOTARYTOOL, "serves only in place of an API key, on a Mac"),
+    credentials.ADMIN_KEY: "lets a release look at the fleet, and `rollback` needs it",
+    "GITHUB_TOKEN": "wanted only where release.yaml says github_release",
+}
+"""What a setting that nobody must have is good for."""
+
+
 def _there(setting: credentials.Setting, origin: Origin, supplied: Collection[str]) -> Check:
     name = f"setting {setting.name}"
     if origin.kind == "missing" and setting.name in supplied:
         return checks.not_checked(name, "something else serves in its place")
     if origin.kind == "not set":
-        return checks.not_checked(name, "serves only in place of an API key, on a Mac")
+        return checks.not_checked(name, _OPTIONAL.get(setting.name, "not needed here"))
     return checks.passed(name, str(origin))
 
 

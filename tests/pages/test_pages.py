@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
+import yaml
 
+from release_tool import data, release_file, release_yaml
 from tests.pages import markdown
 
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -52,3 +55,41 @@ def test_named_files_exist(page: Path) -> None:
         r"`((?:release_tool|tests|tools|docs|templates)/[\w/.-]+)`", markdown.prose(page)
     ):
         assert (markdown.ROOT / name).exists(), name
+
+
+@each_page
+def test_data_is_data(page: Path) -> None:
+    """What is shown of JSON and YAML is read by a parser of it."""
+    for fence in markdown.fences(page):
+        if fence.language == "json":
+            assert json.loads(fence.text)
+        if fence.language == "yaml":
+            assert yaml.safe_load(fence.text)
+
+
+def test_the_helper_of_the_page_is_taken(tmp_path: Path) -> None:
+    """The release file takes the declarations as they stand on the page, one behind the other."""
+    shown = list(markdown.fences(markdown.DOCS / "adding-a-helper.md"))
+    lines = "\n".join(one.text for one in shown if one.language == "yaml")
+    added = yaml.safe_load(lines)["bundle"]
+    assert set(added) == {"helpers", "capability_markers"}
+    whole = yaml.safe_load(data.release_file().read_text())
+    whole["bundle"] |= added
+    path = tmp_path / "release.yaml"
+    path.write_text(yaml.safe_dump(whole))
+    found, problems = release_file.validate(release_yaml.read(path), {})
+    assert problems == []
+    assert found
+    assert found.bundle.helpers[0].identifier == "io.darkbloom.fan-helper"
+
+
+def test_every_page_is_in_the_index() -> None:
+    """Nobody finds a page that no list names."""
+    listed = set(re.findall(r"\]\(([a-z-]+\.md)\)", (markdown.DOCS / "README.md").read_text()))
+    there = {page.name for page in markdown.DOCS.glob("*.md")} - {"README.md"}
+    assert there <= listed
+
+
+def test_a_newcomer_ends_in_five_minutes() -> None:
+    """At two hundred words a minute; depth has its own pages."""
+    assert len((markdown.ROOT / "README.md").read_text().split()) < 1000
