@@ -36,6 +36,7 @@ _COMMANDS = {
     "rehearse": "Carry a whole release through look-alikes on this machine.",
     "verify-profile": "Verify a provisioning profile.",
     "provenance-key": "Make the key that signs provenance and the log of releases.",
+    "verify-release": "Verify a published release: archive, provenance, log and coordinator.",
     "verify": "Verify a Mach-O, a bundle, a ticket, a profile or an archive.",
     "inspect": "Show everything that is in a signature.",
     "diff": "Compare two releases, or prove that signing changed nothing else.",

@@ -161,6 +161,11 @@ class Log:
             )
         )
 
+    def digests(self, version: str) -> list[str]:
+        """Every archive that the log tells of under a version, however."""
+        told = (line.entry for line in self.lines if line.entry.version == version)
+        return list(dict.fromkeys(entry.sha256 for entry in told if entry.sha256))
+
     def withdrawn(self, version: str) -> Entry | None:
         """The entry by which a version was withdrawn."""
         found = (line.entry for line in self.lines if line.entry.version == version)

@@ -10,6 +10,7 @@ import pty
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -63,6 +64,10 @@ class Place:
             *("R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY", "PROVENANCE_KEY"),
         }
         return {f"PROD_{name}": found[name] for name in wanted}
+
+    def await_cache(self) -> None:
+        """Until the coordinator has forgotten what it answered last."""
+        time.sleep(0.6)
 
     def latest(self) -> str:
         answer = requests.get(f"{self.living.coordinator_url}/v1/releases/latest", timeout=10)

@@ -1,0 +1,367 @@
+"""`verify-release` on a release that went through every stage, and on each tampering with it."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import io
+import json
+import sqlite3
+import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from release_tool.provenance import canonical, keys, log, sbom, statement
+from release_tool.provenance.keys import SigningKey
+from release_tool.rehearsal import places
+from release_tool.rehearsal.authority import Authority
+from release_tool.rehearsal.ticket_signer import TicketSigner
+from release_tool.services import object_store_calls, retries
+from release_tool.services.object_store import ObjectStore
+from tests.cli.test_rollback_command import NAME, Place, _call
+from tests.provenance import samples
+
+DOCUMENT = Path(__file__).parents[2] / "docs/verify-release.md"
+LOG, HEAD = "releases/log.jsonl", "releases/log.head.json"
+ARCHIVE = f"releases/v0.5.0/{NAME}"
+PROVENANCE = f"releases/v0.5.0/{statement.NAME}"
+BILL = f"releases/v0.5.0/{sbom.NAME}"
+OTHER = samples.key("other")
+
+
+@dataclass
+class World:
+    """The released world, and what a writer to its bucket can do."""
+
+    place: Place
+    heads: Path
+
+    @property
+    def store(self) -> ObjectStore:
+        living = self.place.living
+        return ObjectStore(
+            endpoint=living.r2_endpoint,
+            bucket=living.bucket,
+            access_key_id=lambda: living.secret(places.ACCESS_KEY_ID),
+            secret_access_key=lambda: living.secret(places.SECRET_ACCESS_KEY),
+        )
+
+    @property
+    def key(self) -> SigningKey:
+        """What a writer to the bucket does not have."""
+        return keys.load(self.place.living.secret(places.PROVENANCE_KEY).encode())
+
+    def get(self, key: str) -> bytes:
+        content = self.find(key)
+        assert content is not None, key
+        return content
+
+    def find(self, key: str) -> bytes | None:
+        answer = requests.get(f"{self.place.living.r2_public_url}/{key}", timeout=10)
+        return answer.content if answer.status_code == 200 else None
+
+    def put(self, key: str, content: bytes) -> None:
+        """Whatever stands there; R2 takes one write a second for each key."""
+        bucket = self.place.living.bucket
+
+        def once() -> None:
+            with object_store_calls.converted(key):
+                self.store._client.put_object(Bucket=bucket, Key=key, Body=content)
+
+        retries.call(once, retries.Policy(attempts=20, first_seconds=0.2, largest_seconds=0.3))
+
+    def remove(self, key: str) -> None:
+        self.store._client.delete_object(Bucket=self.place.living.bucket, Key=key)
+
+    def verify(self, *more: str) -> tuple[int, dict[str, Any]]:
+        words = ["verify-release", "0.5.0", "--env", "rehearsal", "--dist", str(self.place.dist)]
+        code, out, err = _call(*words, "--json", *more)
+        assert code in (0, 6), err
+        found: dict[str, Any] = json.loads(out)
+        return code, found
+
+    def failed(self, *more: str) -> set[str]:
+        code, found = self.verify(*more)
+        names = {one["name"] for one in found["checks"] if one["outcome"] == "failed"}
+        assert (code, found["ok"]) == ((6, False) if names else (0, True))
+        return names
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """What stands in the bucket and at the coordinator comes back afterwards."""
+        before = {key: self.get(key) for key in (ARCHIVE, PROVENANCE, BILL, LOG, HEAD)}
+        try:
+            yield
+        finally:
+            for key, content in before.items():
+                if self.find(key) != content:
+                    self.put(key, content)
+            self.remove("releases/v0.5.0/tombstone.json")
+
+    def lines(self) -> list[bytes]:
+        return self.get(LOG).splitlines(keepends=True)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """0.5.0, released with everything beside it."""
+    folder = tmp_path_factory.mktemp("verified")
+    place = Place(folder)
+    code, _, err = place.run("0.5.0")
+    assert code == 0, err
+    made = World(place, folder)
+    (folder / "seen.json").write_bytes(made.get(HEAD))
+    yield made
+    place.living.stop()
+
+
+def test_a_release_holds_for_anybody(world: World) -> None:
+    """Every part is checked without a secret; what was not asked is named with how to ask it."""
+    code, found = world.verify("--log-head", str(world.heads / "seen.json"))
+    assert code == 0, [one for one in found["checks"] if one["outcome"] == "failed"]
+    passed = {one["name"] for one in found["checks"] if one["outcome"] == "passed"}
+    assert passed >= {
+        *("tombstone", "provenance", "builder", "source commit", "archive", "SBOM", "SBOM digest"),
+        *("certificate chain", "ticket", "ticket cdhashes", "team", "log", "log head"),
+        *("log head seen before", "log entry", "provenance in the log"),
+        *("coordinator bundle_hash", "coordinator binary_hash"),
+    }
+    assert found["archive_sha256"] == hashlib.sha256(world.get(ARCHIVE)).hexdigest()
+    assert found["log_head"]["count"] == 2
+    assert not {one["name"] for one in found["checks"] if one["outcome"] == "not_checked"} - {
+        "revocation"
+    }
+    code, found = world.verify()
+    assert code == 0
+    (unasked,) = [one for one in found["checks"] if one["name"] == "log head seen before"]
+    assert unasked["outcome"] == "not_checked"
+    assert "--log-head" in unasked["hint"]
+
+
+def test_what_stands_beside_the_archive_is_on_github_too(world: World) -> None:
+    """The same bytes, and the head that covers the promotion; a repeat changes nothing."""
+    folder = world.place.dist / "rehearsal" / "0.5.0"
+    assert (folder / statement.NAME).read_bytes() == world.get(PROVENANCE)
+    assert (folder / sbom.NAME).read_bytes() == world.get(BILL)
+    record = json.loads(next((folder / "ledger").glob("*-github.json")).read_text())
+    assets = {one["name"]: one["sha256"] for one in record["value"]["assets"]}
+    assert set(assets) == {NAME, "SHA256SUMS", statement.NAME, sbom.NAME, log.HEAD_NAME}
+    assert assets[log.HEAD_NAME] == hashlib.sha256(world.get(HEAD)).hexdigest()
+    before = {key: world.get(key) for key in (PROVENANCE, BILL, LOG, HEAD)}
+    for name in ("publish", "register", "promote", "github"):
+        for path in (folder / "ledger").glob(f"*-{name}.json"):
+            path.unlink()
+    (folder / statement.NAME).unlink()
+    code, _, err = world.place.run("0.5.0")
+    assert code == 0, err
+    assert {key: world.get(key) for key in before} == before
+
+
+def _other_archive(world: World) -> None:
+    whole = gzip.decompress(world.get(ARCHIVE))
+    world.put(ARCHIVE, gzip.compress(whole, compresslevel=1, mtime=1))
+
+
+def _edited_provenance(world: World) -> None:
+    whole = json.loads(world.get(PROVENANCE))
+    payload = base64.b64decode(whole["payload"]).replace(b'"tag":', b'"tags":', 1)
+    whole["payload"] = base64.b64encode(payload).decode()
+    world.put(PROVENANCE, json.dumps(whole).encode())
+
+
+def _other_key(world: World) -> None:
+    """All is made anew by somebody who may write to the bucket, with a key of his own."""
+    payload = base64.b64decode(json.loads(world.get(PROVENANCE))["payload"])
+    world.put(PROVENANCE, statement.seal(payload, OTHER))
+    made = log.EMPTY
+    for line in log.parse(world.get(LOG)).lines:
+        made = log.parse(made.extended(line.entry, OTHER))
+    world.put(LOG, made.content)
+    world.put(HEAD, log.seal(made.head("rehearsal"), OTHER))
+
+
+def _other_builder(world: World) -> None:
+    payload = json.loads(base64.b64decode(json.loads(world.get(PROVENANCE))["payload"]))
+    payload["predicate"]["runDetails"]["builder"]["id"] = "https://elsewhere.example"
+    world.put(PROVENANCE, statement.seal(canonical.encode(payload), world.key))
+
+
+def _edited_bill(world: World) -> None:
+    world.put(BILL, world.get(BILL).replace(b"io.darkbloom.enclave", b"io.darkbloom.another"))
+
+
+def _cut_log(world: World) -> None:
+    world.put(LOG, world.lines()[0])
+
+
+def _reordered_log(world: World) -> None:
+    world.put(LOG, b"".join(reversed(world.lines())))
+
+
+def _forged_line(world: World) -> None:
+    forged = log.parse(world.get(LOG)).extended(samples.entry(version="9.9.9"), OTHER)
+    world.put(LOG, forged)
+
+
+def _no_provenance(world: World) -> None:
+    world.remove(PROVENANCE)
+
+
+def _withdrawn(world: World) -> None:
+    stone = dict.fromkeys(("version", "platform", "sha256", "at", "by", "reason"), "0.5.0")
+    world.put("releases/v0.5.0/tombstone.json", json.dumps(stone).encode())
+
+
+def _withdrawn_in_the_log(world: World) -> None:
+    """The tombstone was removed again; the log remembers."""
+    made = log.parse(log.parse(world.get(LOG)).extended(samples.entry("withdrawn"), world.key))
+    world.put(LOG, made.content)
+    world.put(HEAD, log.seal(made.head("rehearsal"), world.key))
+
+
+def _another_ticket(world: World) -> None:
+    """An insider with every key packs another app's ticket, and signs for what he packed."""
+    authority = Authority.load(places.authority(world.place.living.state), "SLDQ2GJ6TL")
+    other = TicketSigner(authority).issue([b"x" * 20], datetime.now(UTC))
+    made = io.BytesIO()
+    with (
+        tarfile.open(fileobj=io.BytesIO(world.get(ARCHIVE))) as source,
+        tarfile.open(fileobj=made, mode="w", format=tarfile.USTAR_FORMAT) as target,
+    ):
+        for member in source:
+            content = source.extractfile(member).read() if member.isfile() else b""  # type: ignore[union-attr]
+            if member.name.endswith("Contents/CodeResources"):
+                content, member.size = other, len(other)
+            target.addfile(member, io.BytesIO(content) if member.isfile() else None)
+    archive = gzip.compress(made.getvalue(), compresslevel=1, mtime=0)
+    world.put(ARCHIVE, archive)
+    payload = json.loads(base64.b64decode(json.loads(world.get(PROVENANCE))["payload"]))
+    payload["subject"][0]["digest"]["sha256"] = hashlib.sha256(archive).hexdigest()
+    world.put(PROVENANCE, statement.seal(canonical.encode(payload), world.key))
+
+
+@pytest.mark.parametrize(
+    ("tamper", "wanted", "spared"),
+    [
+        (_other_archive, {"archive", "SBOM subject"}, {"SBOM", "log", "provenance"}),
+        (_edited_provenance, {"provenance"}, {"log"}),
+        (_other_key, {"provenance", "log", "log head"}, set()),
+        (_other_builder, {"builder", "provenance in the log"}, {"provenance", "archive"}),
+        (_edited_bill, {"SBOM digest", "SBOM"}, {"archive", "provenance"}),
+        (_cut_log, {"log head"}, {"archive", "provenance", "log"}),
+        (_reordered_log, {"log"}, {"archive", "provenance"}),
+        (_forged_line, {"log"}, {"archive", "provenance", "log head"}),
+        (_no_provenance, {"provenance"}, {"log"}),
+        (_withdrawn, {"tombstone"}, {"log", "archive"}),
+        (_withdrawn_in_the_log, {"log entry"}, {"log", "archive", "tombstone"}),
+        (_another_ticket, {"ticket cdhashes", "log entry"}, {"archive", "provenance"}),
+    ],
+)
+def test_each_tampering_is_caught_by_its_own_check(
+    world: World, tamper: Callable[[World], None], wanted: set[str], spared: set[str]
+) -> None:
+    """And the checks of what was left alone hold."""
+    with world.kept():
+        tamper(world)
+        found = world.failed()
+    assert found >= wanted, found
+    assert not found & spared, found
+
+
+def test_a_log_that_was_set_back_shows_to_who_has_seen_more(world: World) -> None:
+    """Log and head of before are a whole log: only the head of the release on GitHub tells."""
+    first = log.parse(world.lines()[0])
+    with world.kept():
+        world.put(LOG, first.content)
+        world.put(HEAD, log.seal(first.head("rehearsal"), world.key))
+        assert world.failed() == set()
+        seen = ("--log-head", str(world.heads / "seen.json"))
+        assert world.failed(*seen) == {"log head seen before"}
+    with world.kept():
+        world.put(HEAD, log.seal(first.head("rehearsal"), world.key))
+        assert world.failed(*seen) == {"log head seen before"}
+        code, found = world.verify()
+    assert code == 0
+    behind = [one for one in found["checks"] if one["name"] == "log head"]
+    assert [one["outcome"] for one in behind] == ["passed", "not_checked"]
+    assert "1 lines stand behind it" in behind[1]["hint"]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "wanted"),
+    [
+        ("bundle_hash", "7" * 64, "coordinator bundle_hash"),
+        ("binary_hash", "7" * 64, "coordinator binary_hash"),
+        ("url", "https://elsewhere.example/a.tar.gz", "coordinator url"),
+        ("version", "0.6.0", "coordinator's 0.6.0"),
+    ],
+)
+def test_a_coordinator_that_tells_of_other_bytes_is_caught(
+    world: World, column: str, value: str, wanted: str
+) -> None:
+    """Hashes, address, and a release that the log does not know."""
+
+    def change(to: str) -> str:
+        with closing(sqlite3.connect(places.releases(world.place.living.state))) as database:
+            before = database.execute(f"SELECT {column} FROM releases").fetchone()[0]  # noqa: S608
+            database.execute(f"UPDATE releases SET {column} = ?", (to,))  # noqa: S608
+            database.commit()
+        return str(before)
+
+    before = change(value)
+    try:
+        world.place.await_cache()
+        assert world.failed() == {wanted}
+    finally:
+        change(before)
+        world.place.await_cache()
+
+
+def test_the_key_comes_from_the_caller_and_from_nowhere_else(world: World, tmp_path: Path) -> None:
+    """Given with --key it is believed, another one is not, and a private key is no public one."""
+    ours, other = tmp_path / "ours.pem", tmp_path / "other.pub"
+    ours.write_text(world.key.public.pem)
+    other.write_text(OTHER.public.line)
+    assert world.failed("--key", str(ours)) == set()
+    assert world.failed("--key", str(other)) >= {"provenance", "log", "log head"}
+    private = tmp_path / "private.pem"
+    private.write_text(keys.make())
+    words = ["verify-release", "0.5.0", "--env", "rehearsal", "--dist", str(world.place.dist)]
+    code, _, err = _call(*words, "--key", str(private))
+    assert code == 2
+    assert "--key is no" in err
+    code, _, err = _call("verify-release", "0.5.0", "--env", "prod", "--public-url", "https://a.b")
+    assert code == 2
+    assert "pins no key for prod" in err
+
+
+def test_the_commit_that_was_asked_for_is_compared(world: World) -> None:
+    """Somebody who read a source wants the release of exactly that."""
+    _, found = world.verify()
+    assert world.failed("--commit", found["source_commit"]) == set()
+    assert world.failed("--commit", "0" * 40) == {"source commit"}
+
+
+def test_people_read_a_verdict_first(world: World) -> None:
+    """One line of verdict, failures by name, and the exit code."""
+    words = ["verify-release", "0.5.0", "--env", "rehearsal", "--dist", str(world.place.dist)]
+    code, out, _ = _call(*words)
+    assert code == 0
+    assert out.startswith("Darkbloom 0.5.0 · rehearsal: holds")
+    assert max(map(len, out.splitlines())) <= 100
+    with world.kept():
+        _cut_log(world)
+        code, out, _ = _call(*words)
+    assert code == 6
+    assert out.startswith("Darkbloom 0.5.0 · rehearsal: do not use")
+    assert "failed       log head" in out
+    assert "lacks lines" in " ".join(out.split())
+    assert out.endswith("exit 6\n")
