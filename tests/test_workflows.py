@@ -267,7 +267,7 @@ def test_secrets_stand_at_the_step_that_needs_them() -> None:
             if secret & set(step.get("env", {})):
                 words = words_of(step)
                 assert words, (job, step)
-                assert words[0] in ("run", "rollback", "watch"), (job, step)
+                assert words[0] in ("run", "rollback", "expiries"), (job, step)
             for name in step.get("env", {}):
                 given = step["env"][name]
                 if name in secret:

@@ -121,6 +121,7 @@ class World:
             "R2_SECRET_ACCESS_KEY": living.secret(places.SECRET_ACCESS_KEY),
             "RELEASE_KEY": living.secret(places.RELEASE_KEY),
             "ADMIN_KEY": living.secret(places.ADMIN_KEY),
+            "PROVENANCE_KEY": living.secret(places.PROVENANCE_KEY),
         }
         apples = {
             "APPLE_CERTIFICATE_P12": base64.b64encode(living.identity.read_bytes()).decode(),
@@ -198,6 +199,7 @@ def existing(folder: Path) -> Iterator[World]:
         served = subprocess.Popen(
             [sys.executable, "-m", "release_tool.rehearsal.serve", str(state), *_SERVED],
             cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -231,7 +233,9 @@ def _make_parts(folder: Path, living: Environment) -> None:
     shutil.copyfile(living.trust, parts / program.TRUST)
     (parts / program.METALLIB).write_bytes(samples.metallib())
     tiny_model.make(parts / "model")
-    tool = f'exec "{sys.executable}" "{Path(program.__file__).resolve()}" "{parts}"'
+    # The tree that this file stands in, whichever is installed.
+    words = f'"{sys.executable}" "{Path(program.__file__).resolve()}" "{parts}"'
+    tool = f'PYTHONPATH="{ROOT}" exec {words}'
     _script(parts / "release-tool", f'{tool} "$@"')
     # `make -C FOLDER setup` would install the lock: a job finds it installed.
     install = f'mkdir -p "$2/.venv/bin" && ln -s "{parts}/release-tool" "$2/.venv/bin/release-tool"'
@@ -284,7 +288,11 @@ def _for_here(told: dict[str, object], folder: Path, living: Environment) -> dic
         "long_tokens": 8,
         "thresholds": [],
     }
+    public = places.provenance(living.state).read_text(encoding="ascii")
     for name in (DEV.environment, PROD.environment):
+        document["environments"][name]["provenance"]["keys"] = [
+            "".join(line for line in public.splitlines() if "-----" not in line)
+        ]
         document["environments"][name] |= {
             "trust": "look-alike",
             "signer": "portable",

@@ -102,6 +102,18 @@ def examine(question: Question) -> Diagnosis:
     return _Examination(question).run()
 
 
+def environment_of(folder: Path, name: str, config_file: Path | None) -> Environment:
+    """One environment of the release file that counts in a folder.
+
+    Raises:
+        UsageError: the release file cannot be read, or names no such environment.
+    """
+    beside = folder / data.RELEASE_FILE
+    chosen = config_file or (beside if beside.is_file() else data.release_file())
+    release, _ = _release(release_yaml.read(chosen), None)
+    return _named(release, name)
+
+
 class _Examination:
     """One look around, section by section."""
 
@@ -469,8 +481,10 @@ def _release(document: release_yaml.Document, flavour: str | None) -> tuple[Rele
 
 
 def _environment(release: ReleaseFile, name: str | None) -> Environment | None:
-    if name is None:
-        return None
+    return None if name is None else _named(release, name)
+
+
+def _named(release: ReleaseFile, name: str) -> Environment:
     section = release.environments.get(name)
     if section is None:
         raise errors.UsageError(

@@ -30,6 +30,7 @@ _COMMANDS = {
     "status": "Show what is done and what comes next.",
     "report": "Write one release as a page, from its ledger alone.",
     "doctor": "Say what host, settings and certificates lack, and what ends when.",
+    "expiries": "Say what ends when, and keep one issue that says so.",
     "tag": "Make a release tag, once everything that it says is true.",
     "rollback": "Withdraw a bad release, and give users an earlier one.",
     "handoff": "Carry a release to another machine: its ledger and artifacts in one archive.",

@@ -52,8 +52,23 @@ class Release:
     assets: list[Asset] = field(default_factory=list)
 
 
+@dataclass(kw_only=True)
+class Issue:
+    """One issue."""
+
+    number: int
+    title: str
+    body: str
+    login: str
+    """Of who opened it."""
+    association: str
+    """How that user stands to the repository."""
+    state: str = "open"
+    comments: list[str] = field(default_factory=list)
+
+
 class GitHubStore:
-    """One repository's releases.
+    """One repository's releases and issues.
 
     Args:
         folder: where they lie; made where absent.
@@ -64,6 +79,8 @@ class GitHubStore:
         (folder / "assets").mkdir(parents=True, exist_ok=True)
         self.lock = threading.RLock()
         self.releases: list[Release] = []
+        self.issues: list[Issue] = []
+        """The newest first."""
         self.used_by_immutable: list[str] = []
         """Tags that can never be released again."""
         self.journal: list[tuple[str, str]] = []
@@ -133,6 +150,7 @@ class GitHubStore:
         self._next = found["next"]
         self.used_by_immutable = found["used_by_immutable"]
         self.journal = [(row[0], row[1]) for row in found["journal"]]
+        self.issues = [Issue(**row) for row in found.get("issues", ())]
         self.releases = [
             Release(**row | {"assets": [Asset(**asset) for asset in row["assets"]]})
             for row in found["releases"]
@@ -144,6 +162,7 @@ class GitHubStore:
             "used_by_immutable": self.used_by_immutable,
             "journal": self.journal,
             "releases": [asdict(release) for release in self.releases],
+            "issues": [asdict(issue) for issue in self.issues],
         }
         atomic.write_atomically(self._folder / "state.json", json.dumps(told).encode())
 

@@ -19,6 +19,7 @@ from release_tool.services.coordinator import Coordinator
 from release_tool.services.coordinator_rules import Build, Release
 from release_tool.services.github import Asset, GitHub
 from release_tool.services.github import Release as GitHubRelease
+from release_tool.services.github_issues import Issue, Issues
 from release_tool.services.multipart_upload import Parts
 from release_tool.services.notary_api import NotaryAPI
 from release_tool.services.notary_store import Sender
@@ -74,6 +75,13 @@ class Clients:
             policy=_ONCE,
         )
         self.github = GitHub(
+            api_url=url,
+            uploads_url=url,
+            repository="octo-org/darkbloom",
+            token=lambda: GITHUB_TOKEN,
+            seconds=5,
+        )
+        self.issues = Issues(
             api_url=url,
             uploads_url=url,
             repository="octo-org/darkbloom",
@@ -171,6 +179,7 @@ def _target() -> Target:
 
 
 _QUIET = Silent()
+_ISSUE = Issue(number=1, title="t", body="b", page="https://github.com/octo-org/darkbloom/issues/1")
 _AWS = "AWS4-HMAC-SHA256"
 CALLS = (
     Call(name="Coordinator.register", make=lambda c: c.coordinator.register(_release())),
@@ -209,6 +218,10 @@ CALLS = (
         name="GitHub.publish",
         make=lambda c: c.github.publish(_github_release(c), name="n", notes="", latest=True),
     ),
+    Call(name="Issues.marked", make=lambda c: c.issues.marked("m")),
+    Call(name="Issues.open", make=lambda c: c.issues.open("t", "b")),
+    Call(name="Issues.change", make=lambda c: c.issues.change(_ISSUE, title="t", body="b")),
+    Call(name="Issues.close", make=lambda c: c.issues.close(_ISSUE, reason="r")),
     Call(
         name="NotaryAPI.submit",
         make=lambda c: c.notary.submit(c.file, name="a.zip", sha256=_SHA256, reporter=_QUIET),
