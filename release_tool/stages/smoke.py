@@ -34,6 +34,7 @@ from release_tool.stages import (
     final_copy,
     findings,
     mac_verdicts,
+    room,
     smoke_launch,
     smoke_questions,
     smoke_record,
@@ -72,6 +73,7 @@ WIRING_ONLY = (
     "proves the wiring only: dev and prod need the bundle's own executable on Apple Silicon"
 )
 # What a killed run left behind goes with the next one.
+_MORE_ROOM = "make room in /tmp, or name another volume in TMPDIR, then run again"
 _SCRATCH_PREFIX = "release-tool-smoke-"
 
 Judge = Callable[[Path], Mapping[str, str]]
@@ -293,7 +295,9 @@ def _scratch() -> Iterator[Path]:
         prefix=f"{_SCRATCH_PREFIX}{os.getpid()}-", dir=parent, ignore_cleanup_errors=True
     ) as name:
         # On macOS the temporary folder is behind a link, and an app should see its true path.
-        yield Path(name).resolve()
+        made = Path(name).resolve()
+        with room.blamed(made, hint=_MORE_ROOM):
+            yield made
 
 
 def _temporary() -> Path:
@@ -316,7 +320,7 @@ def _no_room(observed: str) -> errors.HostError:
         "the smoke run unpacks the archive outside of every build tree, and no such place has room",
         expected="a folder for temporary files that can be written",
         observed=observed,
-        hint="make room in /tmp, or name another volume in TMPDIR, then run again",
+        hint=_MORE_ROOM,
     )
 
 

@@ -177,6 +177,32 @@ def test_a_smoke_run_without_room_for_temporary_files_is_told(place: Place) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kilobytes", [200, 700, 760, 800, 850, 900, 1000])
+def test_temporary_files_that_run_out_of_room_amid_the_smoke_run_are_told(
+    place: Place, kilobytes: int
+) -> None:
+    """Wherever in it: exit 3 and what to name, no verdict on what could not write."""
+    version, workspace = place.new()
+    smoke = place.command(version, "smoke")
+    ended = place.sh(
+        f"{place.command(version)} || exit 99",
+        "unset TMPDIR TEMP TMP",
+        f"mkdir -p /mnt && mount --bind {shlex.quote(str(place.folder))} /mnt || exit 99",
+        f"mount -t tmpfs -o size={kilobytes}k none /tmp || exit 99",
+        f"mkdir -p {place.folder} && mount --bind /mnt {place.folder} || exit 99",
+        f"{smoke}; test $? = 3 || exit 98",
+        "mount -o remount,size=64m /tmp || exit 97",
+        f"{smoke} || exit 96",
+        f"""echo signed $(grep -l '"kind": "record"' {workspace}/ledger/*-sign.json | wc -l)""",
+    )
+    told = ended.stdout + ended.stderr
+    assert ended.returncode == 0, told
+    assert "Traceback" not in told
+    assert "release-tool: /tmp/" in told
+    assert "signed 1\n" in told
+
+
+@pytest.mark.slow
 def test_a_home_and_a_dist_that_cannot_be_written_are_told(place: Place) -> None:
     """Exit 3 with the folder before any work; a home is not needed once the model is named."""
     version, _ = place.new()
