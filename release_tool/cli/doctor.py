@@ -14,7 +14,7 @@ import click
 
 from release_tool.apple.policy import rules
 from release_tool.apple.policy.expiry import Row
-from release_tool.cli import check_lines, diagnosis, github_commands, signed_subject
+from release_tool.cli import check_lines, completing, diagnosis, github_commands, signed_subject
 from release_tool.cli.diagnosis import Diagnosis, Finding
 from release_tool.cli.session import Session, pass_session
 from release_tool.config import FLAVOUR_VARIABLE
@@ -26,8 +26,19 @@ _SECTION_WIDTH, _NAME_WIDTH = 14, 28
 
 
 @click.command("doctor")
-@click.option("--env", "environment", metavar="NAME", help="Whose settings and signer to look at.")
-@click.option("--flavour", metavar="NAME", help="Whose executables; else the default one's.")
+@click.option(
+    "--env",
+    "environment",
+    shell_complete=completing.environments,
+    metavar="NAME",
+    help="Whose settings and signer to look at.",
+)
+@click.option(
+    "--flavour",
+    shell_complete=completing.flavours,
+    metavar="NAME",
+    help="Whose executables; else the default one's.",
+)
 @click.option("--config", "config_file", type=_FILE, help="Another release.yaml.")
 @click.option("--profile", type=_FILE, help="Profile instead of PROVISIONING_PROFILE_BASE64.")
 @click.option("--identity", type=_FILE, help="PKCS#12 or PEM instead of APPLE_CERTIFICATE_P12.")

@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 import release_tool
 from release_tool import errors
@@ -41,6 +42,7 @@ _COMMANDS = {
     "verify": "Verify a Mach-O, a bundle, a ticket, a profile or an archive.",
     "inspect": "Show everything that is in a signature.",
     "diff": "Compare two releases, or prove that signing changed nothing else.",
+    "completion": "Print the script by which a shell completes command lines.",
 }
 
 
@@ -56,6 +58,16 @@ class _LazyGroup(click.Group):
         module = import_module(f"release_tool.cli.{cmd_name.replace('-', '_')}")
         command = module.command
         return command if isinstance(command, click.Command) else None
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The commands by name: click would import every one of them for its help."""
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        return [
+            CompletionItem(name, help=told)
+            for name, told in _COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

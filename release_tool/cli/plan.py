@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from release_tool import config, credentials, release_file
-from release_tool.cli import github_commands, notary_route
+from release_tool.cli import completing, github_commands, notary_route
 from release_tool.cli.session import Session, pass_session
 from release_tool.release_yaml import dotted
 
@@ -18,9 +18,20 @@ _VALUE_WIDTH = 52
 
 
 @click.command("plan")
-@click.option("--env", "environment", metavar="NAME", help="Environment; a tag may name it too.")
+@click.option(
+    "--env",
+    "environment",
+    shell_complete=completing.environments,
+    metavar="NAME",
+    help="Environment; a tag may name it too.",
+)
 @click.option("--version", "version", metavar="X.Y.Z", help="Version; a tag may name it too.")
-@click.option("--flavour", metavar="NAME", help="Flavour; a tag may name it too.")
+@click.option(
+    "--flavour",
+    shell_complete=completing.flavours,
+    metavar="NAME",
+    help="Flavour; a tag may name it too.",
+)
 @click.option(
     "--config",
     "config_file",

@@ -15,7 +15,7 @@ import click
 
 import release_tool
 from release_tool import config, credentials, errors, pipeline
-from release_tool.cli import carry, embedded, github_commands, rollback_steps, wiring
+from release_tool.cli import carry, completing, embedded, github_commands, rollback_steps, wiring
 from release_tool.cli.console import JSONObserver, RunConsole
 from release_tool.cli.run import DIST, FILE
 from release_tool.cli.session import Session, pass_session, shown_path
@@ -61,8 +61,13 @@ class Options:
     metavar="VERSION",
     help="Withdraw this version for ever; may be said again for another.",
 )
-@click.option("--env", "environment", help="Environment of release.yaml.")
-@click.option("--flavour", help="Flavour of release.yaml.")
+@click.option(
+    "--env",
+    "environment",
+    shell_complete=completing.environments,
+    help="Environment of release.yaml.",
+)
+@click.option("--flavour", shell_complete=completing.flavours, help="Flavour of release.yaml.")
 @click.option("--reason", default="", help="Why; stands in the tombstone, which is public.")
 @click.option("--by", default="", help="Who, likewise.  [default: GITHUB_ACTOR or USER]")
 @click.option("--force", is_flag=True, help="Deactivate even what connected providers run.")

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from release_tool.cli import carry, dry_run
+from release_tool.cli import carry, completing, dry_run
 from release_tool.cli.session import Session, pass_session
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -16,9 +16,18 @@ FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 
 
 @click.command("run")
-@click.option("--env", "environment", help="Environment of release.yaml; a tag names it, too.")
+@click.option(
+    "--env",
+    "environment",
+    shell_complete=completing.environments,
+    help="Environment of release.yaml; a tag names it, too.",
+)
 @click.option("--version", help="Version, when this is not run on a tag.")
-@click.option("--flavour", help="Flavour of release.yaml; a tag names it, too.")
+@click.option(
+    "--flavour",
+    shell_complete=completing.flavours,
+    help="Flavour of release.yaml; a tag names it, too.",
+)
 @click.option("--config", type=FILE, help="Another release.yaml.")
 @click.option("--binaries", type=FOLDER, help="What the build produced, with its build.json.")
 @click.option("--metallib", type=FILE, help="Metal library instead of the pinned wheel's.")
@@ -28,8 +37,15 @@ FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
     "--keychain", is_flag=True, help="On a Mac: the identity of release.yaml in your keychains."
 )
 @click.option("--model", help="Model of the smoke run: a folder, or an id of the hub's cache.")
-@click.option("--until", metavar="STAGE", help="Stop after this stage.")
-@click.option("--only", metavar="STAGE", help="Run this one stage on records that stand.")
+@click.option(
+    "--until", shell_complete=completing.stages, metavar="STAGE", help="Stop after this stage."
+)
+@click.option(
+    "--only",
+    shell_complete=completing.stages,
+    metavar="STAGE",
+    help="Run this one stage on records that stand.",
+)
 @click.option("--resign", is_flag=True, help="Sign again; says what that invalidates.")
 @click.option("--yes", is_flag=True, help="Register without asking: for jobs.")
 @click.option("--no-wait", is_flag=True, help="Hand in to the notary and leave: exit 8.")

@@ -14,7 +14,7 @@ import click
 
 from release_tool import credentials, data, errors, release_file, release_yaml, settings, tagging
 from release_tool.apple.x509 import printable
-from release_tool.cli import check_lines
+from release_tool.cli import check_lines, completing
 from release_tool.cli.session import Session, pass_session
 from release_tool.config import FLAVOUR_VARIABLE
 from release_tool.services import retries
@@ -49,7 +49,12 @@ class Options:
 
 @click.command("tag")
 @click.argument("version", metavar="VERSION")
-@click.option("--flavour", metavar="NAME", help="Flavour of release.yaml, whose family it is of.")
+@click.option(
+    "--flavour",
+    shell_complete=completing.flavours,
+    metavar="NAME",
+    help="Flavour of release.yaml, whose family it is of.",
+)
 @click.option("--config", "config_file", type=_FILE, help="Another release.yaml.")
 @click.option("--remote", default="origin", show_default=True, help="Where the tag will go.")
 @click.option(
