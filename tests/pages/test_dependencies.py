@@ -1,18 +1,14 @@
-"""What this tool runs on is pinned: packages by version and digest, actions by commit."""
+"""What this tool runs on is pinned: packages by version and digest."""
 
 from __future__ import annotations
 
 import re
 import tomllib
-from pathlib import Path
-
-import pytest
 
 from tests.pages import markdown
 
 _REQUIREMENT = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[a-z0-9,]+\])?==[0-9][^ ;]*( ;.*)?")
 _DIGEST = re.compile(r"--hash=sha256:[0-9a-f]{64}")
-WORKFLOWS = sorted((markdown.ROOT / ".github").rglob("*.yml"))
 
 
 def _requirements() -> dict[str, tuple[str, list[str]]]:
@@ -58,11 +54,3 @@ def test_nothing_is_installed_without_its_digest() -> None:
         local = "--no-deps" in line and line.rstrip().endswith("-e .")
         assert local or ("--require-hashes" in line and "--only-binary :all:" in line), line
     assert len(installs) >= 2
-
-
-@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
-def test_every_action_is_pinned_by_its_commit(path: Path) -> None:
-    """A tag of an action can be moved; its commit cannot."""
-    used = re.findall(r"uses: (\S+)", path.read_text(encoding="utf-8"))
-    outside = [one for one in used if not one.startswith("./")]
-    assert [one for one in outside if not re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", one)] == []
