@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from release_tool.stages import smoke_evidence
+from release_tool.plan import ReleasePlan
+from release_tool.stages import smoke_asked, smoke_questions
 from release_tool.values import (
     CheckOutcome,
     Host,
@@ -32,6 +33,33 @@ def prompt(text: str = "q") -> SmokePrompt:
     )
 
 
+def of(plan: ReleasePlan, **change: object) -> SmokeEvidence:
+    """What a stand-in on Linux proves of a release, by its plan."""
+    made = evidence(
+        version=plan.version, prompts=plan.smoke.prompts, concurrency=plan.smoke.concurrency
+    )
+    rounds = tuple(
+        SmokeRound(
+            at_once=len(places),
+            seconds=0.1,
+            answers=tuple(_answer(plan.smoke.prompts[place]) for place in places),
+        )
+        for places in smoke_questions.at_once(plan.smoke)
+    )
+    asked = tuple(
+        CheckOutcome(name=one.name, subject=one.subject or "", outcome="passed")
+        for one in sorted(smoke_asked.of(plan), key=str)
+    )
+    own = {"long": prompt(plan.smoke.long_prompt), "rounds": rounds, "checks": asked}
+    return SmokeEvidence.model_validate(made.model_dump() | own | change)
+
+
+def _answer(text: str) -> SmokeAnswer:
+    return SmokeAnswer(
+        prompt=text, completion_tokens=1, first_token_seconds=0.1, decode_tokens_per_second=1.0
+    )
+
+
 def evidence(
     *,
     archive_sha256: str = "a" * 64,
@@ -41,12 +69,6 @@ def evidence(
     concurrency: Sequence[int] = (1, 2, 4),
 ) -> SmokeEvidence:
     """What a stand-in on Linux proves of an archive."""
-    answer = SmokeAnswer(
-        prompt=prompts[0],
-        completion_tokens=1,
-        first_token_seconds=0.1,
-        decode_tokens_per_second=1.0,
-    )
     return SmokeEvidence(
         archive_sha256=archive_sha256,
         kind="stand-in",
@@ -65,12 +87,10 @@ def evidence(
         prompts=tuple(map(prompt, prompts)),
         long=prompt(prompts[0]),
         rounds=tuple(
-            SmokeRound(at_once=count, seconds=0.1, answers=(answer,) * count)
+            SmokeRound(at_once=count, seconds=0.1, answers=(_answer(prompts[0]),) * count)
             for count in concurrency
         ),
-        checks=tuple(
-            CheckOutcome(name=name, outcome="passed") for name in sorted(smoke_evidence.ASKED)
-        ),
+        checks=tuple(CheckOutcome(name=name, outcome="passed") for name in smoke_asked.ONCE),
         macos_verdicts={},
         transcript="smoke/transcript.jsonl",
         transcript_sha256="0" * 64,

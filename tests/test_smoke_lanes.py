@@ -102,11 +102,7 @@ def test_hosts_keep_things_apart_where_several_are_wanted(plan: ReleasePlan) -> 
 
 def evidence(plan: ReleasePlan, host: Host, **change: object) -> SmokeEvidence:
     """What the bundle's own executable proved on a host."""
-    made = smoke_samples.evidence(
-        version=plan.version,
-        prompts=plan.smoke.prompts,
-        concurrency=plan.smoke.concurrency,
-    ).model_dump()
+    made = smoke_samples.of(plan).model_dump()
     bundle: dict[str, object] = {
         "kind": "bundle",
         "ran_sha256": "b" * 64,

@@ -30,7 +30,7 @@ EXECUTABLE = "STAND_IN_FOR"
 CONTRACT = "STAND_IN_CONTRACT"
 """Environment variable: whose manners it has, `2026-05` or `2026-10`."""
 BUILT_FOR = "STAND_IN_BUILT_FOR"
-"""Environment variable: what `runtime-smoke` says of the environment that it was built for."""
+"""Environment variable: the environment and the coordinator's address that it was built with."""
 NOTICE = "stand-in provider of release-tool: no Darkbloom code runs here"
 RUNTIME_MARKERS = (
     "app-attest-callback-runtime-smoke: ok",
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         sys.stdout.write(f"{fault.version(version)}\n")
         return 0
     if options.command == "runtime-smoke" and world.contract == OCTOBER:
-        line = f"build-environment-runtime-smoke: {world.built_for}"
+        line = _build_environment(world.built_for)
         sys.stdout.write("".join(f"{one}\n" for one in fault.markers([line, *RUNTIME_MARKERS])))
         return 0
     if options.command != "start" or not options.local or options.model is None:
@@ -86,6 +86,16 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         return _EXIT_USAGE
     fault.before_start(world.executable, options.model)
     return _start(options, world, version, fault)
+
+
+def _build_environment(built_for: str) -> str:
+    """October's line: the coordinator by its socket's address, and where models come from."""
+    environment, _, address = built_for.partition(" ")
+    socket = address.replace("http", "ws", 1)
+    return (
+        f"build-environment-runtime-smoke: {environment} coordinator={socket}/ws/provider"
+        " cdn=https://models.example"
+    )
 
 
 def _start(

@@ -127,7 +127,10 @@ def _ignore(_: threading.Event) -> None:
 
 
 def _with_another_environment(lines: Sequence[str]) -> Sequence[str]:
-    return ["build-environment-runtime-smoke: prod coordinator=http://localhost:8080", *lines[1:]]
+    return [
+        "build-environment-runtime-smoke: prod coordinator=ws://localhost:8080/ws/provider",
+        *lines[1:],
+    ]
 
 
 FAULTS: Mapping[str, Fault] = {

@@ -24,7 +24,7 @@ from release_tool.apple.checks import Check
 from release_tool.apple.policy import deaths
 from release_tool.services import chat, child, listening, provider_contract
 from release_tool.services.chat import Completion, Refusal
-from release_tool.services.provider_contract import MAY, Authorization, Contract
+from release_tool.services.provider_contract import MAY, Authorization, BuiltFor, Contract
 
 Kind = Literal["bundle", "stand-in"]
 STAND_IN_FOR = "STAND_IN_FOR"
@@ -32,7 +32,7 @@ STAND_IN_FOR = "STAND_IN_FOR"
 STAND_IN_CONTRACT = "STAND_IN_CONTRACT"
 """Tells a stand-in whose manners it has."""
 STAND_IN_BUILT_FOR = "STAND_IN_BUILT_FOR"
-"""Tells a stand-in the environment that its `runtime-smoke` names."""
+"""Tells a stand-in the environment and the coordinator's address that it was built with."""
 
 VERSION_SECONDS = 60.0
 """The first start of code that macOS has not seen yet takes some seconds of assessment."""
@@ -312,13 +312,13 @@ def ask_version(command: ProviderCommand, *, home: Path) -> str:
     return done.lines[-1].split()[-1]
 
 
-def runtime_smoke(command: ProviderCommand, *, home: Path, built_for: str) -> list[Check]:
+def runtime_smoke(command: ProviderCommand, *, home: Path, built_for: BuiltFor) -> list[Check]:
     """What an October provider says of its own Metal runtime; nothing of one of May.
 
     Args:
         command: the provider.
         home: an existing folder, its whole world.
-        built_for: `ENVIRONMENT coordinator=URL cdn=URL`, of this release.
+        built_for: the environment of this release.
 
     Raises:
         VerificationError: it dies, hangs or leaves a process.
@@ -346,9 +346,7 @@ def runtime_smoke(command: ProviderCommand, *, home: Path, built_for: str) -> li
         )
         for marker in contract.smoke_markers
     ]
-    hint = "it was built for another environment: users of this one would talk to the wrong place"
-    built = checks.compare("built for", expected=built_for, observed=said, hint=hint)
-    return [ending, *found, built]
+    return [ending, *found, *built_for.judge(said)]
 
 
 @contextmanager

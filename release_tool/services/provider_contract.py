@@ -10,6 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
+
+from release_tool.apple import checks
+from release_tool.apple.checks import Check
 
 Authorization = Literal["open", "token"]
 
@@ -23,6 +27,8 @@ class Contract:
     """Whether it asks for a key, and knows `--no-auth`."""
     other_type_statuses: tuple[int, ...]
     """How it refuses a body that is no JSON by its content type; empty: it does not look at it."""
+    tells_version: bool
+    """Whether `/health` tells the version."""
     tells_length: bool
     """Whether an answer that its limit cut says so; else each ends as if by itself."""
     raw_answers: Mapping[str, str] = field(default_factory=dict)
@@ -40,12 +46,62 @@ class Contract:
         return ("start", "--local", *(("--no-auth",) if open_to_all else ()))
 
 
-MAY = Contract(name="2026-05", has_keys=False, other_type_statuses=(415,), tells_length=False)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuiltFor:
+    """The environment that a build has to name as its own."""
+
+    environment: str
+    coordinators: tuple[str, ...]
+    """Hosts, with their port where it is not the usual one: a build names its socket's address."""
+
+    def judge(self, said: str) -> list[Check]:
+        """Hold what a build says against it: `prod coordinator=wss://HOST/ws/provider cdn=URL`.
+
+        Where models come from is kept as it is told: no release knows that address.
+        """
+        environment, *facts = said.split() or ["nothing"]
+        told = dict(fact.split("=", 1) for fact in facts if "=" in fact)
+        hosts = " or ".join(self.coordinators)
+        host = _host(told.get("coordinator", ""))
+        return [
+            checks.compare(
+                _BUILT_FOR, expected=self.environment, observed=environment, hint=_ELSEWHERE
+            ),
+            checks.compare(
+                _BUILT_FOR,
+                subject="coordinator",
+                expected=host if host in self.coordinators else hosts,
+                observed=host or "no address",
+                hint=_ELSEWHERE,
+            ),
+            checks.not_checked(_BUILT_FOR, told.get("cdn", "no address of models"), subject="cdn"),
+        ]
+
+
+_BUILT_FOR = "built for"
+_ELSEWHERE = "it was built for another environment: users of this one would talk to the wrong place"
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).netloc.lower()
+    except ValueError:
+        return ""
+
+
+MAY = Contract(
+    name="2026-05",
+    has_keys=False,
+    other_type_statuses=(415,),
+    tells_version=True,
+    tells_length=False,
+)
 OCTOBER = Contract(
     name="2026-10",
     has_keys=True,
     # It reads each body as JSON, whatever its type is said to be.
     other_type_statuses=(),
+    tells_version=False,
     tells_length=True,
     # Otherwise the thoughts of a model that has some stand in `reasoning_content`.
     raw_answers={"reasoning_parser": "none"},

@@ -11,6 +11,9 @@ from release_tool.plan import Environment, ReleasePlan
 from release_tool.services import codesign, gatekeeper
 from release_tool.services.apple_tools import TOOLS, AppleTools
 
+_NOTARIZED = ("spctl", "stapler")
+_REFUSED, _NOT_TOLD = "refused:", "not told:"
+
 
 def of_unpacked(plan: ReleasePlan) -> Callable[[Path], Mapping[str, str]]:
     """The question to macOS about what was unpacked: an app, or a folder of bare executables.
@@ -29,6 +32,20 @@ def of_unpacked(plan: ReleasePlan) -> Callable[[Path], Mapping[str, str]]:
         return ask_all(folder, asked, must_hold=environment.trust == "apple")
 
     return judge
+
+
+def needed(plan: ReleasePlan) -> tuple[str, ...]:
+    """The names of the verdicts that a run on a Mac must have; none without Apple's trust."""
+    if plan.environment.trust != "apple":
+        return ()
+    if not layout.of(plan).is_app:
+        return tuple(f"codesign {one.name}" for one in plan.bundle.executables)
+    return ("codesign", *(_NOTARIZED if plan.environment.notarization == "required" else ()))
+
+
+def is_good(verdict: str) -> bool:
+    """Whether a recorded verdict lets the code run."""
+    return bool(verdict) and not verdict.startswith((_REFUSED, _NOT_TOLD))
 
 
 def for_environment(environment: Environment) -> Callable[[Path], Mapping[str, str]]:
@@ -83,12 +100,12 @@ def ask_all(
         try:
             verdicts[name] = ask(app)
         except errors.VerificationError as refusal:
-            verdicts[name] = f"refused: {'; '.join(refusal.details) or refusal.message}"[:500]
+            verdicts[name] = f"{_REFUSED} {'; '.join(refusal.details) or refusal.message}"[:500]
             refusals.append(f"{name} {verdicts[name]}")
         except (errors.HostError, errors.TransientError) as problem:
             if must_hold:
                 raise
-            verdicts[name] = f"not told: {problem.message}"
+            verdicts[name] = f"{_NOT_TOLD} {problem.message}"
     if refusals and must_hold:
         raise errors.VerificationError("macOS refuses the app", subject=app.name, details=refusals)
     return verdicts

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from release_tool import errors, layout, smoke_lanes
 from release_tool.apple import checks
@@ -26,7 +27,7 @@ from release_tool.progress import Reporter
 from release_tool.services import host as this_host
 from release_tool.services import hub, provider, reference, system_tar
 from release_tool.services.provider import ProviderCommand
-from release_tool.services.provider_contract import CONTRACTS
+from release_tool.services.provider_contract import CONTRACTS, BuiltFor
 from release_tool.services.reference import Reference
 from release_tool.stages import (
     agreement,
@@ -352,7 +353,7 @@ def _command(
     told = {
         provider.STAND_IN_FOR: str(executable),
         provider.STAND_IN_CONTRACT: contract.name,
-        provider.STAND_IN_BUILT_FOR: _built_for(plan),
+        provider.STAND_IN_BUILT_FOR: f"{plan.environment.name} {plan.endpoints.coordinator_url}",
     }
     return replace(
         stand_in,
@@ -362,12 +363,12 @@ def _command(
     )
 
 
-def _built_for(plan: ReleasePlan) -> str:
+def _built_for(plan: ReleasePlan) -> BuiltFor:
     """What the provider has to say of the environment that it was built for."""
-    endpoints = plan.endpoints
-    return (
-        f"{plan.environment.name} coordinator={endpoints.coordinator_url}"
-        f" cdn={endpoints.r2_public_url}"
+    host = urlsplit(plan.endpoints.coordinator_url).netloc.lower()
+    return BuiltFor(
+        environment=plan.environment.name,
+        coordinators=tuple(dict.fromkeys((host, *plan.environment.built_in))),
     )
 
 
@@ -419,8 +420,7 @@ def _observe(plan: ReleasePlan, subject: _Subject, here: Surroundings) -> _Seen:
     findings.require(found, "the executable is of another version")
     found += _launches(plan, subject, home)
     interview, health, expected, log = _interview(plan, subject, home)
-    if health:
-        found.append(checks.compare("version in /health", expected=plan.version, observed=health))
+    found.append(smoke_questions.version_told(interview.contract, plan.version, health))
     found += smoke_questions.judge(interview)
     found += agreement.judge_all(plan.smoke, interview, expected)
     found += traces.judge()

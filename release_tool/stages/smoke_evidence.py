@@ -12,30 +12,31 @@ from typing import NamedTuple
 from release_tool import smoke_lanes
 from release_tool.apple import checks
 from release_tool.apple.checks import Check
-from release_tool.plan import ReleasePlan, SmokeLane
+from release_tool.plan import Prefix, ReleasePlan, Smoke, SmokeLane
 from release_tool.smoke_lanes import Lanes
-from release_tool.stages import findings, speed
-from release_tool.values import CheckOutcome, SmokeEvidence
+from release_tool.stages import (
+    findings,
+    mac_verdicts,
+    smoke_asked,
+    smoke_questions,
+    smoke_record,
+    speed,
+)
+from release_tool.values import CheckOutcome, SmokeEvidence, SmokePrompt
 
 READS = (
     "version",
     "environment.provider",
     "environment.lanes",
+    "environment.trust",
+    "environment.notarization",
+    "flavour.layout",
+    "bundle",
     "smoke",
     "product.minimum_macos",
 )
 """What of the plan it reads: part of what its callers read."""
-ASKED = frozenset(
-    (
-        *("--version", "models", "plain token count", "streamed token count", "streamed text"),
-        *("text", "long answer", "long text", "cancelled stream", "text after a cancelled stream"),
-        *("malformed request", "request of another type", "too large request"),
-        *("text after refused requests", "health at the end", "writes only into its home"),
-        *("lives until it is told to end", "ends when it is told to"),
-        *("ends without a crash", "leaves no process behind"),
-    )
-)
-"""Names of checks without which a smoke run has not asked what it must."""
+_TOLD = 6
 _AGAIN = "run the smoke stage on this archive: release-tool run --only smoke"
 
 
@@ -125,10 +126,15 @@ def _judge(
     found = [
         checks.compare("archive", expected=archive_sha256, observed=evidence.archive_sha256),
         checks.compare("version", expected=plan.version, observed=evidence.version),
+        checks.compare("contract", expected=plan.smoke.contract, observed=evidence.contract),
         checks.compare("executable", expected=binary_sha256, observed=evidence.executable_sha256),
         _answers(plan, evidence),
+        checks.compare(
+            "agreement", expected=smoke_record.policy(plan.smoke), observed=evidence.agreement
+        ),
+        _long(plan, evidence),
         _rounds(plan, evidence),
-        _outcomes(evidence),
+        _outcomes(plan, evidence),
         _held("needs of the bundle", evidence.needs),
         _held("installer", evidence.install),
         # From the answers: what the record says of its own figures decides nothing.
@@ -140,7 +146,7 @@ def _judge(
 
 
 def _answers(plan: ReleasePlan, evidence: SmokeEvidence) -> Check:
-    agreeing = sum(prompt.agrees for prompt in evidence.prompts)
+    agreeing = sum(_agrees(plan.smoke, prompt) for prompt in evidence.prompts)
     asked = tuple(prompt.prompt for prompt in evidence.prompts)
     whole = len(plan.smoke.prompts)
     if asked == plan.smoke.prompts and agreeing == whole:
@@ -152,25 +158,67 @@ def _answers(plan: ReleasePlan, evidence: SmokeEvidence) -> Check:
     )
 
 
-def _rounds(plan: ReleasePlan, evidence: SmokeEvidence) -> Check:
-    """Each round of the plan was asked, and each of its answers came."""
+def _agrees(smoke: Smoke, prompt: SmokePrompt) -> bool:
+    """Counted again: what the record says of itself decides nothing."""
+    enough = prompt.reference_tokens
+    if isinstance(smoke.agreement, Prefix):
+        enough = min(smoke.agreement.prefix, enough)
+    return prompt.agrees and bool(prompt.text) and prompt.agreed_tokens >= enough > 0
+
+
+def _long(plan: ReleasePlan, evidence: SmokeEvidence) -> Check:
+    long, smoke = evidence.long, plan.smoke
+    agrees = "agrees" if _agrees(smoke, long) else "does not agree"
     return checks.compare(
-        "answers at once",
-        expected=", ".join(f"{count} of {count}" for count in plan.smoke.concurrency),
-        observed=", ".join(f"{len(one.answers)} of {one.at_once}" for one in evidence.rounds),
+        "long answer",
+        expected=f"{smoke.long_prompt!r} agrees",
+        observed=f"{long.prompt!r} {agrees}",
     )
 
 
-def _outcomes(evidence: SmokeEvidence) -> Check:
+def _rounds(plan: ReleasePlan, evidence: SmokeEvidence) -> Check:
+    """Each round of the plan was asked, and each of its answers came."""
+    places = smoke_questions.at_once(plan.smoke)
+    wanted = [tuple(plan.smoke.prompts[place] for place in together) for together in places]
+    found = [tuple(answer.prompt for answer in one.answers) for one in evidence.rounds]
+    shown = ", ".join(f"{len(one.answers)} of {one.at_once}" for one in evidence.rounds)
+    expected = ", ".join(f"{count} of {count}" for count in plan.smoke.concurrency)
+    if found != wanted and shown == expected:
+        shown = f"{shown}, of other prompts"
+    return checks.compare("answers at once", expected=expected, observed=shown)
+
+
+def _outcomes(plan: ReleasePlan, evidence: SmokeEvidence) -> Check:
     """Nothing failed, and nothing that a run must ask is missing."""
     name = "checks"
     failed = [check.name for check in evidence.checks if check.outcome == "failed"]
-    passed = {check.name for check in evidence.checks if check.outcome == "passed"}
-    missing = sorted(ASKED - passed)
+    passed = {(check.name, check.subject) for check in evidence.checks if check.outcome == "passed"}
+    names = {name for name, _ in passed}
+    missing = sorted(
+        str(one)
+        for one in smoke_asked.of(plan)
+        if (one.name not in names if one.subject is None else (*one,) not in passed)
+    )
     if not failed and not missing:
         return checks.passed(name, f"{len(evidence.checks)}, none failed")
-    told = [f"{one} failed" for one in failed] + [f"{one} not passed" for one in missing]
+    told = [f"{one} failed" for one in failed] + [f"{one} not passed" for one in missing[:_TOLD]]
+    if len(missing) > _TOLD:
+        told.append(f"{len(missing) - _TOLD} more not passed")
     return checks.failed(name, expected="all passed", observed=", ".join(dict.fromkeys(told)))
+
+
+def _verdicts(plan: ReleasePlan, evidence: SmokeEvidence) -> Check:
+    """What macOS said before anything was started."""
+    said = evidence.macos_verdicts
+    lacking = [name for name in mac_verdicts.needed(plan) if name not in said]
+    bad = [
+        f"{name} {verdict}" for name, verdict in said.items() if not mac_verdicts.is_good(verdict)
+    ]
+    # A look-alike's app is refused by macOS, as it has to be.
+    if plan.environment.trust != "apple" or not (lacking or bad):
+        return checks.passed("macOS", ", ".join(said) or "not asked")
+    told = [*bad, *(f"{name} not asked" for name in lacking)]
+    return checks.failed("macOS", expected="accepted", observed="; ".join(told))
 
 
 def _bundle_checks(plan: ReleasePlan, evidence: SmokeEvidence) -> list[Check]:
@@ -181,7 +229,7 @@ def _bundle_checks(plan: ReleasePlan, evidence: SmokeEvidence) -> list[Check]:
         checks.compare("model", expected=pinned, observed=evidence.model_sha256),
         checks.compare("kind", expected="bundle", observed=evidence.kind),
         checks.compare("host", expected="macos arm64", observed=host),
-        checks.compare("contract", expected=plan.smoke.contract, observed=evidence.contract),
+        _verdicts(plan, evidence),
         checks.compare(
             "what ran", expected=evidence.executable_sha256, observed=evidence.ran_sha256
         ),

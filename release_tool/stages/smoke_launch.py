@@ -15,7 +15,7 @@ from release_tool.plan import ReleasePlan
 from release_tool.services import child_guard, provider
 from release_tool.services.provider import Explain, ProviderCommand
 
-_NAME = "starts with --version"
+NAME = "starts with --version"
 
 
 def explaining(path: str, facts: BundleFacts | None) -> Explain:
@@ -51,7 +51,7 @@ def others(
     Raises:
         VerificationError: one is ended by a signal, hangs, or leaves a process behind.
     """
-    for path in _paths(plan):
+    for path in paths(plan):
         words = replace(command, argv=(str(app / path),), explain=explaining(path, facts))
         name = path.rpartition("/")[2]
         done = provider.start(
@@ -61,10 +61,11 @@ def others(
             raise errors.VerificationError(
                 "cannot be started", subject=path, observed=str(done.ending), details=done.log
             )
-        yield checks.passed(_NAME, str(done.ending), subject=path)
+        yield checks.passed(NAME, str(done.ending), subject=path)
 
 
-def _paths(plan: ReleasePlan) -> Iterator[str]:
+def paths(plan: ReleasePlan) -> Iterator[str]:
+    """Every executable but the main one, relative to the app."""
     places = layout.of(plan)
     for one in plan.bundle.executables:
         if one.name != plan.bundle.main_executable:

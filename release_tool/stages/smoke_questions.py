@@ -158,6 +158,14 @@ def judge(interview: Interview) -> Iterator[Check]:
         yield from _same(f"text after {kind}", first.plain, answer, first.question)
 
 
+def version_told(contract: Contract, version: str, health: str) -> Check:
+    """Whether `/health` tells the release's version, where this generation tells one."""
+    name = "version in /health"
+    if not health and not contract.tells_version:
+        return checks.not_checked(name, "providers of this contract tell none there")
+    return checks.compare(name, expected=version, observed=health or "none")
+
+
 def _counts(kind: str, question: Question, answer: Completion) -> Iterator[Check]:
     """The limit holds, and is the reason where it was reached."""
     within = answer.tokens <= question.max_tokens

@@ -155,12 +155,11 @@ def start(
         plan=_plan(world, plan, version),
         workspace=Workspace(folder),
         archive=_archive(content, binary),
-        evidence=smoke_samples.evidence(
+        evidence=smoke_samples.of(
+            plan,
             archive_sha256=hashlib.sha256(content).hexdigest(),
-            binary_sha256=hashlib.sha256(binary).hexdigest(),
+            executable_sha256=hashlib.sha256(binary).hexdigest(),
             version=version,
-            prompts=plan.smoke.prompts,
-            concurrency=plan.smoke.concurrency,
         ),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -11,8 +11,15 @@ from pydantic import ValidationError
 from release_tool import errors
 from release_tool.ledger import Ledger, Record
 from release_tool.plan import ReleasePlan
-from release_tool.stages import promote, publish, register, smoke_evidence
-from release_tool.values import CheckOutcome, SmokeEvidence
+from release_tool.stages import (
+    promote,
+    publish,
+    register,
+    smoke_asked,
+    smoke_evidence,
+    smoke_launch,
+)
+from release_tool.values import CheckOutcome, Host, SmokeEvidence, SmokeRound
 from tests import small_world, smoke_samples
 from tests.small_world import SmallWorld
 from tests.stages import release_chain
@@ -43,6 +50,16 @@ def stand_before(act: str, servers: SmallWorld, plan: ReleasePlan, folder: Path)
     return chain
 
 
+def without(evidence: SmokeEvidence, at: int) -> tuple[CheckOutcome, ...]:
+    return (*evidence.checks[:at], *evidence.checks[at + 1 :])
+
+
+def other_round(evidence: SmokeEvidence) -> SmokeRound:
+    last = evidence.rounds[-1]
+    answer = last.answers[0].model_copy(update={"prompt": "another"})
+    return last.model_copy(update={"answers": (answer, *last.answers[1:])})
+
+
 def state(world: SmallWorld) -> tuple[object, ...]:
     return ({key: one.body for key, one in world.objects.items()}, world.puts, world.posts)
 
@@ -64,11 +81,18 @@ def test_a_foreign_record_opens_nothing(
         ({"prompts": (prompt.model_copy(update={"agrees": False}),)}, "prompts"),
         ({"prompts": (prompt.model_copy(update={"prompt": "other"}),)}, "prompts"),
         ({"rounds": chain.evidence.rounds[:-1]}, "answers at once"),
-        ({"checks": chain.evidence.checks[1:]}, "checks"),
+        ({"rounds": (*chain.evidence.rounds[:-1], other_round(chain.evidence))}, "answers at once"),
+        ({"prompts": [prompt.model_copy(update={"agreed_tokens": 0})]}, "prompts"),
+        ({"prompts": [prompt.model_copy(update={"text": ""})]}, "prompts"),
+        ({"long": chain.evidence.long.model_copy(update={"agrees": False})}, "long answer"),
+        ({"long": prompt}, "long answer"),
+        ({"agreement": "prefix 1"}, "agreement"),
+        ({"contract": "2026-10"}, "contract"),
         ({"checks": (*chain.evidence.checks, failed)}, "checks"),
         ({"needs": (failed,)}, "needs of the bundle"),
         ({"install": (failed,)}, "installer"),
     ]
+    changes += [({"checks": without(chain.evidence, at)}, "checks") for at in range(0, 12, 3)]
     for change, named in changes:
         chain.evidence = SmokeEvidence.model_validate(good | change)
         with pytest.raises(errors.VerificationError, match=f"does not allow {act}") as caught:
@@ -90,10 +114,77 @@ def test_a_stand_in_opens_no_real_environment(
         ACTS[act](chain)
     names = [line.split(":")[0] for line in caught.value.details]
     assert names == [
-        *("kind", "host", "what ran", "--version"),
+        *("checks", "kind", "host", "what ran", "--version"),
         *("needs of the bundle, judged", "installer, judged"),
     ]
     assert state(servers) == before
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "told"),
+    [
+        ({}, "codesign not asked; spctl not asked; stapler not asked"),
+        ({"codesign": "accepted", "stapler": "valid"}, "spctl not asked"),
+        (
+            {"codesign": "accepted", "stapler": "valid", "spctl": "refused: rejected"},
+            "spctl refused: rejected",
+        ),
+        (
+            {"codesign": "not told: no codesign here", "stapler": "valid", "spctl": "accepted"},
+            "codesign not told: no codesign here",
+        ),
+    ],
+)
+def test_macos_has_to_have_judged_what_ran(
+    verdicts: Mapping[str, str], told: str, plan: ReleasePlan
+) -> None:
+    """Where Apple is trusted, a record without each good verdict of macOS opens nothing."""
+    real = plan.environment.model_copy(
+        update={"provider": "bundle", "trust": "apple", "notarization": "required"}
+    )
+    asked = plan.model_copy(update={"environment": real})
+    bundle = {
+        "kind": "bundle",
+        "ran_sha256": "b" * 64,
+        "version_ran": True,
+        "host": Host(system="macos", release="15.1", machine="arm64"),
+        "needs": (CheckOutcome(name="judged", outcome="passed"),),
+        "install": (CheckOutcome(name="judged", outcome="passed"),),
+    }
+
+    def publish(verdicts: Mapping[str, str]) -> None:
+        smoke_evidence.require(
+            asked,
+            smoke_samples.of(asked, **bundle, macos_verdicts=dict(verdicts)),
+            archive_sha256="a" * 64,
+            binary_sha256="b" * 64,
+            act="publishing",
+        )
+
+    publish({"codesign": "accepted", "spctl": "accepted", "stapler": "valid"})
+    with pytest.raises(errors.VerificationError) as caught:
+        publish(verdicts)
+    (line,) = caught.value.details
+    assert line.startswith("macOS: ")
+    assert told in line
+
+
+def test_each_executable_has_to_have_started(plan: ReleasePlan) -> None:
+    """What a real environment asks grows with the executables and helpers of the bundle."""
+    real = plan.environment.model_copy(update={"provider": "bundle"})
+    asked = smoke_asked.of(plan.model_copy(update={"environment": real}))
+    started = {one.subject for one in asked if one.name == "starts with --version"}
+    assert started == set(smoke_launch.paths(plan))
+    assert started
+
+
+def test_october_is_asked_what_may_is_not(plan: ReleasePlan) -> None:
+    """Its own markers, the environment it was built for, and its key."""
+    smoke = plan.smoke.model_copy(update={"contract": "2026-10", "authorization": "token"})
+    more = smoke_asked.of(plan.model_copy(update={"smoke": smoke})) - smoke_asked.of(plan)
+    assert {one.name for one in more} == {
+        *("runtime-smoke", "built for", "request without a key", "key file is private")
+    }
 
 
 def test_what_decides_is_part_of_each_record() -> None:

@@ -64,7 +64,7 @@ EARLY: Mapping[str, Refused] = {
     "version-fails": Refused("does not tell its version.*exit code 1"),
     "version-daemon": Refused(r"--version leaves processes behind.*python\S* \(process \d+\)"),
     "smoke-silent": MARKER,
-    "smoke-elsewhere": Refused(r"built for: .* observed prod coordinator=http://loc", october=True),
+    "smoke-elsewhere": Refused(r"built for: expected rehearsal, observed prod", october=True),
     "smoke-killed": Refused("ended at runtime-smoke.*killed by SIGKILL", october=True),
     "exit": Refused(r"ended before it answered.*exit code 1.*Bearer \[redacted\]"),
     "start-killed": Refused(r"ended before it answered.*killed by SIGKILL.*likely"),

@@ -129,7 +129,7 @@ def test_each_missed_threshold_is_listed() -> None:
 
 def test_evidence_is_judged_again_from_its_answers(plan: ReleasePlan) -> None:
     """Who publishes holds the answers against the plan's thresholds, whatever the record claims."""
-    made = smoke_samples.evidence(prompts=plan.smoke.prompts, concurrency=plan.smoke.concurrency)
+    made = smoke_samples.of(plan, version="0.5.0")
     claims = made.model_copy(update={"figures": speed.of(PROMPTS, ())})
 
     def publish(*thresholds: str) -> None:

@@ -1,0 +1,69 @@
+"""What a smoke run has to have asked, by the plan: the checks that its evidence cannot lack."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from release_tool.plan import ReleasePlan
+from release_tool.services.provider_contract import CONTRACTS
+from release_tool.stages import smoke_launch, smoke_questions
+
+ONCE = (
+    *("--version", "models", "long answer", "cancelled stream", "malformed request"),
+    *("request without messages", "too large request", "health at the end"),
+    *("writes only into its home", "lives until it is told to end", "ends when it is told to"),
+    *("ends without a crash", "leaves no process behind"),
+)
+"""Asked of every provider, whatever the plan."""
+
+
+class Wanted(NamedTuple):
+    """A check that has to have passed."""
+
+    name: str
+    subject: str | None = None
+    """None: whatever it was about."""
+
+    def __str__(self) -> str:
+        return self.name if self.subject is None else f"{self.name} of {self.subject}"
+
+
+def of(plan: ReleasePlan) -> frozenset[Wanted]:
+    """Every check that a run by this plan ends with, each passed."""
+    wanted = {Wanted(name) for name in ONCE}
+    wanted.update(_of_prompts(plan), _of_contract(plan))
+    if plan.environment.provider == "bundle":
+        wanted.update(Wanted(smoke_launch.NAME, path) for path in smoke_launch.paths(plan))
+    return frozenset(wanted)
+
+
+def _of_prompts(plan: ReleasePlan) -> Iterator[Wanted]:
+    smoke = plan.smoke
+    for prompt in smoke.prompts:
+        for name in ("plain token count", "streamed token count", "streamed text", "text"):
+            yield Wanted(name, prompt)
+    for name in ("long token count", "long text"):
+        yield Wanted(name, smoke.long_prompt)
+    for places in smoke_questions.at_once(smoke):
+        for place in places:
+            yield Wanted(f"text with {len(places)} at once", smoke.prompts[place])
+    for after in ("a cancelled stream", "refused requests"):
+        yield Wanted(f"text after {after}", smoke.prompts[0])
+
+
+def _of_contract(plan: ReleasePlan) -> Iterator[Wanted]:
+    contract = CONTRACTS[plan.smoke.contract]
+    if contract.other_type_statuses:
+        yield Wanted(smoke_questions.OTHER_TYPE)
+    if contract.tells_version:
+        yield Wanted("version in /health")
+    if contract.smoke_markers:
+        yield Wanted("runtime-smoke", "")
+        yield Wanted("built for", "")
+        yield Wanted("built for", "coordinator")
+        for marker in contract.smoke_markers:
+            yield Wanted("runtime-smoke", marker)
+    if contract.has_keys and plan.smoke.authorization == "token":
+        yield Wanted("request without a key")
+        yield Wanted("key file is private")
