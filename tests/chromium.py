@@ -66,6 +66,10 @@ class Browser:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self._devtools("Emulation.setEmulatedMedia", {"features": [scheme]})
 
+    def media(self, name: str) -> None:
+        """Show the page as on a medium: `print`, or nothing for the screen."""
+        self._devtools("Emulation.setEmulatedMedia", {"media": name})
+
     def picture(self) -> bytes:
         """The whole page as PNG."""
         wanted = {"format": "png", "captureBeyondViewport": True}

@@ -501,6 +501,9 @@ def under_way(folder: Path) -> Path:
         kind="PendingError",
         message="Apple is still at work on submission 0b5c2f6e",
         details=[],
+        subject="",
+        expected="",
+        observed="",
         hint="run again: it goes on waiting",
     )
     return release.workspace

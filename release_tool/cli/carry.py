@@ -16,7 +16,15 @@ import click
 import release_tool
 from release_tool import config, errors, pipeline, smoke_lanes, smoke_records, values
 from release_tool.apple.policy import expiry
-from release_tool.cli import embedded, github_commands, notary_route, preflight, probes, wiring
+from release_tool.cli import (
+    embedded,
+    github_commands,
+    notary_route,
+    preflight,
+    probes,
+    report,
+    wiring,
+)
 from release_tool.cli.console import JSONObserver, RunConsole
 from release_tool.cli.session import Session, shown_path, workspace_root
 from release_tool.files.workspace import Workspace
@@ -76,7 +84,9 @@ def carry(session: Session, options: Options) -> None:
             found = _run(session, options, resolved, inputs, workspace, ledger)
         finally:
             summarize(session, workspace, ledger)
-        _close(session, options, workspace, ledger, found, time.monotonic() - started)
+            if page := report.leave(session, workspace.root):
+                session.state = f"ledger head {ledger.head[:12]} · report {page}"
+        _close(session, options, workspace, found, time.monotonic() - started)
 
 
 def require_stages(options: Options) -> None:
@@ -329,7 +339,6 @@ def _close(
     session: Session,
     options: Options,
     workspace: Workspace,
-    ledger: Ledger,
     found: Mapping[str, values.Value],
     seconds: float,
 ) -> None:
@@ -344,7 +353,8 @@ def _close(
     done = "Released" if promoted else "Done"
     if isinstance(promoted, values.PromotedRelease) and promoted.outcome == "superseded":
         done = f"Superseded by {promoted.latest_version}, done"
-    print(f"{done} in {seconds:.1f} s   ledger head {ledger.head[:12]}", file=session.out)
+    state = session.state.replace(" · ", "   ")
+    print(f"{done} in {seconds:.1f} s   {state}", file=session.out)
 
 
 def summarize(session: Session, workspace: Workspace, ledger: Ledger) -> None:

@@ -80,6 +80,25 @@ def command(
         raise errors.HostError("no browser could be started", subject=str(path))
 
 
+def leave(session: Session, workspace: Path) -> str:
+    """Write the page beside the ledger, after a failure too; it never stands in an outcome's way.
+
+    Returns:
+        where it is, as people read it; empty where there is none.
+    """
+    path = workspace / f"{NAME}{SUFFIXES['html']}"
+    try:
+        page = document.read(workspace)
+        if not page.records:
+            return ""
+        _write(path, rendering.as_html(page, cover(session.environ)))
+    except (OSError, errors.ReleaseError) as problem:
+        said = f"the report was not written: {problem}"
+        print(f"release-tool: warning: {said}", file=session.err)
+        return ""
+    return shown_path(path)
+
+
 def cover(environ: Mapping[str, str]) -> Callable[[str], str]:
     """Takes the secrets of an environment out of texts, each text once."""
     seen: dict[str, str] = {}

@@ -34,6 +34,13 @@ def time_left(days: int) -> str:
     return f"{int(years)} y {int(rest / 30.5)} mo left"
 
 
+def counted(count: int, what: str) -> str:
+    """A number of things: `1 alias`, `2 aliases`."""
+    if count == 1:
+        return f"1 {what}"
+    return f"{count} {what}{'es' if what.endswith(('s', 'sh')) else 's'}"
+
+
 def _profile(value: values.VerifiedProfile) -> str:
     return f'"{value.name}", team {value.team_id}, {time_left(value.days_left)}'
 
@@ -92,12 +99,12 @@ def _registered(value: values.RegisteredRelease) -> str:
 def _promoted(value: values.PromotedRelease) -> str:
     if value.outcome == "superseded":
         return f"superseded: latest serves {value.latest_version}, aliases untouched"
-    return f"latest serves {value.latest_version}, {len(value.aliases)} aliases copied"
+    return f"latest serves {value.latest_version}, {counted(len(value.aliases), 'alias')} copied"
 
 
 def _github(value: values.GitHubRelease) -> str:
     how = "published" if value.outcome == "published" else "already there"
-    return f"{value.tag}: {how}, {len(value.assets)} assets downloaded again, same bytes"
+    return f"{value.tag}: {how}, {counted(len(value.assets), 'asset')} downloaded again, same bytes"
 
 
 def _target(value: values.RollbackTarget) -> str:

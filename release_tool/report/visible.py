@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import unicodedata
 
-MOST_CHARACTERS = 4000
-"""The longest error of ours has a tenth; what is longer was written to be long."""
+MOST_CHARACTERS = 1500
+"""The longest error of ours has a third; what is longer was written to be long."""
 _MOST_MARKS = 4
 """Stacked on one letter; no language needs more, and more of them paint over other lines."""
 

@@ -116,3 +116,21 @@ def test_a_secret_of_the_environment_is_covered() -> None:
     cover = report.cover({"PROD_RELEASE_KEY": "release-key-0123456789<"})
     assert cover("refused with release-key-0123456789<, twice") == "refused with ..., twice"
     assert "0123456789" not in cover("refused with release-key-0123456789%3C")
+
+
+def test_a_run_leaves_the_page_beside_its_ledger(tmp_path: Path) -> None:
+    """Whatever came out of it; nothing without a record, and a full disk is only a warning."""
+    release = Release(tmp_path).up_to("archive")
+    release.fail("smoke")
+    err = io.StringIO()
+    session = Session({}, err=err)
+    where = Path(report.leave(session, release.workspace))
+    assert where.read_text().count("was refused at smoke") == 2
+    assert where.name == "report.html"
+    where.unlink()
+    where.mkdir()
+    assert report.leave(session, release.workspace) == ""
+    assert "the report was not written" in err.getvalue()
+    (tmp_path / "empty" / "ledger").mkdir(parents=True)
+    assert report.leave(session, tmp_path / "empty") == ""
+    assert not (tmp_path / "empty" / "report.html").exists()

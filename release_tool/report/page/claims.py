@@ -9,6 +9,7 @@ from typing import Literal
 from release_tool import values
 from release_tool.report.page.told import Told
 from release_tool.report.page.world import Who, World
+from release_tool.report.summary import counted
 
 Proof = Literal["real data", "Apple's tool", "this tool", "look-alike", "not checked"]
 MEANINGS: dict[Proof, str] = {
@@ -132,7 +133,7 @@ def _of_apple(told: Told, world: World) -> Iterator[Claim]:
         text = f"signed by {how}, every code object read back from disk"
         yield _claim("The signature says what was meant", ("this tool", text))
         if all(code.signed_at for code in signed.code):
-            text = f"{len(signed.code)} timestamp tokens verified"
+            text = f"{counted(len(signed.code), 'timestamp token')} verified"
             yield _claim("The signature is timestamped", _by(world.apple, text))
     if notarized := told.get("notarize", values.Notarization):
         text = f"accepted {notarized.submission_id}; the log names our digest and every cdhash"
@@ -193,7 +194,7 @@ def _of_services(told: Told, world: World) -> Iterator[Claim]:
         text = f"it answered {promoted.latest_version}"
         yield _claim("The coordinator serves it as latest", _by(world.coordinator, text))
     if released := told.get("github", values.GitHubRelease):
-        text = f"{len(released.assets)} assets downloaded again, the same digests"
+        text = f"{counted(len(released.assets), 'asset')} downloaded again, the same digests"
         yield _claim("GitHub's release holds these bytes", _by(world.github, text))
 
 

@@ -52,6 +52,8 @@ class Page:
     verdict: verdict.Verdict
     facts: tuple[Fact, ...]
     stages: tuple[timeline.Stage, ...]
+    rollback: tuple[timeline.Stage, ...]
+    """Of the rollback that withdrew this release, or gave it to users again."""
     lanes: tuple[overview.LaneRow, ...]
     contents: contents.Contents | None
     trust: trust.Trust | None
@@ -95,6 +97,7 @@ def read(workspace: Path, *, now: datetime | None = None) -> Page:
         verdict=judged,
         facts=tuple(_facts(around)),
         stages=stages,
+        rollback=_rollback(around),
         lanes=overview.read(workspace).lanes,
         contents=contents.of(release),
         trust=trust.of(release, at),
@@ -105,6 +108,14 @@ def read(workspace: Path, *, now: datetime | None = None) -> Page:
         meanings=tuple((proof, text) for proof, text in claims.MEANINGS.items() if proof in proofs),
         checks=claims.checks(release),
     )
+
+
+def _rollback(around: Around) -> tuple[timeline.Stage, ...]:
+    """The newest run of a rollback that this version has a part in."""
+    for run in around.rollbacks:
+        if around.version in verdict.touched(run):
+            return timeline.of(run)
+    return ()
 
 
 def _facts(around: Around) -> Iterator[Fact]:

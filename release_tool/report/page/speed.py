@@ -13,7 +13,7 @@ from release_tool.values import SmokeEvidence, SmokeFigure
 
 TITLES: Mapping[Metric, str] = {
     "ttft": "Time to the first text",
-    "decode": "Decoding, each answer",
+    "decode": "Decoding, tokens a second of each answer",
     "ttft_ratio": "Time to the first text, over the reference's",
     "decode_ratio": "Decoding, over the reference's rate",
 }
@@ -165,7 +165,7 @@ def _strip(
     asked = [one.limit for one in limits if one.at_once in (None, figure.at_once)]
     near = [one for one in asked if 0 <= one <= top]
     low, middle, mean, high95, high = (
-        threshold.shown(figure.metric, value)
+        threshold.shown(figure.metric, value).removesuffix(" tok/s")  # the title says it
         for value in (figure.min, figure.p50, figure.mean, figure.p95, figure.max)
     )
     return Strip(

@@ -12,6 +12,7 @@ from release_tool import errors
 from release_tool.ledger import Record
 from release_tool.report.page.told import Told
 from release_tool.report.summary import summary
+from release_tool.report.visible import bounded
 
 WORDS = {
     "done": "done",
@@ -24,6 +25,7 @@ WORDS = {
 }
 _EARLIER = 5
 _NOTES = 20
+_HOST_CHARACTERS = 120
 _WIDTH = 1000
 _MINUTE, _HOUR = 60, 3600
 
@@ -130,7 +132,7 @@ def host_of(record: Record) -> str:
     system = {"macos": "macOS", "linux": "Linux"}.get(host.get("system", ""), host.get("system"))
     python = f"Python {host['python']}" if host.get("python") else ""
     first = " ".join(word for word in (system, host.get("release"), host.get("machine")) if word)
-    return ", ".join(word for word in (first, python) if word)
+    return bounded(", ".join(word for word in (first, python) if word), _HOST_CHARACTERS)
 
 
 def problem_of(record: Record) -> Problem:

@@ -11,7 +11,7 @@ from release_tool.apple.policy import expiry
 from release_tool.report import expiries
 from release_tool.report.page.timeline import moment
 from release_tool.report.page.told import Told
-from release_tool.report.summary import time_left
+from release_tool.report.summary import counted, time_left
 
 _FULL_DAYS = 730
 """A bar is full from here on: nothing has to be done within two years."""
@@ -91,8 +91,7 @@ def _links(told: Told) -> Iterator[Link]:
             name=profile.name,
             digest=profile.sha256,
             text=f"allows {', '.join(profile.app_ids) or 'no app'} of team {profile.team_id},"
-            f" signed by {len(profile.certificates)}"
-            f" certificate{'s' if len(profile.certificates) != 1 else ''} that it lists",
+            f" signed by {counted(len(profile.certificates), 'certificate')} that it lists",
         )
     if signed := told.get("sign", values.SignedBundle):
         yield from _signature(signed, told.get("profile", values.VerifiedProfile))
@@ -102,7 +101,7 @@ def _links(told: Told) -> Iterator[Link]:
             what="notarization",
             name=notarized.submission_id,
             digest=notarized.log_sha256,
-            text=f"accepted; our archive's digest and {count} cdhashes stand in its log",
+            text=f"accepted; our archive's digest and {counted(count, 'cdhash')} stand in its log",
         )
     if stapled := told.get("staple", values.StapledBundle):
         yield Link(
@@ -124,7 +123,7 @@ def _signature(
         what="certificate",
         name=signed.certificate_name,
         digest=signed.certificate_sha256,
-        text=f"signed {len(signed.code)} code objects{listed}",
+        text=f"signed {counted(len(signed.code), 'code object')}{listed}",
     )
     stamps = sorted({code.signed_at for code in signed.code})
     if stamps and stamps[0]:

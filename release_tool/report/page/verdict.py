@@ -10,6 +10,7 @@ from release_tool import values
 from release_tool.report.page import timeline
 from release_tool.report.page.timeline import Problem, Stage
 from release_tool.report.page.told import Around, Told
+from release_tool.report.summary import counted
 
 Tone = Literal["good", "bad", "wait"]
 _RESUME = "run the same command again: it goes on where it was"
@@ -99,12 +100,12 @@ def _released(around: Around, promoted: values.PromotedRelease) -> Verdict:
             title=f"{name} is registered, and {promoted.latest_version} is served as latest",
             text="A newer version was there already; its aliases were not touched.",
         )
-    aliases = len(promoted.aliases)
+    aliases = counted(len(promoted.aliases), "alias")
     return Verdict(
         tone="good",
         word="Released",
         title=f"{name} is released in {around.environment}",
-        text=f"The coordinator served it as latest, and {aliases} aliases were copied,"
+        text=f"The coordinator served it as latest, with {aliases},"
         f" on {_when(around.release, 'promote')}.",
     )
 
@@ -167,13 +168,19 @@ def _buried(told: Told) -> set[str]:
     return {one.version for one in withdrawn.tombstones} if withdrawn else set()
 
 
+def touched(told: Told) -> set[str]:
+    """The versions that a rollback withdrew or gave to users."""
+    target = told.get("verify", values.RollbackTarget)
+    return _buried(told) | ({target.version} if target else set())
+
+
 def _half_rolled(told: Told, name: str, said: str) -> Verdict:
     stopped = _stopped(timeline.of(told))
     return Verdict(
         tone="bad",
         word="Withdrawn, rollback unfinished",
         title=f"{name} is withdrawn, and the rollback is not finished",
-        text=f"{said} {stopped.name}: {stopped.text}" if stopped else said,
+        text=said,
         next_step=(stopped.problem.hint if stopped and stopped.problem else "")
         or "run `release-tool rollback` again: it is made for being repeated",
         problem=stopped.problem if stopped else None,
