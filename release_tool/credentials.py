@@ -129,6 +129,14 @@ SETTINGS = (
         advice="a job has one: `secrets.GITHUB_TOKEN` with `permissions: contents: write`",
     ),
     Setting(
+        name="HF_TOKEN",
+        kind="key",
+        secret=True,
+        stages=("smoke",),
+        per_environment=False,
+        optional=True,
+    ),
+    Setting(
         name="APPLE_APP_PASSWORD",
         kind="key",
         secret=True,

@@ -235,8 +235,9 @@ class Smoke(Part):
     thresholds: Thresholds = ()
     """What the speed must keep to, such as `ttft:p95<=400ms` or `decode_ratio:b4>=0.8`."""
     model: str
-    """A model id that the host's hub cache holds, or a folder."""
-    model_revision: str = ""
+    """The id of a model of the hub, or a folder."""
+    model_revision: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{40})?$")] = ""
+    """A commit. A real environment takes a model of the hub with it and its digest only."""
     model_sha256: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64})?$")] = ""
     """Of the model's files, as evidence states it; real environments take no other. Empty: any."""
     agreement: Literal["exact"] | Prefix = "exact"

@@ -9,8 +9,8 @@ import pytest
 
 from release_tool import data, errors, release_file, release_yaml, smoke_lanes
 from release_tool.plan import ReleasePlan, SmokeLane
-from release_tool.services import hub
-from release_tool.stages import smoke, smoke_evidence
+from release_tool.services import hub_cache
+from release_tool.stages import smoke_evidence, smoke_model
 from release_tool.values import CheckOutcome, Host, SmokeEvidence
 from tests import smoke_samples
 
@@ -181,16 +181,19 @@ def test_another_model_is_refused_before_anything_starts(plan: ReleasePlan, tmp_
     """With both digests and what to do."""
     (tmp_path / "config.json").write_text("{}")
     asked = asking(plan, [OLDEST], provider="bundle")
-    assert smoke._require_model(asked, tmp_path) == hub.digest(tmp_path)
-    for digest, fits in (("c" * 64, False), (hub.digest(tmp_path), True)):
+    assert smoke_model.require_digest(asked, tmp_path) == hub_cache.digest(tmp_path)
+    for digest, fits in (("c" * 64, False), (hub_cache.digest(tmp_path), True)):
         part = asked.smoke.model_copy(update={"model_sha256": digest})
         wanting = asked.model_copy(update={"smoke": part})
         if fits:
-            assert smoke._require_model(wanting, tmp_path) == digest
+            assert smoke_model.require_digest(wanting, tmp_path) == digest
             continue
         with pytest.raises(errors.VerificationError, match="not the model") as caught:
-            smoke._require_model(wanting, tmp_path)
-        assert (caught.value.expected, caught.value.observed) == (digest, hub.digest(tmp_path))
+            smoke_model.require_digest(wanting, tmp_path)
+        assert (caught.value.expected, caught.value.observed) == (
+            digest,
+            hub_cache.digest(tmp_path),
+        )
 
 
 @pytest.mark.parametrize(

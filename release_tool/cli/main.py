@@ -36,6 +36,7 @@ _COMMANDS = {
     "rollback": "Withdraw a bad release, and give users an earlier one.",
     "handoff": "Carry a release to another machine: its ledger and artifacts in one archive.",
     "rehearse": "Carry a whole release through look-alikes on this machine.",
+    "model": "Pin the model of the smoke run, and bring it to this host.",
     "verify-profile": "Verify a provisioning profile.",
     "provenance-key": "Make the key that signs provenance and the log of releases.",
     "verify-release": "Verify a published release: archive, provenance, log and coordinator.",

@@ -6,7 +6,6 @@ import contextlib
 import importlib.util
 import shutil
 from datetime import UTC, datetime
-from pathlib import Path
 
 from release_tool import errors
 from release_tool.apple import certificates, provisioning_profile
@@ -14,9 +13,9 @@ from release_tool.apple.policy import expiry
 from release_tool.cli.preflight import Probe
 from release_tool.cli.wiring import Wiring
 from release_tool.progress import Silent
-from release_tool.services import addresses, codesign, hub, keychain, public_url
+from release_tool.services import addresses, codesign, keychain, public_url
 from release_tool.services.timestamp import TimestampService
-from release_tool.stages import build_output, findings, github, profile, version_series
+from release_tool.stages import build_output, findings, github, profile, smoke_model, version_series
 
 # The assembled, the signed and the unpacked app, and the archive, each about 150 MB.
 _FREE_BYTES = 1_000_000_000
@@ -47,6 +46,7 @@ def of(wiring: Wiring) -> list[Probe]:
         Probe(name="notary", stages=frozenset({"notarize"}), ask=asks.notary),
         Probe(name="tickets", stages=frozenset({"staple"}), ask=asks.tickets),
         Probe(name="reference", stages=frozenset({"smoke"}), ask=asks.reference),
+        Probe(name="model", stages=frozenset({"smoke"}), ask=asks.model),
         Probe(name="bucket", stages=frozenset({"publish", "promote"}), ask=asks.bucket),
         Probe(name="provenance key", stages=frozenset({"publish", "promote"}), ask=asks.key),
         Probe(name="release log", stages=OUTWARD - {"github"}, ask=asks.log),
@@ -172,11 +172,9 @@ class _Asks:
             raise errors.HostError(
                 "the smoke run needs mlx-lm", hint="install the extra: pip install '.[smoke]'"
             )
-        hub.find(
-            str(self._wiring.inputs.model or self._plan.smoke.model),
-            revision=self._plan.smoke.model_revision,
-            hub=hub.cache_folder(Path.home()),
-        )
+
+    def model(self) -> None:
+        smoke_model.check(self._plan, self._wiring.inputs.model, self._wiring.models)
 
     def bucket(self) -> None:
         store = self._wiring.new_store()

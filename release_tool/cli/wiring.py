@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from release_tool import credentials, data, errors, layout, smoke_lanes, smoke_records, values
 from release_tool.apple import armor, certificates, identity
-from release_tool.cli import notary_route, provenance_run
+from release_tool.cli import model_cache, notary_route, provenance_run
 from release_tool.config import Resolved
 from release_tool.files import atomic, hashing, zip_writer
 from release_tool.files.workspace import Workspace
@@ -27,6 +27,7 @@ from release_tool.report import notes
 from release_tool.services import (
     addresses,
     ditto,
+    hub_errors,
     keychain,
     notarytool,
     patience,
@@ -37,6 +38,7 @@ from release_tool.services.apple_tools import AppleTools
 from release_tool.services.codesign_signer import Route
 from release_tool.services.coordinator import Coordinator
 from release_tool.services.github import GitHub
+from release_tool.services.model_store import ModelStore
 from release_tool.services.multipart_upload import Parts
 from release_tool.services.notary import Notary
 from release_tool.services.notary_api import NotaryAPI
@@ -479,6 +481,13 @@ class Wiring:
         )
 
     @cached_property
+    def models(self) -> ModelStore:
+        """The caches of models on this host, and the hub where it may be asked."""
+        found = self.resolved.credentials.secrets
+        token = (lambda: self._secret(hub_errors.TOKEN)) if hub_errors.TOKEN in found else None
+        return model_cache.store(self.inputs.environ, token=token)
+
+    @cached_property
     def tickets(self) -> TicketService:
         """Apple's ticket service; it wants no key."""
         return TicketService(url=self.plan.endpoints.ticket_url)
@@ -643,6 +652,7 @@ class Wiring:
             reporter=reporter,
             stand_in=self.inputs.stand_in,
             model=self.inputs.model,
+            models=self.models,
             read=public_copy.with_facts(self.trust),
             install=install_smoke.judge,
         )

@@ -25,7 +25,8 @@ from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter
 from release_tool.services import host as this_host
-from release_tool.services import hub, provider, reference, system_tar
+from release_tool.services import hub_cache, provider, reference, system_tar
+from release_tool.services.model_store import ModelStore
 from release_tool.services.provider import ProviderCommand
 from release_tool.services.provider_contract import CONTRACTS, BuiltFor
 from release_tool.services.reference import Reference
@@ -37,6 +38,7 @@ from release_tool.stages import (
     mac_verdicts,
     room,
     smoke_launch,
+    smoke_model,
     smoke_questions,
     smoke_record,
     speed,
@@ -102,6 +104,7 @@ def run(
     reporter: Reporter,
     stand_in: ProviderCommand | None = None,
     model: Path | None = None,
+    models: ModelStore | None = None,
     read: Reader | None = None,
     needs: Needs = bundle_needs.judge,
     install: Install | None = None,
@@ -115,7 +118,8 @@ def run(
         workspace: holds the archive, and keeps transcript and log.
         reporter: sees what was observed.
         stand_in: the provider that answers where the environment wants a stand-in.
-        model: a model's folder; None for the plan's model, from the hub's cache.
+        model: a model's folder; None for the plan's model.
+        models: where that is looked for; None for the hub's cache of who runs this.
         read: judges what was unpacked, from the seal down (`public_copy.with_facts`).
         needs: judges the unpacked release without a Mac, before anything is started.
         install: tries the installer with the archive; None where it is not tried.
@@ -132,11 +136,8 @@ def run(
     here = surroundings or Surroundings()
     _require_runnable(plan, here.host, stand_in)
     reference.require()
-    folder = hub.find(
-        str(model or plan.smoke.model),
-        revision=plan.smoke.model_revision,
-        hub=hub.cache_folder(here.users_home),
-    )
+    store = models or ModelStore(shared=hub_cache.cache_folder(here.users_home))
+    folder = smoke_model.obtain(plan, model, store, reporter)
     with _scratch() as scratch:
         copy = final_copy.unpack(
             plan,
@@ -271,20 +272,6 @@ def _require_runnable(plan: ReleasePlan, host: Host, stand_in: ProviderCommand |
         )
 
 
-def _require_model(plan: ReleasePlan, folder: Path) -> str:
-    """The digest of the model, before anything is started: another one proves something else."""
-    observed, pinned = hub.digest(folder), plan.smoke.model_sha256
-    if plan.environment.provider == "bundle" and pinned not in ("", observed):
-        raise errors.VerificationError(
-            "this is not the model that release.yaml pins",
-            subject=str(folder),
-            expected=pinned,
-            observed=observed,
-            hint="download it again at smoke.model_revision, or correct smoke.model_sha256",
-        )
-    return observed
-
-
 @contextmanager
 def _scratch() -> Iterator[Path]:
     """A folder outside every build tree: an app that only runs beside its build would show it."""
@@ -391,7 +378,7 @@ def _subject(
         executable=executable,
         digest=_require_executable(executable, archive),
         model=model,
-        model_digest=_require_model(plan, model),
+        model_digest=smoke_model.require_digest(plan, model),
         scratch=scratch,
     )
 
@@ -466,7 +453,7 @@ def _interview(
 def _ask(plan: ReleasePlan, subject: _Subject, home: Path) -> tuple[Interview, str, str]:
     wanted = str(subject.model)
     if subject.command.kind == "bundle":
-        wanted = hub.show(
+        wanted = hub_cache.show(
             subject.model, model=plan.smoke.model, digest=subject.model_digest, home=home
         )
     limits = plan.limits

@@ -69,6 +69,7 @@ from release_tool.services import (
     codesign,
     coordinator,
     coordinator_answers,
+    hub_listing,
     listening,
     notary_api,
     notary_errors,
@@ -746,6 +747,22 @@ def _coordinator_answer(data: bytes) -> object:
     return said, listed, coordinator._release(whole, "x")
 
 
+def _hub_pages() -> list[bytes]:
+    """A page with a folder, a small file and a large one."""
+    plain = {"type": "file", "path": "config.json", "size": 7, "oid": "1" * 40}
+    large = {"oid": "2" * 64, "size": 9, "pointerSize": 134}
+    rows = [
+        {"type": "directory", "path": "nested", "size": 0, "oid": "3" * 40},
+        plain,
+        {**plain, "path": "nested/model.safetensors", "size": 9, "lfs": large, "xetHash": "4" * 64},
+    ]
+    return [json.dumps(rows).encode(), json.dumps([plain]).encode()]
+
+
+def _hub_page(data: bytes) -> object:
+    return hub_listing.judge(hub_listing.parse_page(data))
+
+
 def _provider_answers() -> list[bytes]:
     delta = {"role": "assistant", "content": "Paris"}
     choice = {"index": 0, "delta": delta, "finish_reason": "stop"}
@@ -1065,6 +1082,13 @@ READERS: tuple[Reader, ...] = (
         refusals=(errors.TransientError, errors.RemoteRefusedError),
     ),
     Reader(name="zip", read=_zip, make_seeds=_zips),
+    Reader(
+        name="hub's revision",
+        read=hub_listing.parse_commit,
+        make_seeds=lambda: [json.dumps({"id": "a/b", "sha": "1" * 40}).encode()],
+        structure="json",
+    ),
+    Reader(name="hub's listing", read=_hub_page, make_seeds=_hub_pages, structure="json"),
     Reader(
         name="coordinator's answer",
         read=_coordinator_answer,

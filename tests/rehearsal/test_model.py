@@ -12,7 +12,7 @@ from release_tool import data, errors, release_yaml
 from release_tool.files import hashing
 from release_tool.plan import ModelData
 from release_tool.rehearsal import model, tiny_model
-from release_tool.services import hub, reference, wheels
+from release_tool.services import hub_cache, reference, wheels
 
 mx: Any = pytest.importorskip("mlx.core", reason="the extra `smoke` is not installed")
 
@@ -87,8 +87,8 @@ def gguf_of(folder: Path, target: Path, **change: object) -> Path:
 
 def test_the_tiny_model_is_always_the_same(tmp_path: Path, tiny: Path) -> None:
     """Made again, it has the same bytes; another seed gives others."""
-    assert hub.digest(tiny_model.make(tmp_path / "again")) == hub.digest(tiny)
-    assert hub.digest(tiny_model.make(tmp_path / "other", seed=2)) != hub.digest(tiny)
+    assert hub_cache.digest(tiny_model.make(tmp_path / "again")) == hub_cache.digest(tiny)
+    assert hub_cache.digest(tiny_model.make(tmp_path / "other", seed=2)) != hub_cache.digest(tiny)
 
 
 def test_a_converted_model_is_the_one_that_it_was_made_from(tmp_path: Path, tiny: Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 from release_tool import errors
 from release_tool.rehearsal import samples, standin, tiny_model
-from release_tool.services import child, hub, provider, reference
+from release_tool.services import child, hub_cache, provider, reference
 from release_tool.services.chat import Question
 from release_tool.services.provider import Provider
 from release_tool.services.provider_contract import OCTOBER
@@ -382,19 +382,22 @@ def test_a_model_is_found_in_the_hubs_cache_and_shown_in_another_home(
 ) -> None:
     """What is shown in a home is found there again, with the same digest."""
     home = tmp_path / "home"
-    name = hub.show(model, model="org/tiny", digest=hub.digest(model), home=home)
-    cache = hub.cache_folder(home)
+    name = hub_cache.show(model, model="org/tiny", digest=hub_cache.digest(model), home=home)
+    cache = hub_cache.cache_folder(home)
     assert name == "org/tiny"
-    found = hub.find("org/tiny", revision="", hub=cache)
-    assert hub.digest(found) == hub.digest(model)
-    assert hub.find("org/tiny", revision=hub.digest(model)[:40], hub=cache) == found
-    assert hub.find(str(model), revision="", hub=cache) == model.resolve()
-    assert hub.show(model, model=str(model), digest="0" * 64, home=tmp_path / "b") == "local/tiny"
+    found = hub_cache.find("org/tiny", revision="", hub=cache)
+    assert hub_cache.digest(found) == hub_cache.digest(model)
+    assert hub_cache.find("org/tiny", revision=hub_cache.digest(model)[:40], hub=cache) == found
+    assert hub_cache.find(str(model), revision="", hub=cache) == model.resolve()
+    assert (
+        hub_cache.show(model, model=str(model), digest="0" * 64, home=tmp_path / "b")
+        == "local/tiny"
+    )
     with pytest.raises(errors.HostError, match="lacks the model"):
-        hub.find("org/other", revision="", hub=cache)
+        hub_cache.find("org/other", revision="", hub=cache)
     for wrong in ("../../etc", "a/b/c", "", "org/.."):
         with pytest.raises(errors.UsageError):
-            hub.find(wrong, revision="", hub=cache)
+            hub_cache.find(wrong, revision="", hub=cache)
 
 
 def test_the_child_of_the_service_holds_no_secret(

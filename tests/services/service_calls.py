@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from release_tool.services.coordinator_rules import Build, Release
 from release_tool.services.github import Asset, GitHub
 from release_tool.services.github import Release as GitHubRelease
 from release_tool.services.github_issues import Issue, Issues
+from release_tool.services.hub import Hub
+from release_tool.services.hub_listing import HubFile
 from release_tool.services.multipart_upload import Parts
 from release_tool.services.notary_api import NotaryAPI
 from release_tool.services.notary_store import Sender
@@ -41,7 +44,9 @@ SESSION_SECRET_KEY = "canary/session+secret0123456789"
 SESSION_TOKEN = "canary-session-token0123456789=="
 API_KEY_ID = "CANARY2X9R"
 ISSUER_ID = "ca9a91e5-0000-4000-8000-0123456789ab"
+HF_TOKEN = "hf_canary0token0123456789"
 SECRETS = (
+    HF_TOKEN,
     *(RELEASE_KEY, ADMIN_KEY, GITHUB_TOKEN, ACCESS_KEY_ID, SECRET_ACCESS_KEY),
     *(SESSION_ACCESS_KEY_ID, SESSION_SECRET_KEY, SESSION_TOKEN, API_KEY_ID, ISSUER_ID),
 )
@@ -95,6 +100,7 @@ class Clients:
         self.store_in_parts = self._store(Parts(above_bytes=100, part_bytes=400))
         self.sender = Sender(endpoint=url, uploads=self.uploads, policy=_ONCE)
         self.tickets = TicketService(url=url, policy=_ONCE)
+        self.hub = Hub(endpoint=url, token=lambda: HF_TOKEN, policy=_ONCE)
         self.timestamps = TimestampService(
             url=url, trust=Trust(name="none", roots=()), policy=_ONCE
         )
@@ -178,6 +184,10 @@ def _target() -> Target:
     )
 
 
+def _hub_file() -> HubFile:
+    return HubFile(path="model.safetensors", size=10, blob="1" * 40, sha256=_SHA256)
+
+
 _QUIET = Silent()
 _ISSUE = Issue(number=1, title="t", body="b", page="https://github.com/octo-org/darkbloom/issues/1")
 _AWS = "AWS4-HMAC-SHA256"
@@ -222,6 +232,13 @@ CALLS = (
     Call(name="Issues.open", make=lambda c: c.issues.open("t", "b")),
     Call(name="Issues.change", make=lambda c: c.issues.change(_ISSUE, title="t", body="b")),
     Call(name="Issues.close", make=lambda c: c.issues.close(_ISSUE, reason="r")),
+    Call(name="Hub.commit", make=lambda c: c.hub.commit("org/model", "main")),
+    Call(name="Hub.files", make=lambda c: c.hub.files("org/model", "1" * 40)),
+    Call(
+        name="Hub.fetch",
+        make=lambda c: c.hub.fetch("org/model", "1" * 40, _hub_file(), io.BytesIO()),
+        follows=True,
+    ),
     Call(
         name="NotaryAPI.submit",
         make=lambda c: c.notary.submit(c.file, name="a.zip", sha256=_SHA256, reporter=_QUIET),

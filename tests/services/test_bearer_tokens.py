@@ -39,6 +39,7 @@ from release_tool.services import (
 from release_tool.services.coordinator import Coordinator
 from release_tool.services.github import GitHub
 from release_tool.services.github_issues import Issues
+from release_tool.services.hub import Hub
 from release_tool.services.notary_api import NotaryAPI
 from release_tool.services.object_store import ObjectStore
 from release_tool.services.stapler import TicketService
@@ -77,7 +78,10 @@ def world(module_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_every_call_of_every_client_is_in_the_table() -> None:
     """A public method that is added to a client is missing here until it is proved."""
-    classes = (Coordinator, GitHub, Issues, NotaryAPI, ObjectStore, TicketService, TimestampService)
+    classes = (
+        *(Coordinator, GitHub, Hub, Issues, NotaryAPI),
+        *(ObjectStore, TicketService, TimestampService),
+    )
     inner = (multipart_upload.MultipartUpload, notary_store.Sender)
     found = {
         f"{one.__name__}.{name}"
@@ -97,10 +101,11 @@ def test_no_other_module_speaks_to_a_host() -> None:
     assert found == {
         # In the table.
         *("coordinator", "github", "github_issues", "github_storage", "notary_api"),
+        *("hub", "hub_download"),
         *("notary_store", "object_store", "public_url", "stapler", "timestamp"),
         # What they are built on; shapes of answers alone.
         *("deadlines", "http_client", "s3_client", "object_store_calls"),
-        *("coordinator_refusals", "github_errors", "notary_errors"),
+        *("coordinator_refusals", "github_errors", "hub_errors", "notary_errors"),
         # Loopback alone, and no secret: the provider under test.
         *("chat", "provider", "candidate_server"),
     }
@@ -328,6 +333,7 @@ def test_no_client_takes_an_address_in_the_clear(
         lambda: GitHub(api_url="https://x", uploads_url=address, repository="a/b", token=str),
         lambda: ObjectStore(endpoint=address, bucket="b", access_key_id=str, secret_access_key=str),
         lambda: TicketService(url=address),
+        lambda: Hub(endpoint=address, token=str),
         lambda: service_calls.Clients(address, tmp_path).notary,
     ]
     for make in made:

@@ -23,7 +23,7 @@ from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Silent
 from release_tool.rehearsal import samples, tiny_model
-from release_tool.services import gatekeeper, hub, provider
+from release_tool.services import gatekeeper, hub_cache, provider
 from release_tool.services.provider import ProviderCommand
 from release_tool.stages import install_smoke, mac_verdicts, smoke, smoke_asked, speed
 from release_tool.stages.smoke import Judge, Surroundings
@@ -147,7 +147,7 @@ def test_a_stand_in_proves_the_wiring(plan: ReleasePlan, world: World) -> None:
     assert found.test_outcome == "failed"
     assert found.executable_sha256 == world.archive.binary_sha256
     assert found.ran_sha256 != found.executable_sha256
-    assert (found.model, found.model_sha256) == ("tiny", hub.digest(world.model))
+    assert (found.model, found.model_sha256) == ("tiny", hub_cache.digest(world.model))
     assert (found.host, found.macos_verdicts) == (LINUX, {})
     assert [prompt.prompt for prompt in found.prompts] == list(plan.smoke.prompts)
     assert found.prompts[0].text != found.prompts[1].text
@@ -398,8 +398,10 @@ def test_the_bundles_own_executable_is_what_runs(
 ) -> None:
     """In prod the unpacked app's executable itself answers, with a model of the hub's cache."""
     world = pack(script_of_the_bundle("0.5.0"), tmp_path, model)
-    hub.show(model, model="org/tiny", digest=hub.digest(model), home=tmp_path / "user")
-    asked = plan.smoke.model_copy(update={"model": "org/tiny"})
+    hub_cache.show(model, model="org/tiny", digest=hub_cache.digest(model), home=tmp_path / "user")
+    digest = hub_cache.digest(model)
+    pinned = {"model": "org/tiny", "model_revision": digest[:40], "model_sha256": digest}
+    asked = plan.smoke.model_copy(update=pinned)
     seen: list[tuple[Path, bool]] = []
 
     def judge(app: Path) -> Mapping[str, str]:
