@@ -119,7 +119,7 @@ def test_each_value_says_where_it_came_from(tree: Path) -> None:
     assert where["environment.name"] == "--env"
     assert where["product.team_id"].endswith(f"release.yaml:{team}")
     assert where["smoke.model"] == "--model"
-    assert where["smoke.model_revision"] == "default"
+    assert where["smoke.newest_macos"] == "default"
     assert where["endpoints.notary_url"] == "default"
     assert where["credentials.APPLE_ID"] == "not set"
     assert where["source.commit"] == "git"
@@ -137,7 +137,7 @@ def test_every_leaf_of_the_plan_has_an_origin(tree: Path) -> None:
     leaves = {dotted(place) for place, _ in config.leaves(found.plan.model_dump(mode="json"))}
     named = {name for name in found.origins if not name.startswith("credentials.")}
     assert named == leaves
-    assert sum(name.startswith("credentials.") for name in found.origins) == 18
+    assert sum(name.startswith("credentials.") for name in found.origins) == 19
 
 
 def test_the_source_is_what_git_says(tree: Path) -> None:
