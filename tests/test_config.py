@@ -119,7 +119,7 @@ def test_each_value_says_where_it_came_from(tree: Path) -> None:
     assert where["environment.name"] == "--env"
     assert where["product.team_id"].endswith(f"release.yaml:{team}")
     assert where["smoke.model"] == "--model"
-    assert where["smoke.newest_macos"] == "default"
+    assert where["smoke.authorization"] == "default"
     assert where["endpoints.notary_url"] == "default"
     assert where["credentials.APPLE_ID"] == "not set"
     assert where["source.commit"] == "git"
