@@ -136,6 +136,7 @@ def isolation(home: Path) -> dict[str, str]:
         "DARKBLOOM_STATE_FILE": str(home / "state.json"),
         "DARKBLOOM_AUTH_TOKEN_PATH": str(home / "auth_token"),
         "DARKBLOOM_LOADED_MODELS_FILE": str(home / "loaded_models.json"),
+        "DARKBLOOM_KV_BACKEND_GUARD": str(home / "kv-backend-guard.json"),
         "DARKBLOOM_WATCHDOG_STATE": str(home / "watchdog.json"),
         "DARKBLOOM_DRAIN_TIMEOUT_SECONDS": "2",
         # Otherwise an older build might replace itself by what is released.
