@@ -37,6 +37,10 @@ class Facts:
     warnings: tuple[str, ...]
     """What a reader must not overlook, in our own words."""
     tag_text: str
+    version: str
+    environment: str
+    signed_for: bool
+    """Whether provenance and a line of the log stand for it."""
 
 
 def render(plan: ReleasePlan, found: Mapping[str, values.Value]) -> str:
@@ -46,12 +50,16 @@ def render(plan: ReleasePlan, found: Mapping[str, values.Value]) -> str:
         plan: the release plan.
         found: the values of the stages by name, as recorded.
     """
+    documents = list(_documents(found))
     facts = Facts(
         archive=plan.archive.name,
         team_id=plan.product.team_id,
-        rows=tuple(_rows(plan, found)),
+        rows=(*_rows(plan, found), *documents),
         warnings=tuple(_warnings(found)),
         tag_text=plan.source.changelog.strip(),
+        version=plan.version,
+        environment=plan.environment.name,
+        signed_for=bool(documents),
     )
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(data.templates_folder()),
@@ -115,6 +123,18 @@ def _rows(plan: ReleasePlan, found: Mapping[str, values.Value]) -> Iterator[Row]
     yield from _of_signature(found)
     if smoke := _get(found, "smoke", values.SmokeEvidence):
         yield Row(name="Smoke run", texts=_smoke(smoke))
+
+
+def _documents(found: Mapping[str, values.Value]) -> Iterator[Row]:
+    """What was signed about the release, and how far the log went."""
+    published = _get(found, "publish", values.PublishedRelease)
+    for one in published.documents if published else ():
+        yield Row(name=f"{one.name} SHA-256", texts=(one.sha256,))
+    promoted = _get(found, "promote", values.PromotedRelease)
+    if promoted and promoted.logged:
+        logged = promoted.logged
+        told = (f"{logged.line} lines, {logged.size} bytes", logged.sha256)
+        yield Row(name="Log of releases", texts=told)
 
 
 def _of_archive(plan: ReleasePlan, archive: values.ReleaseArchive) -> Iterator[Row]:

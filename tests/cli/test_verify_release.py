@@ -7,7 +7,10 @@ import gzip
 import hashlib
 import io
 import json
+import re
+import shlex
 import sqlite3
+import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -16,9 +19,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import requests
 
+from release_tool.cli import main
 from release_tool.provenance import canonical, keys, log, sbom, statement
 from release_tool.provenance.keys import SigningKey
 from release_tool.rehearsal import places
@@ -202,6 +207,10 @@ def _cut_log(world: World) -> None:
     world.put(LOG, world.lines()[0])
 
 
+def _forged_head(world: World) -> None:
+    world.put(HEAD, log.seal(log.parse(world.get(LOG)).head("rehearsal"), OTHER))
+
+
 def _reordered_log(world: World) -> None:
     world.put(LOG, b"".join(reversed(world.lines())))
 
@@ -365,3 +374,68 @@ def test_people_read_a_verdict_first(world: World) -> None:
     assert "failed       log head" in out
     assert "lacks lines" in " ".join(out.split())
     assert out.endswith("exit 6\n")
+
+
+def _blocks() -> list[str]:
+    """What the document lets people type, but for what only a Mac has."""
+    found = re.findall(r"^```shell\n(.*?)^```$", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
+    return [one for one in found if not one.startswith("# on a Mac")]
+
+
+def _by_hand(world: World, folder: Path, blocks: list[str]) -> subprocess.CompletedProcess[str]:
+    """In a shell, with the assets of the release on GitHub in a folder."""
+    assets = folder / "assets"
+    assets.mkdir()
+    digest = hashlib.sha256(world.get(ARCHIVE)).hexdigest()
+    (assets / "SHA256SUMS").write_text(f"{digest}  {NAME}\n")
+    (assets / log.HEAD_NAME).write_bytes((world.heads / "seen.json").read_bytes())
+    settings = {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "BASE": world.place.living.r2_public_url,
+        "GITHUB": assets.as_uri(),
+        "VERSION": "0.5.0",
+        "KEY": world.key.public.line,
+    }
+    script = "set -eu\n" + "\n".join(blocks)
+    return subprocess.run(
+        ["sh", "-c", script], cwd=folder, env=settings, capture_output=True, text=True, check=False
+    )
+
+
+def test_the_recipe_by_hand_verifies_a_release(world: World, tmp_path: Path) -> None:
+    """Every line of the document that needs no Mac, as it stands there."""
+    assert len(_blocks()) == 3
+    done = _by_hand(world, tmp_path, _blocks())
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Signature Verified Successfully") == 3
+    assert f"{NAME}: OK" in done.stdout
+    assert (tmp_path / "unpacked/Darkbloom.app/Contents/Info.plist").is_file()
+
+
+@pytest.mark.parametrize(
+    ("tamper", "block"),
+    [(_edited_provenance, 1), (_edited_bill, 1), (_cut_log, 2), (_forged_head, 2)],
+)
+def test_the_recipe_by_hand_sees_what_was_tampered_with(
+    world: World, tmp_path: Path, tamper: Callable[[World], None], block: int
+) -> None:
+    """The lines before the tampered part hold, and those of the part do not."""
+    with world.kept():
+        tamper(world)
+        for count in (block, block + 1):
+            folder = tmp_path / str(count)
+            folder.mkdir()
+            done = _by_hand(world, folder, _blocks()[:count])
+            assert (done.returncode == 0) == (count == block), done.stderr
+
+
+def test_the_document_shows_commands_that_exist() -> None:
+    """Every call of the tool in it parses, with options that it has."""
+    lines = re.findall(r"^release-tool .*$", DOCUMENT.read_text(), re.MULTILINE)
+    assert len(lines) >= 2
+    for line in lines:
+        name, *rest = shlex.split(line, comments=True)[1:]
+        found = main.cli.get_command(click.Context(main.cli), name)
+        assert found is not None
+        named = [word if word != "log.head.json" else str(DOCUMENT) for word in rest]
+        found.make_context(name, named)
