@@ -7,7 +7,7 @@ Nothing is written anywhere: keys are judged by requests that can never succeed.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -63,6 +63,8 @@ class Question:
     flavour: str | None
     config_file: Path | None
     trust: certificates.Trust
+    services: Collection[str] = ()
+    """Names of those that are asked and no other; all, and the clocks, where none is named."""
 
 
 def ask(question: Question) -> list[Answer]:
@@ -75,9 +77,10 @@ def ask(question: Question) -> list[Answer]:
     workspace = Workspace(question.working_folder / "dist" / "doctor")
     wired = Wiring(resolved=resolved, workspace=workspace, inputs=Inputs(environ=question.environ))
     wired.trust = question.trust
-    asked, left = _sorted(wired)
-    clock = Probe(name="clock", stages=frozenset(), ask=_clock(resolved.plan))
-    return [*map(_told_with(resolved.plan), preflight.answers([*asked, clock])), *left]
+    asked, left = _sorted(wired, question.services or _NEEDS)
+    if not question.services:
+        asked.append(Probe(name="clock", stages=frozenset(), ask=_clock(resolved.plan)))
+    return [*map(_told_with(resolved.plan), preflight.answers(asked)), *left]
 
 
 def _request(question: Question) -> config.Request:
@@ -94,7 +97,7 @@ def _request(question: Question) -> config.Request:
     )
 
 
-def _sorted(wired: Wiring) -> tuple[list[Probe], list[Answer]]:
+def _sorted(wired: Wiring, services: Collection[str]) -> tuple[list[Probe], list[Answer]]:
     """What can be asked, and what lacks a setting."""
     run = {step.name for step in wired.steps() if isinstance(step, Stage)}
     known = {probe.name: probe for probe in probes.of(wired)}
@@ -103,7 +106,7 @@ def _sorted(wired: Wiring) -> tuple[list[Probe], list[Answer]]:
     asked: list[Probe] = []
     left: list[Answer] = []
     for name, needs in _NEEDS.items():
-        if not known[name].stages & run:
+        if name not in services or not known[name].stages & run:
             continue
         missing = [lacking[one] for one in needs if one in lacking and one not in replaced]
         if missing:

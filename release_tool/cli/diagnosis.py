@@ -70,6 +70,8 @@ class Question:
     fail_within: int = 0
     online: bool = False
     """Whether the services are asked, too."""
+    services: Collection[str] = ()
+    """Then only these, where any is named."""
     trust: certificates.Trust = field(default_factory=certificates.apple_trust)
     tools: AppleTools = TOOLS
 
@@ -180,6 +182,7 @@ class _Examination:
             flavour=question.flavour,
             config_file=question.config_file,
             trust=question.trust,
+            services=question.services,
         )
         for check, remedy in asked_services.ask(asked):
             yield Finding("services", check, remedy)

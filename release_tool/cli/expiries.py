@@ -75,6 +75,7 @@ def command(
             config_file=config_file,
             fail_within=0,
             online=True,
+            services=("notary",),
             trust=signed_subject.trusting(trust),
         )
     )

@@ -23,6 +23,11 @@ EXITS: tuple[tuple[str, int, str], ...] = (
     (r"^verify (?!.*--trust)", 6, "and so is the app's certificate: no root of Apple's"),
     (r"^tag .*--push", 2, "it asks a person for the version, and nobody is here"),
     (r"^report( --version .*)?$", 2, "there are several releases here, which it names"),
+    (
+        r"^expiries --env prod",
+        4,
+        "no root of Apple's is above the profile and the certificate here",
+    ),
     (r"^doctor --env (dev|prod)", 3, "only a Mac has the tools that sign there"),
     (r"^doctor( --entitlements .*)?$", 4, "the identity that is set is a look-alike's"),
 )
