@@ -12,6 +12,7 @@
    memory that does not grow with it: 10 MB go in one request, 250 MB and 2 GB in four at a time.
 5. Archive, hash and publish that bundle of 250 MB, against tar, three `shasum` and three
    `aws s3 cp`. The aim: 5 times faster.
+6. `release-tool --help` as a whole process, against a bare click program. The aim: within 2 times.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from pathlib import Path
 
 import bench_app
 import bench_publish
+import bench_start
 import yaml
 from bench_pairs import alternate, run
 
@@ -57,7 +59,7 @@ def main() -> None:
     parser.add_argument("--publish-pairs", type=int, default=3, help="of publishing")
     parser.add_argument(
         "--only",
-        choices=("archive", "profile", "app", "publish", "release"),
+        choices=("archive", "profile", "start", "app", "publish", "release"),
         help="one comparison",
     )
     wanted = parser.parse_args()
@@ -66,6 +68,8 @@ def main() -> None:
             archive(Path(folder), wanted.pairs)
         if wanted.only in (None, "profile"):
             verify_profile(Path(folder), wanted.profile_pairs)
+        if wanted.only in (None, "start"):
+            bench_start.compare(Path(folder), wanted.profile_pairs)
         if wanted.only in (None, "app"):
             bench_app.compare(Path(folder), wanted.app_pairs)
         if wanted.only in (None, "publish"):
