@@ -12,6 +12,7 @@ from pathlib import Path
 from release_tool import errors
 from release_tool.services import child
 from release_tool.services.child import Finished
+from release_tool.services.held_commands import HeldCommands
 
 _STEP_SECONDS = 0.05
 SHELL = "/bin/bash"
@@ -43,8 +44,51 @@ def run(script: Path, *, home: Path, seconds: float) -> Finished:
     return found
 
 
+def step_through(
+    script: Path,
+    *,
+    home: Path,
+    commands: HeldCommands,
+    look: Callable[[int], None],
+    seconds: float,
+) -> bool:
+    """Run an installer, and look at what it has done before each of its commands.
+
+    Args:
+        script: its file.
+        home: an existing folder; its whole world.
+        commands: each call of them waits until it was looked at.
+        look: is told the number of the call that waits, in order, from 1.
+        seconds: how long it may take.
+
+    Returns:
+        Whether it came to its end.
+
+    Raises:
+        HostError: no process can be started here.
+    """
+    environment = _world(home, commands)
+    with child.running([SHELL, str(script)], environment=environment, folder=home) as running:
+        deadline = time.monotonic() + seconds
+        number = 1
+        while running.ending is None and time.monotonic() < deadline:
+            if commands.waits(number):
+                look(number)
+                commands.let(number)
+                number += 1
+            else:
+                running.wait(_STEP_SECONDS)
+        return running.ending is not None
+
+
 def kill_at(
-    script: Path, *, home: Path, reached: Callable[[float], bool], after: float, seconds: float
+    script: Path,
+    *,
+    home: Path,
+    reached: Callable[[float], bool],
+    after: float,
+    seconds: float,
+    commands: HeldCommands | None = None,
 ) -> bool:
     """Start an installer, and kill it with all that it started at a point on its way.
 
@@ -54,6 +98,7 @@ def kill_at(
         reached: waits so many seconds at most; whether the point is reached.
         after: seconds between the point and the end.
         seconds: how long it may take to come to the point.
+        commands: stand-ins of the system's, where the point is one of their calls.
 
     Returns:
         Whether it was killed; False where it ended by itself, or never came to the point.
@@ -61,7 +106,7 @@ def kill_at(
     Raises:
         HostError: no process can be started here.
     """
-    environment = child.small_world(home)
+    environment = _world(home, commands)
     with child.running([SHELL, str(script)], environment=environment, folder=home) as running:
         deadline = time.monotonic() + seconds
         while not (came := reached(_STEP_SECONDS)) and time.monotonic() < deadline:
@@ -73,3 +118,8 @@ def kill_at(
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(running.group, signal.SIGKILL)
     return killed
+
+
+def _world(home: Path, commands: HeldCommands | None) -> dict[str, str]:
+    found = child.small_world(home)
+    return {**found, "PATH": f"{commands.path}:{found['PATH']}"} if commands else found

@@ -3,16 +3,20 @@
 A coordinator on loopback serves the candidate; each trial has a home of its own. An installation
 must succeed on an empty home, over a previous version and over itself; it must change nothing when
 the download is not what was released; and wherever it is killed, the old or the new version stands
-whole, or was set aside whole and comes back with the next run, which ends well.
+whole, or the old one was set aside whole, and the next run ends well. Where that is told
+by a clock, a swap of some milliseconds is never hit: so it is also held at each of the commands by
+which it moves files, looked at, and killed at some of them, first of all where the app changes.
 """
 
 from __future__ import annotations
 
 import re
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from release_tool import layout
 from release_tool.apple import checks, release
@@ -22,6 +26,7 @@ from release_tool.plan import ReleasePlan
 from release_tool.services import candidate_server, installer
 from release_tool.services.candidate_server import CandidateServer, Manner, Point
 from release_tool.services.child import Finished
+from release_tool.services.held_commands import MOST_CALLS, NAMES, HeldCommands
 from release_tool.stages import installer_file
 from release_tool.values import ReleaseArchive
 
@@ -30,6 +35,13 @@ _SECONDS = 300.0
 _POINT_SECONDS = 60.0
 # Of what is left of an installation once all was downloaded: amid unpacking, and late in it.
 _LATE = (0.3, 0.8)
+# Each costs two installations: enough for both ends of `old`, `aside` and `new`.
+_KILLS = 6
+# Of all kills at a command together; an installation takes seconds, and no release waits for hours.
+_KILLING_SECONDS = 600.0
+_COMMANDS = ", ".join(NAMES)
+_SHOWN_CALL = 100
+_WHOLE = ("old", "new", "aside")
 _SHOWN = 3
 _LOG_LINES = 3
 _TRACE = re.compile(r"darkbloom|eigeninference", re.IGNORECASE)
@@ -79,7 +91,7 @@ def judge(candidate: Candidate) -> list[Check]:
         script = candidate.scratch / "install.sh"
         script.write_bytes(filled)
         trial = _Trial(candidate, server, script)
-        found = [*trial.installs(), *trial.refuses(), *trial.survives()]
+        found = [*trial.installs(), *trial.refuses(), *trial.survives(), *trial.steps()]
     found.append(
         checks.compare(
             "installer",
@@ -201,13 +213,92 @@ class _Trial:
             seconds=_POINT_SECONDS,
         )
         self._server.release()
-        # A late kill may come too late: the installer was faster this time.
-        if not killed and point != "sent":
+        if killed:
+            yield _compare(name, self._app, "whole", self._whole(home, before))
+        elif point == "sent":
+            yield _not_killed(name, self._app, "it ended before it could be killed")
+        else:
             yield _compare(name, "the point", "reached", "never reached")
-        yield _compare(name, self._app, "whole", self._whole(home, before))
+
+    def steps(self) -> Iterator[Check]:
+        """Held at each command that moves files, and killed at some of them."""
+        calls = self._held()
+        name = f"held at each {_COMMANDS}"
+        if not calls:
+            why = f"it calls none of {_COMMANDS} by name or path: killed by the clock only"
+            yield _not_killed(name, self._app, why)
+            return
+        wrong = [str(one) for one in calls if one.state not in _WHOLE]
+        whole = f"whole at {len(calls)} calls"
+        yield _compare(name, self._app, whole, "; ".join(wrong[:_SHOWN]) or whole)
+        if len(calls) == MOST_CALLS:
+            yield _not_killed(name, "the calls after these", f"{MOST_CALLS} calls were looked at")
+        until = time.monotonic() + _KILLING_SECONDS
+        for call in _worth_killing(calls):
+            yield from self._killed_at(call, len(calls), until)
+
+    def _held(self) -> list[_Call]:
+        """An installation over a previous version, looked at before each of its commands."""
+        home, before, commands, script = self._with_commands(None)
+        calls: list[_Call] = []
+
+        def look(number: int) -> None:
+            said = commands.said(number).replace(str(home), "~")[:_SHOWN_CALL]
+            calls.append(_Call(number, said, self._stands(home, before)))
+
+        installer.step_through(
+            script, home=home, commands=commands, look=look, seconds=_KILLING_SECONDS
+        )
+        shutil.rmtree(home, ignore_errors=True)
+        return calls
+
+    def _killed_at(self, call: _Call, count: int, until: float) -> Iterator[Check]:
+        """Killed at a command, and run again."""
+        name, subject = "killed at a command", f"{call.command}, call {call.number} of {count}"
+        if time.monotonic() > until:
+            yield _not_killed(name, subject, f"the others took {_KILLING_SECONDS:.0f} s")
+            return
+        home, before, commands, script = self._with_commands(call.number)
+
+        def reached(seconds: float) -> bool:
+            if not commands.waits(call.number):
+                time.sleep(seconds)
+            return commands.waits(call.number)
+
+        if not installer.kill_at(
+            script,
+            home=home,
+            reached=reached,
+            after=0.0,
+            seconds=_SECONDS,
+            commands=commands,
+        ):
+            yield _not_killed(name, subject, "it did not come to that call again")
+            return
+        yield _compare(name, subject, "whole", self._whole(home, before))
+        again = self._installed("again", home, self._run(home))
+        wrong = [f"{one.subject} {one.observed}" for one in again if one.outcome == "failed"]
+        ends = "run again, it ends well"
+        yield _compare(f"{name}, and run again", subject, ends, "; ".join(wrong) or ends)
+        # Each home holds a whole release.
+        shutil.rmtree(home, ignore_errors=True)
+
+    def _with_commands(self, hold: int | None) -> tuple[Path, Listing, HeldCommands, Path]:
+        """A home of a previous version, what stands in it, stand-ins, and the script for them."""
+        home = self._home_of_a_previous_version()
+        folder = self._candidate.scratch / f"held-{self._homes}"
+        commands = HeldCommands(folder, hold=hold)
+        script = folder / self._script.name
+        script.write_bytes(commands.led_to(self._script.read_bytes()))
+        return home, self._state(home), commands, script
 
     def _whole(self, home: Path, before: Listing) -> str:
-        """Whether the old or the new app stands, or was set aside whole."""
+        """Whether the old or the new app stands, or the old one was set aside whole."""
+        found = self._stands(home, before)
+        return "whole" if found in _WHOLE else found
+
+    def _stands(self, home: Path, before: Listing) -> str:
+        """`old` or `new` in its place, the old one `aside`, `gone`, or what is wrong with it."""
         root = _root(home)
         old = {
             path.removeprefix(f"{self._app}/"): what
@@ -216,9 +307,12 @@ class _Trial:
         }
         if (root / self._app).exists():
             found = _listing(root / self._app)
-            return "whole" if found in (old, self._new) else _difference(self._new, found)
-        aside = [place for place in root.rglob(self._app) if _listing(place) in (old, self._new)]
-        return "whole" if aside else "gone"
+            if found == old:
+                return "old"
+            return "new" if found == self._new else _difference(self._new, found)
+        # The new one in a scratch folder is no comfort to who has lost the old one.
+        aside = any(_listing(place) == old for place in root.rglob(self._app))
+        return "aside" if aside else "gone"
 
     def _installed(self, name: str, home: Path, ended: Finished) -> Iterator[Check]:
         """Everything that an installation leaves, compared with the archive."""
@@ -255,6 +349,40 @@ class _Trial:
         wanted = (self._app, release.FLAT, _USERS_FILE)
         listed = _listing(_root(home))
         return {path: what for path, what in listed.items() if path.split("/")[0] in wanted}
+
+
+class _Call(NamedTuple):
+    """A command of an installer, as it waits."""
+
+    number: int
+    said: str
+    """The command and its arguments, cut."""
+    state: str
+    """What stands before it does anything."""
+
+    @property
+    def command(self) -> str:
+        """Its name."""
+        return self.said.partition(" ")[0]
+
+    def __str__(self) -> str:
+        return f"{self.state} before call {self.number}, {self.said}"
+
+
+def _worth_killing(calls: Sequence[_Call]) -> list[_Call]:
+    """Both ends of each stretch in which the same stands, then others, evenly."""
+    last = len(calls) - 1
+    ends = [
+        one
+        for at, one in enumerate(calls)
+        if at in (0, last) or calls[at - 1].state != one.state or calls[at + 1].state != one.state
+    ]
+    # What stands wrong first: that is what a release must not have.
+    ends.sort(key=lambda one: one.state in _WHOLE)
+    others = [one for one in calls if one not in ends]
+    room = max(_KILLS - len(ends), 0)
+    spread = [others[at * len(others) // room] for at in range(min(room, len(others)))]
+    return sorted([*ends[:_KILLS], *spread])
 
 
 def _root(home: Path) -> Path:
@@ -304,6 +432,10 @@ def _compare(name: str, subject: str, expected: str, observed: str) -> Check:
         subject=subject,
         hint="mend the installer: users run it with this very archive",
     )
+
+
+def _not_killed(name: str, subject: str, why: str) -> Check:
+    return checks.not_checked(f"installer, {name}", why, subject=subject)
 
 
 def _outside(home: Path) -> tuple[Path, ...]:

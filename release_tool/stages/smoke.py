@@ -480,7 +480,7 @@ def _tell(reporter: Reporter, subject: _Subject, evidence: SmokeEvidence) -> Non
     if subject.command.kind == "stand-in":
         reporter.note(WIRING_ONLY)
     if evidence.install:
-        tried = {check.name for check in evidence.install}
+        tried = {check.name for check in evidence.install if check.outcome == "passed"}
         reporter.note(
             f"{len(evidence.needs)} needs of the bundle hold, the installer passed "
             f"{len(tried)} trials"

@@ -11,6 +11,7 @@ import pytest
 from release_tool.apple.checks import Check
 from release_tool.plan import ReleasePlan
 from release_tool.services import installer
+from release_tool.services.held_commands import HeldCommands
 from release_tool.stages import install_smoke, installer_file
 from release_tool.stages.install_smoke import Candidate
 from release_tool.values import ReleaseArchive
@@ -97,13 +98,83 @@ def test_the_template_does_all_that_it_must(candidate: Candidate) -> None:
         "killed 30% after the download",
         "killed 80% after the download",
         "after two late kills",
+        "held at each cp, ln, mv, rm",
+        "killed at a command",
+        "killed at a command, and run again",
         "installer",
     ]
-    assert {check.outcome for check in found} == {"passed"}
+    others = [check for check in found if "after the download" not in check.name]
+    assert {check.outcome for check in others} == {"passed"}
+    # Both ends of what stands: the old app, the one that is aside, the new one.
+    killed = [check.subject for check in others if check.name == "installer, killed at a command"]
+    assert len(killed) == install_smoke._KILLS
+    assert [one.partition(",")[0] for one in killed].count("mv") == 2
 
 
-def test_a_careless_installer_is_refused_by_each_of_its_faults(candidate: Candidate) -> None:
+def test_an_app_that_is_removed_before_the_new_one_comes_is_refused(candidate: Candidate) -> None:
+    """Between rm and mv there is no app: a moment that no clock hits, and each command does."""
+    remover = own(
+        candidate,
+        {'mkdir "$previous"\n    mv "$root/$app" "$previous/$app"': 'rm -rf "$root/$app"'},
+    )
+    wrong = failed(install_smoke.judge(remover))
+    told = wrong.pop(("held at each cp, ln, mv, rm", "Darkbloom.app"))
+    assert told.startswith("gone before call ")
+    assert ", mv ~/.darkbloom/.install.work." in told
+    [((name, subject), observed)] = wrong.items()
+    assert (name, observed) == ("killed at a command", "gone")
+    assert subject.startswith("mv, call ")
+
+
+def test_a_kill_that_came_too_late_is_no_evidence(
+    candidate: Candidate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An installer that ended first was not killed; commands that it never calls hold nothing."""
+    monkeypatch.setattr(install_smoke, "_LATE", (1000.0, 2000.0))
+    away = own(candidate, {"set -eu\n": "set -eu\nPATH=/usr/bin:/bin\n"})
+    found = [one for one in install_smoke.judge(away) if one.outcome != "passed"]
+    assert [(one.outcome, one.hint) for one in found] == [
+        ("not_checked", "it ended before it could be killed"),
+        ("not_checked", "it ended before it could be killed"),
+        (
+            "not_checked",
+            "it calls none of cp, ln, mv, rm by name or path: killed by the clock only",
+        ),
+    ]
+
+
+def test_commands_are_held_in_order_by_name_and_by_path(tmp_path: Path) -> None:
+    """Each call waits until it was looked at, and does then what it was asked to."""
+    (tmp_path / "home").mkdir()
+    commands = HeldCommands(tmp_path / "held", hold=None)
+    script = tmp_path / "install.sh"
+    text = (
+        b"touch one\nmv one two\n/bin/cp two three\n/usr/bin/ln -s three four\nrm -f ./bin/rm two\n"
+    )
+    script.write_bytes(commands.led_to(text))
+    seen = []
+
+    def look(number: int) -> None:
+        here = sorted(one.name for one in (tmp_path / "home").iterdir() if one.name != "tmp")
+        seen.append((commands.said(number), here))
+
+    ended = installer.step_through(
+        script, home=tmp_path / "home", commands=commands, look=look, seconds=60
+    )
+    assert ended
+    assert seen == [
+        ("mv one two", ["one"]),
+        ("cp two three", ["two"]),
+        ("ln -s three four", ["three", "two"]),
+        ("rm -f ./bin/rm two", ["four", "three", "two"]),
+    ]
+
+
+def test_a_careless_installer_is_refused_by_each_of_its_faults(
+    candidate: Candidate, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Like those of the past: no digest, over the old app, in a shared folder, names forgotten."""
+    monkeypatch.setattr(install_smoke, "_KILLS", 1)
     outside = candidate.outside[0]
     careless = own(
         candidate,
@@ -126,8 +197,11 @@ def test_a_careless_installer_is_refused_by_each_of_its_faults(candidate: Candid
     assert "darkbloom-bundle.tar.gz is new" in wrong["installer", "outside"]
 
 
-def test_a_hasty_installer_is_refused(candidate: Candidate) -> None:
+def test_a_hasty_installer_is_refused(
+    candidate: Candidate, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It removes the old app first, and says nothing of its failures."""
+    monkeypatch.setattr(install_smoke, "_KILLS", 1)
     hasty = own(
         candidate,
         {
