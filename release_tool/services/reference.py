@@ -49,28 +49,12 @@ class ReferenceText:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReferenceTimes:
-    """When the tokens of one answer came that was generated with others."""
-
-    tokens: int
-    first_token_seconds: float
-    decode_seconds: float
-
-    @property
-    def decode_tokens_per_second(self) -> float:
-        """The rate behind the first token; 0 where it cannot be told."""
-        if self.decode_seconds <= 0:
-            return 0.0
-        return max(self.tokens - 1, 0) / self.decode_seconds
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
     """All texts, in the order of the prompts, and the mlx-lm that made them."""
 
     version: str
     texts: tuple[ReferenceText, ...]
-    rounds: tuple[tuple[ReferenceTimes, ...], ...] = ()
+    rounds: tuple[tuple[ReferenceText, ...], ...] = ()
     """Of each round that was asked for; an empty one where this mlx-lm cannot generate several."""
 
 
@@ -142,6 +126,8 @@ class Prompt:
     prompt: str
     max_tokens: int
     """Where the answer is cut."""
+    times: int = 1
+    """How often it is asked, one after the other; the last answer counts."""
 
 
 @contextmanager
@@ -154,7 +140,7 @@ def generating(
         model: the folder that mlx-lm loads.
         prompts: what is asked.
         home: an existing folder, the process's whole world.
-        rounds: prompts by their place, to be generated at once after all texts, for the times.
+        rounds: prompts by their place, to be generated at once after all texts.
 
     Raises:
         HostError: mlx-lm is not installed, or no process can be started.

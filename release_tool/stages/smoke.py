@@ -435,10 +435,13 @@ def _interview(
     plan: ReleasePlan, subject: _Subject, home: Path
 ) -> tuple[Interview, str, Reference, str]:
     smoke = plan.smoke
-    asked = [reference.Prompt(prompt=one, max_tokens=smoke.max_tokens) for one in smoke.prompts]
+    # As often as the provider is asked, plain and streamed: else one of the two would be cold.
+    asked = [
+        reference.Prompt(prompt=one, max_tokens=smoke.max_tokens, times=2) for one in smoke.prompts
+    ]
     asked.append(reference.Prompt(prompt=smoke.long_prompt, max_tokens=smoke.long_tokens))
     at_once = smoke_questions.at_once(smoke)
-    waits = len(asked) + len(at_once)
+    waits = sum(one.times for one in asked) + len(at_once)
     seconds = plan.limits.provider_start_seconds + plan.limits.request_seconds * waits
     own_home = subject.folder("others/reference")
     with reference.generating(subject.model, asked, home=own_home, rounds=at_once) as pending:

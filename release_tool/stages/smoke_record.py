@@ -13,7 +13,7 @@ from release_tool.files import atomic
 from release_tool.files.workspace import Workspace
 from release_tool.plan import Prefix, Smoke
 from release_tool.services.chat import Completion, Question
-from release_tool.services.reference import Reference, ReferenceText, ReferenceTimes
+from release_tool.services.reference import Reference, ReferenceText
 from release_tool.stages import agreement
 from release_tool.stages.smoke_questions import Asked, Interview, Round
 from release_tool.values import CheckOutcome, SmokeAnswer, SmokePrompt, SmokeRound
@@ -58,7 +58,7 @@ def rounds(interview: Interview, expected: Reference) -> tuple[SmokeRound, ...]:
 
 
 def _answers(
-    asked: Round, answers: Sequence[Completion | ReferenceTimes]
+    asked: Round, answers: Sequence[Completion | ReferenceText]
 ) -> tuple[SmokeAnswer, ...]:
     # Of the reference there are as many, or none.
     return tuple(

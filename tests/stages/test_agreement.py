@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from release_tool.plan import Prefix, Smoke
-from release_tool.services.chat import Completion
-from release_tool.services.reference import ReferenceText
+from release_tool.services.chat import Completion, Question
+from release_tool.services.reference import Reference, ReferenceText
 from release_tool.stages import agreement
+from release_tool.stages.smoke_questions import Asked, Interview, Round
 
 REFERENCE = ReferenceText(
     # The third token ends within a character, which the fourth completes.
@@ -119,3 +120,30 @@ def test_an_end_that_is_not_told_is_not_judged() -> None:
         answer = replace(ANSWER, reason=reason)
         *_, end = agreement.judge("text", answer, REFERENCE, EXACT, subject="q", ends=False)
         assert (end.name, end.outcome) == ("end of text", outcome)
+
+
+BATCH = replace(REFERENCE, pieces=("The", " ca", "", "fé", " is", " shut"))
+
+
+@pytest.mark.parametrize(
+    ("text", "beside", "refused"),
+    [
+        ("The café is open", (BATCH, BATCH), []),
+        ("The café is shut", (BATCH, BATCH), []),
+        # An mlx-lm that cannot generate several says nothing of them.
+        ("The café is shut", (), ["text with 2 at once"]),
+        ("The café is full", (BATCH, BATCH), ["text with 2 at once"]),
+    ],
+)
+def test_several_at_once_may_say_what_the_reference_says_at_once(
+    text: str, beside: tuple[ReferenceText, ...], refused: list[str]
+) -> None:
+    """A near-tie falls otherwise in a batch: both of the reference's texts are right, no third."""
+    question = Question(model="m", prompt="q", max_tokens=6)
+    interview = Interview(model="m")
+    interview.asked.append(Asked(question=question, plain=ANSWER, streamed=ANSWER))
+    answers = (ANSWER, replace(ANSWER, text=text))
+    interview.rounds.append(Round(questions=(question,) * 2, answers=answers, seconds=1.0))
+    expected = Reference(version="1", texts=(REFERENCE, REFERENCE), rounds=(beside,))
+    found = agreement.judge_all(EXACT, interview, expected)
+    assert [one.name for one in found if one.outcome == "failed"] == refused
