@@ -246,6 +246,8 @@ def small_world(home: Path) -> dict[str, str]:
         scratch.mkdir(mode=0o700)
     return {
         "HOME": str(home),
+        # Foundation asks the user database for the home, and not HOME, unless this is set.
+        "CFFIXED_USER_HOME": str(home),
         "TMPDIR": f"{scratch}/",
         "PATH": "/usr/bin:/bin:/usr/sbin:/sbin",
         "LANG": "en_US.UTF-8" if sys.platform == "darwin" else "C.UTF-8",

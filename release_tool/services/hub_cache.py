@@ -66,7 +66,10 @@ def digest(folder: Path) -> str:
 
 
 def show(folder: Path, *, model: str, digest: str, home: Path) -> str:
-    """Make a model visible in the cache of a provider's own home, by links.
+    """Make a model visible in the cache of a provider's own home, as the hub's clients lay it out.
+
+    A snapshot is a folder, and each of its files a link: who looks for folders does not find a link
+    to one.
 
     Args:
         folder: the model.
@@ -82,8 +85,13 @@ def show(folder: Path, *, model: str, digest: str, home: Path) -> str:
     commit = digest[:40]
     (entry / "refs").mkdir(parents=True)
     (entry / "refs" / "main").write_text(commit, encoding="ascii")
-    (entry / "snapshots").mkdir()
-    (entry / "snapshots" / commit).symlink_to(folder)
+    snapshot = entry / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            shown = snapshot / path.relative_to(folder)
+            shown.parent.mkdir(parents=True, exist_ok=True)
+            shown.symlink_to(path.resolve())
     return name
 
 

@@ -84,7 +84,7 @@ def unpack(
         findings.require(judged.checks, "the unpacked archive does not verify; nothing was started")
     root = folder
     if system_unpack is not None:
-        root = scratch / "unpacked by tar"
+        root = scratch / "unpacked-by-tar"
         root.mkdir()
         system_unpack(path, root)
         _require_same(folder, root)

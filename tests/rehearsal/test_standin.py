@@ -388,6 +388,9 @@ def test_a_model_is_found_in_the_hubs_cache_and_shown_in_another_home(
     found = hub_cache.find("org/tiny", revision="", hub=cache)
     assert hub_cache.digest(found) == hub_cache.digest(model)
     assert hub_cache.find("org/tiny", revision=hub_cache.digest(model)[:40], hub=cache) == found
+    assert not found.is_symlink()
+    assert found.is_relative_to(home)
+    assert all(path.is_symlink() for path in found.iterdir())
     assert hub_cache.find(str(model), revision="", hub=cache) == model.resolve()
     assert (
         hub_cache.show(model, model=str(model), digest="0" * 64, home=tmp_path / "b")

@@ -44,6 +44,8 @@ def test_a_child_knows_its_own_small_world_only(
         process_table.MARK,
     }
     assert "s3cret" not in done.stdout
+    told = dict(line.split("=", 1) for line in done.stdout.splitlines())
+    assert told["HOME"] == told["CFFIXED_USER_HOME"] == str(tmp_path)
     assert Path(world["TMPDIR"]).is_dir()
 
 

@@ -60,7 +60,7 @@ def unpack(
 def test_what_users_run_is_what_the_systems_tar_made(plan: ReleasePlan, world: World) -> None:
     """With a system's tar the app is taken from its folder, once it is file for file the same."""
     found = unpack(plan, world, system_unpack=system_tar)
-    assert found.root.name == "unpacked by tar"
+    assert found.root.name == "unpacked-by-tar"
     assert found.app == found.root / "Darkbloom.app"
     assert (found.app / "Contents" / "MacOS" / "darkbloom").is_file()
 

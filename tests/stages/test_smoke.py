@@ -378,7 +378,7 @@ def test_prod_accepts_no_stand_in(plan: ReleasePlan, world: World) -> None:
 def script_of_the_bundle(version: str) -> bytes:
     """A main executable that this host can run: it answers as a provider with a hub's cache."""
     code = f"""#!{sys.executable}
-import json, os, sys
+import json, os, shutil, sys
 from pathlib import Path
 sys.path.insert(0, {str(smoke_parts.CHECKOUT)!r})
 from release_tool.rehearsal import standin
@@ -390,7 +390,11 @@ name = sys.argv[sys.argv.index("--model") + 1]
 assert name == "org/tiny", name
 entry = Path.home() / ".cache/huggingface/hub/models--org--tiny"
 commit = (entry / "refs" / "main").read_text()
-words = sys.argv[1:-1] + [str(entry / "snapshots" / commit)]
+# It takes folders alone, and a link to one is none.
+(found,) = [one for one in os.scandir(entry / "snapshots") if one.is_dir(follow_symlinks=False)]
+assert found.name == commit
+loaded = shutil.copytree(found.path, Path.home() / "tiny")
+words = sys.argv[1:-1] + [str(loaded)]
 standin.version_of = lambda _: {version!r}
 sys.exit(standin.main(words, os.environ))
 """
