@@ -12,7 +12,7 @@ from tests.pages import markdown
 
 TOOL = ("release-tool", ".venv/bin/release-tool")
 # What a shell does by itself.
-BUILTINS = frozenset({".", "[", "cd", "export", "test", "true"})
+BUILTINS = frozenset({".", "[", "cd", "eval", "export", "test", "true"})
 
 _SEPARATORS = frozenset("|&;()")
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")

@@ -1,8 +1,8 @@
 """A folder in which every command of the pages finds what it names.
 
 `dev` and `prod` are embedded here, as the rehearsal is: their look-alikes take a release the whole
-way, through the command line as it stands on the page. What works on the project itself, `plan`,
-`doctor` and `tag`, gets a clone with its own release file.
+way, through the command line as it stands on the page. What works on the project itself, such as
+`plan`, `doctor` and `tag`, gets a clone with its own release file.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import requests
 import yaml
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs12
 
@@ -41,8 +42,13 @@ _SMALL_SMOKE = {
     "thresholds": [],
 }
 _BRIDGE = ("darkbloom", "eigeninference-enclave")
+_PUBLIC_URL = "https://downloads.example.com"
+_SERVICES = (
+    *("timestamp_url", "notary_url", "notary_upload_url", "ticket_url"),
+    *("github_api_url", "github_uploads_url"),
+)
 _TO_LOOK_AT = ("rehearsal", "prod")
-_OF_THE_PROJECT = ("plan", "doctor", "tag")
+_OF_THE_PROJECT = ("plan", "doctor", "expiries", "tag")
 _TAKES_MODEL = (("run",), ("rehearse",), ("handoff", "unpack"), ("handoff", "merge"))
 
 
@@ -100,6 +106,9 @@ class World:
         return argv
 
     def _meant(self, word: str) -> str:
+        if word == _PUBLIC_URL:
+            living = environment.attach(embedded.state_folder(self.dist, "prod"))
+            return living.r2_public_url if living else word
         return self.head() if word in ("$HEAD", "HEAD") or word.startswith("$(") else word
 
     def _forget_tags(self) -> None:
@@ -114,9 +123,13 @@ class World:
         found = self.run(("release-tool", *pack))
         assert found.code == 0, found.err
 
-    def start(self, name: str) -> None:
-        """Start the look-alikes of another environment."""
-        _started(self.dist, name)
+    def release(self, *versions: str) -> None:
+        """Release in `prod`, one behind the other, and keep the log's head as a reader would."""
+        living = _started(self.dist, "prod")
+        for version in versions:
+            self.carry("--env", "prod", "--version", version, "--yes")
+        head = requests.get(f"{living.r2_public_url}/releases/log.head.json", timeout=10)
+        (self.folder / "log.head.json").write_bytes(head.content)
 
     def forget_copies(self) -> None:
         """Take away what only was there to be looked at."""
@@ -146,13 +159,13 @@ def _started(dist: Path, name: str) -> Environment:
 def existing(folder: Path) -> Iterator[World]:
     """A world in which `dev` has an archive of 0.5.0; its look-alikes end with it."""
     (folder / "release.yaml").write_text(yaml.dump(_release(), Dumper=_Plain))
-    _clone(folder)
     (folder / "lib.metallib").write_bytes(samples.metallib())
     tiny_model.make(folder / "model")
     samples.materialize(folder / "build", "0.5.0")
     samples.materialize(folder / "build-bridge", "0.4.9", names=_BRIDGE)
     living = _started(folder / "dist", "dev")
     world = World(folder, _settings(living, folder))
+    _clone(folder, embedded._settings(living).values)
     try:
         world.carry(
             "--env", "dev", "--version", "0.5.0", "--binaries", "build", "--until", "archive"
@@ -164,18 +177,28 @@ def existing(folder: Path) -> Iterator[World]:
             embedded.stop(world.dist, one.name)
 
 
-def _clone(folder: Path) -> None:
+def _clone(folder: Path, settings: Mapping[str, str]) -> None:
     """The project with a remote, as a maintainer has it."""
     git_trees.git(folder, "init", "-q", "--bare", "-b", "main", "origin.git")
     git_trees.git(folder, "clone", "-q", (folder / "origin.git").as_uri(), "project")
     project = folder / "project"
     git_trees.git(project, "checkout", "-q", "-b", "main")
-    shutil.copy(data.release_file(), project / "release.yaml")
+    (project / "release.yaml").write_text(yaml.dump(_project(settings), Dumper=_Plain))
     (project / ".gitignore").write_text("notes.md\nmy*\n")
     (project / "notes.md").write_text("What changed.\n")
     git_trees.git(project, "add", ".")
     git_trees.commit(project, "source")
     git_trees.git(project, "push", "-q", "origin", "HEAD:main")
+
+
+def _project(settings: Mapping[str, str]) -> dict[str, object]:
+    """The project's release file; services of others are the look-alikes."""
+    whole: dict[str, object] = yaml.safe_load(data.release_file().read_text())
+    sections = whole["environments"]
+    assert isinstance(sections, dict)
+    for name in ("dev", "prod"):
+        sections[name] |= {one: settings[one.upper()] for one in _SERVICES}
+    return whole
 
 
 def _release() -> dict[str, object]:
@@ -234,6 +257,7 @@ def _furnish(world: World) -> None:
     for name in _TO_LOOK_AT:
         shutil.copytree(release, world.dist / name / "0.5.0")
     (world.dist / "rehearsal/environment").symlink_to(world.state)
+    (folder / "log.head.json").touch()
     world._pack()
 
 
