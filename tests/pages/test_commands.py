@@ -29,7 +29,10 @@ EXITS: tuple[tuple[str, int, str], ...] = (
 )
 """Commands that end otherwise here, and why."""
 
-NOT_RUN: tuple[tuple[str, str], ...] = ((r"^report .*--open", "it shows a browser to a person"),)
+NOT_RUN: tuple[tuple[str, str], ...] = (
+    (r"^report .*--open", "it shows a browser to a person"),
+    (r"^model ", "it asks the model hub; cli/test_model_command.py has a look-alike of it"),
+)
 """Commands that cannot run on this host, and why; they are understood whole."""
 
 SCRIPTS = {"verify-release.md": "cli/test_verify_release.py"}
