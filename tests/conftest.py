@@ -12,6 +12,7 @@ import pytest_socket
 from hypothesis import HealthCheck, settings
 
 from release_tool.plan import ReleasePlan
+from tests import schema_watch
 from tests.canary.plugin import Watch
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # Whoever only hands out tests has none to watch, and its workers are no processes of the tool.
     if hasattr(config, "workerinput") or config.getoption("dist", "no") == "no":
         config.pluginmanager.register(Watch(), "canary")
+        config.pluginmanager.register(schema_watch.Watch(), "schemas")
 
 
 @pytest.fixture(autouse=True)

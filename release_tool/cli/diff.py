@@ -22,6 +22,7 @@ from release_tool.apple.verification import Judge
 from release_tool.cli import check_lines, signed_subject
 from release_tool.cli.opened import CODE, Opened, opened
 from release_tool.cli.session import Session, pass_session
+from release_tool.schema_number import SCHEMA
 
 _WIDTH = 100
 _LABEL = 15
@@ -121,6 +122,7 @@ def _outside_signatures(session: Session, sides: tuple[Opened, Opened], *, as_js
     same = checks.all_hold(found)
     if as_json:
         document = {
+            "schema": SCHEMA,
             "same_outside_signatures": same,
             "before": _side(before),
             "after": _side(after),
@@ -188,6 +190,7 @@ def _document(compared: _Compared) -> str:
         for side, drawn in zip(compared.sides, compared.portraits, strict=True)
     )
     document = {
+        "schema": SCHEMA,
         "same": not compared.differences,
         "locks_out": compared.locks_out,
         "before": before,

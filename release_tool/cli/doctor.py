@@ -19,6 +19,7 @@ from release_tool.cli.diagnosis import Diagnosis, Finding
 from release_tool.cli.session import Session, pass_session
 from release_tool.config import FLAVOUR_VARIABLE
 from release_tool.report.summary import time_left
+from release_tool.schema_number import SCHEMA
 
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 _WIDTH = 100
@@ -118,6 +119,7 @@ def command(
 
 def _json(found: Diagnosis) -> str:
     document = {
+        "schema": SCHEMA,
         "ok": not found.failed,
         "exit_code": found.exit_code,
         "environment": found.environment,

@@ -17,6 +17,7 @@ from release_tool.cli.console import JSONObserver
 from release_tool.cli.session import Session
 from release_tool.files.workspace import Workspace
 from release_tool.ledger import Ledger
+from release_tool.schema_number import SCHEMA
 from release_tool.services.signing_preview import PreviewedCode
 from release_tool.stages import sign
 
@@ -49,6 +50,7 @@ def show(session: Session, options: carry.Options) -> None:
                 embedded.stop(Path(folder), state.name)
     if options.as_json:
         document = {
+            "schema": SCHEMA,
             "ok": True,
             "dry_run": True,
             "version": resolved.plan.version,

@@ -22,6 +22,7 @@ from release_tool.ledger import Ledger
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter, Silent
 from release_tool.report.summary import size
+from release_tool.schema_number import SCHEMA
 
 _HEAD = re.compile(r"[0-9a-f]{64}")
 _NAME = "handoff.tar.gz"
@@ -393,7 +394,7 @@ def _reporter(session: Session, *, as_json: bool) -> Reporter:
 
 
 def _document(session: Session, facts: Mapping[str, object]) -> None:
-    print(json.dumps({"ok": True, **facts}, ensure_ascii=False), file=session.out)
+    print(json.dumps({"schema": SCHEMA, "ok": True, **facts}, ensure_ascii=False), file=session.out)
 
 
 def _counted(records: int, artifacts: int) -> str:

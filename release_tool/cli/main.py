@@ -19,6 +19,7 @@ import release_tool
 from release_tool import errors
 from release_tool.cli import github_commands, output
 from release_tool.cli.session import Session
+from release_tool.schema_number import SCHEMA
 
 # People compare twelve digits; programs get them whole with --json.
 _WHOLE_DIGEST = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
@@ -43,6 +44,7 @@ _COMMANDS = {
     "verify": "Verify a Mach-O, a bundle, a ticket, a profile or an archive.",
     "inspect": "Show everything that is in a signature.",
     "diff": "Compare two releases, or prove that signing changed nothing else.",
+    "schema": "Print JSON Schemas of the release file, records and --json.",
     "completion": "Print the script by which a shell completes command lines.",
 }
 
@@ -170,7 +172,8 @@ def _failed(problem: errors.ReleaseError, argv: Sequence[str], session: Session)
 
 def _document(facts: Mapping[str, object], argv: Sequence[str], session: Session) -> None:
     if "--json" in argv:
-        print(_covered(json.dumps(facts, ensure_ascii=False), session), file=session.out)
+        numbered = {"schema": SCHEMA, **facts}
+        print(_covered(json.dumps(numbered, ensure_ascii=False), session), file=session.out)
 
 
 def _covered(text: str, session: Session) -> str:

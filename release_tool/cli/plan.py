@@ -12,6 +12,7 @@ from release_tool import config, credentials, release_file
 from release_tool.cli import completing, github_commands, notary_route
 from release_tool.cli.session import Session, pass_session
 from release_tool.release_yaml import dotted
+from release_tool.schema_number import SCHEMA
 
 _DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _VALUE_WIDTH = 52
@@ -110,6 +111,7 @@ def command(
 def as_document(resolved: config.Resolved) -> dict[str, object]:
     """The whole answer for `--json`."""
     return {
+        "schema": SCHEMA,
         "ok": not resolved.lacking(),
         "plan": resolved.plan.model_dump(mode="json"),
         "origins": {

@@ -15,6 +15,7 @@ from release_tool import errors
 from release_tool.apple import armor, certificates, checks, profile_policy, provisioning_profile
 from release_tool.apple.provisioning_profile import Profile
 from release_tool.cli import github_commands
+from release_tool.schema_number import SCHEMA
 
 DEFAULT_MINIMUM_DAYS = 30
 
@@ -239,6 +240,7 @@ def _document(found: Profile, outcomes: Sequence[checks.Check], now: datetime) -
 
     return json.dumps(
         {
+            "schema": SCHEMA,
             "ok": checks.all_hold(outcomes),
             "authentic": found.authentic,
             "profile": _profile_document(found, now),

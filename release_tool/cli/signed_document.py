@@ -12,11 +12,12 @@ from release_tool.apple import disclosure, facts
 from release_tool.apple.provisioning_profile import Profile
 from release_tool.cli.signed_subject import Judged
 from release_tool.files.archive_reader import Unpacked
+from release_tool.schema_number import SCHEMA
 
 
 def document(judged: Judged) -> dict[str, object]:
     """Everything that is known about a subject."""
-    found: dict[str, object] = {"kind": judged.kind, "name": judged.name}
+    found: dict[str, object] = {"schema": SCHEMA, "kind": judged.kind, "name": judged.name}
     if judged.unpacked is not None:
         found["archive"] = _archive(judged.unpacked)
     if judged.app is not None:

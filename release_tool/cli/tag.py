@@ -17,6 +17,7 @@ from release_tool.apple.x509 import printable
 from release_tool.cli import check_lines, completing
 from release_tool.cli.session import Session, pass_session
 from release_tool.config import FLAVOUR_VARIABLE
+from release_tool.schema_number import SCHEMA
 from release_tool.services import retries
 from release_tool.services.coordinator import Coordinator
 from release_tool.services.coordinator_rules import Release
@@ -272,6 +273,7 @@ def _as_json(
     proposal: Proposal, made: Made | None, distrust: str, *, pushed: bool
 ) -> dict[str, object]:
     return {
+        "schema": SCHEMA,
         "ok": True,
         "tag": proposal.name,
         "version": proposal.version,

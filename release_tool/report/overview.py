@@ -16,6 +16,7 @@ from release_tool.plan import SmokeLane
 from release_tool.report import expiries
 from release_tool.report.cells import cell
 from release_tool.report.summary import summary
+from release_tool.schema_number import SCHEMA
 from release_tool.smoke_lanes import Lanes
 
 STAGES: Mapping[str, type[values.Value]] = {
@@ -101,6 +102,7 @@ class Overview:
     def as_json(self) -> dict[str, JsonValue]:
         """For `--json`."""
         return {
+            "schema": SCHEMA,
             "folder": self.folder,
             "verdict": self.verdict,
             "head": self.head,
