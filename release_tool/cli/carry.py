@@ -365,7 +365,7 @@ def summarize(session: Session, workspace: Workspace, ledger: Ledger) -> None:
     try:
         with Path(path).open("a", encoding="utf-8") as out:
             out.write(overview.read(workspace.root).as_markdown() + "\n")
-            if told := smoke_report.read(workspace.root):
+            for told in smoke_report.read(workspace.root):
                 out.write(f"\n{told.as_markdown()}\n")
     except (OSError, errors.ReleaseError) as problem:
         reason = problem.strerror if isinstance(problem, OSError) else str(problem)

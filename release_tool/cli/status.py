@@ -42,7 +42,7 @@ def command(
     elif markdown:
         for one in found:
             print(one.as_markdown(), file=session.out)
-            if told := smoke.read(Path(one.folder)):
+            for told in smoke.read(Path(one.folder)):
                 print(f"\n{told.as_markdown()}", file=session.out)
     else:
         for one in found:

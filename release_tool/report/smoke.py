@@ -1,28 +1,26 @@
 """The smoke run as Markdown: what ran, how fast, which thresholds held, and the release before.
 
-A view over the ledger's smoke record. The release before is looked for where releases of the same
-environment and flavour lie side by side; without one nothing is compared.
+A view over the ledger's smoke records, one for each host. The release before is looked for where
+releases of the same environment and flavour lie side by side; without one nothing is compared.
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jinja2
-from pydantic import ValidationError
 
-from release_tool import data, errors, figures, threshold
+from release_tool import data, figures, smoke_lanes, smoke_records, threshold
 from release_tool.ledger import Ledger, Record
+from release_tool.report import smoke_before
 from release_tool.report.cells import cell
-from release_tool.services import precedence
-from release_tool.values import SmokeEvidence, SmokeFigure
+from release_tool.values import CheckOutcome, SmokeEvidence, SmokeFigure
 
 _STAGE = "smoke"
-# Each costs a whole chain to read; the release before is among the nearest.
-_LOOKED_AT = 8
+# Of a digest, as everywhere for people; records hold the whole.
+_CUT = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +48,19 @@ class Assertion:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What was asked of one thing."""
+
+    name: str
+    passed: str
+    """How many of how many."""
+    names: str
+    """Of the checks that passed, each once."""
+    others: tuple[str, ...] = ()
+    """Those that did not, and why."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Compared:
     """The mean of one figure in two releases."""
 
@@ -65,12 +76,15 @@ class Report:
     """What the template says."""
 
     version: str
+    host: str = ""
+    """Where it ran, where several count."""
     refused: str = ""
     """Why the run failed; then there is nothing but its details."""
     details: tuple[str, ...] = ()
     run: tuple[tuple[str, str], ...] = ()
     latency: tuple[Latency, ...] = ()
     assertions: tuple[Assertion, ...] = ()
+    checked: tuple[Checked, ...] = ()
     before: str = ""
     """The version of the release before."""
     differing: str = ""
@@ -90,21 +104,31 @@ class Report:
         return environment.get_template("smoke.md.j2").render(report=self)
 
 
-def read(workspace: Path) -> Report | None:
-    """The newest smoke run of a workspace; None where there is none that can be read.
+def read(workspace: Path) -> tuple[Report, ...]:
+    """The smoke run of each host that counts for a workspace, the newest last.
+
+    Of a run that was refused there is nothing else; of records that cannot be read, nothing.
 
     Raises:
         VerificationError: the ledger is damaged.
     """
-    records = [one for one in Ledger(workspace / "ledger").records if one.stage == _STAGE]
-    if not records:
-        return None
-    if records[-1].kind == "failure":
-        return _refused(workspace.name, records[-1])
-    evidence = _evidence(records[-1])
-    if evidence is None:
-        return None
-    return of(evidence, previous(workspace, evidence))
+    records = Ledger(workspace / "ledger").records
+    ran = [one for one in records if one.stage == _STAGE]
+    if not ran:
+        return ()
+    if ran[-1].kind == "failure":
+        return (_refused(workspace.name, ran[-1]),)
+    counting = smoke_records.counting(records) or [ran[-1]]
+    return tuple(_reports(workspace, counting))
+
+
+def _reports(workspace: Path, counting: Sequence[Record]) -> Iterator[Report]:
+    for record in counting:
+        if evidence := smoke_before.evidence_of(record):
+            lane = smoke_before.lane_of(record, evidence.host)
+            found = of(evidence, smoke_before.of(workspace, evidence, lane))
+            several = len(counting) > 1
+            yield replace(found, host=smoke_lanes.shown(evidence.host) if several else "")
 
 
 def of(evidence: SmokeEvidence, before: SmokeEvidence | None = None) -> Report:
@@ -123,46 +147,11 @@ def of(evidence: SmokeEvidence, before: SmokeEvidence | None = None) -> Report:
             )
             for one in evidence.thresholds
         ),
+        checked=tuple(_checked(evidence)),
         before=before.version if before else "",
         differing=", ".join(_differing(evidence, before)) if before else "",
         comparison=compared,
     )
-
-
-def previous(workspace: Path, evidence: SmokeEvidence) -> SmokeEvidence | None:
-    """The evidence of the nearest earlier version that lies beside a workspace.
-
-    Releases of one environment lie in one folder, named by their flavour's family and version.
-    """
-    if not workspace.name.endswith(evidence.version):
-        return None
-    family = workspace.name.removesuffix(evidence.version)
-    earlier: list[str] = []
-    for folder in workspace.parent.glob(f"{family}*/ledger"):
-        version = folder.parent.name.removeprefix(family)
-        if precedence.is_newer(evidence.version, version):
-            at = sum(precedence.is_newer(other, version) for other in earlier)
-            earlier.insert(at, version)
-    for version in earlier[:_LOOKED_AT]:
-        found = _newest(workspace.parent / f"{family}{version}")
-        if found and found.figures and found.version == version:
-            return found
-    return None
-
-
-def _newest(workspace: Path) -> SmokeEvidence | None:
-    # What lies beside may be damaged; it is not this release's fault.
-    with contextlib.suppress(errors.ReleaseError, OSError):
-        record = Ledger(workspace / "ledger").newest(_STAGE)
-        return _evidence(record) if record else None
-    return None
-
-
-def _evidence(record: Record) -> SmokeEvidence | None:
-    try:
-        return SmokeEvidence.model_validate(record.value)
-    except ValidationError:
-        return None
 
 
 def _refused(version: str, record: Record) -> Report:
@@ -179,16 +168,44 @@ def _run(evidence: SmokeEvidence) -> Iterator[tuple[str, str]]:
     host = evidence.host
     ran = "the bundle's executable" if evidence.kind == "bundle" else "a stand-in: no figure counts"
     yield "ran", f"{ran}, contract {evidence.contract}"
-    yield "archive", evidence.archive_sha256[:12]
+    yield "archive", evidence.archive_sha256[:_CUT]
+    yield "executable", f"{evidence.executable_sha256[:_CUT]}, cdhash {evidence.cdhash[:_CUT]}"
     system = f"{host.system} {host.release} {host.build}".rstrip()
     memory = f"{host.memory_bytes / 1024**3:.0f} GiB" if host.memory_bytes else ""
-    yield "host", " · ".join(one for one in (host.chip or host.machine, system, memory) if one)
-    yield "model", f"{evidence.model}, {evidence.model_sha256[:12]}"
+    sip = f"SIP {host.sip}" if host.sip else ""
+    yield "host", " · ".join(one for one in (host.chip or host.machine, system, memory, sip) if one)
+    yield "model", f"{evidence.model}, {evidence.model_sha256[:_CUT]}"
     agree = sum(one.agrees for one in evidence.prompts)
     whole = f"{agree} of {len(evidence.prompts)} prompts agree"
     yield "reference", f"{evidence.reference}, {evidence.agreement}: {whole}"
-    passed = sum(one.outcome == "passed" for one in evidence.checks)
-    yield "checks", f"{passed} of {len(evidence.checks)} passed"
+    transcript, log = evidence.transcript_sha256[:_CUT], evidence.log_sha256[:_CUT]
+    yield "kept", f"{evidence.transcript} {transcript}, {evidence.log} {log}"
+
+
+def _checked(evidence: SmokeEvidence) -> Iterator[Checked]:
+    """Everything that was asked, by whom it was asked of."""
+    groups = {
+        "provider": evidence.checks,
+        "needs of the bundle": evidence.needs,
+        "installer": evidence.install,
+    }
+    for name, rows in groups.items():
+        passed = [one for one in rows if one.outcome == "passed"]
+        yield Checked(
+            name=name,
+            passed=f"{len(passed)} of {len(rows)}" if rows else "not asked",
+            names=", ".join(dict.fromkeys(one.name.removeprefix(f"{name}, ") for one in passed)),
+            others=tuple(_unmet(one) for one in rows if one.outcome != "passed"),
+        )
+    if evidence.macos_verdicts:
+        told = "; ".join(f"{name} {said}" for name, said in evidence.macos_verdicts.items())
+        yield Checked(name="macOS", passed=str(len(evidence.macos_verdicts)), names=told)
+
+
+def _unmet(one: CheckOutcome) -> str:
+    name = f"{one.name} of {one.subject}" if one.subject else one.name
+    why = one.hint or one.observed
+    return f"{one.outcome.replace('_', ' ')}: {name}{f' ({why})' if why else ''}"
 
 
 def _latency(figure: SmokeFigure) -> Latency:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 from markdown_it import MarkdownIt
@@ -41,28 +42,45 @@ def evidence(version: str, *, first: float = 0.1, host: Host = HOST) -> SmokeEvi
     )
 
 
-def append(folder: Path, value: JsonValue, kind: str = "record") -> None:
+def append(
+    folder: Path, value: JsonValue, kind: str = "record", outputs: Sequence[str] = ()
+) -> None:
     facts = {"number": 0, "previous": "", "host": {}, "at": "2026-11-24T03:00:00+00:00"}
     ledger = Ledger(folder / "ledger")
     with ledger.lock():
         ledger.append(
             Record.model_validate(
-                {**facts, "tool": "t", "stage": "smoke", "kind": kind, "value": value}
+                {
+                    **facts,
+                    "tool": "t",
+                    "stage": "smoke",
+                    "kind": kind,
+                    "value": value,
+                    "outputs": dict.fromkeys(outputs, "0" * 64),
+                }
             )
         )
 
 
 def record(folder: Path, made: SmokeEvidence) -> None:
-    append(folder, made.model_dump(mode="json"))
+    append(folder, made.model_dump(mode="json"), outputs=[made.transcript])
+
+
+def at(host: Host, version: str, first: float) -> SmokeEvidence:
+    """Of one of several hosts: its transcript has a place of its own."""
+    made = evidence(version, host=host, first=first)
+    return made.model_copy(update={"transcript": f"smoke/{host.release}/transcript.jsonl"})
 
 
 def rows(markdown: str) -> list[list[str]]:
     """The cells of every table's rows, as a renderer of Markdown sees them."""
     found: list[list[str]] = []
+    inside = False
     for token in MarkdownIt("commonmark").enable("table").parse(markdown):
-        if token.type == "tr_open":
-            found.append([])
-        elif token.type == "inline" and found:
+        if token.type in ("tr_open", "tr_close"):
+            inside = token.type == "tr_open"
+            found += [[]] if inside else []
+        elif token.type == "inline" and inside:
             found[-1].append("".join(child.content for child in token.children or ()))
     return found
 
@@ -70,8 +88,7 @@ def rows(markdown: str) -> list[list[str]]:
 def test_the_three_tables_as_rendered(tmp_path: Path) -> None:
     """Run, latency and assertions with PASS or FAIL, threshold and observed; no text is markup."""
     record(tmp_path / "0.5.0", evidence("0.5.0"))
-    report = smoke.read(tmp_path / "0.5.0")
-    assert report
+    [report] = smoke.read(tmp_path / "0.5.0")
     found = rows(report.as_markdown())
     assert ["host", "Apple M4 · macos 15.1 · 16 GiB"] in found
     assert ["latency", "at once", "answers", "mean", "p50", "p95", "max"] in found
@@ -80,6 +97,60 @@ def test_the_three_tables_as_rendered(tmp_path: Path) -> None:
     assert ["ttft:b1<=2s", "PASS", "<= 2.00 s", "100 ms"] in found
     assert ["decode|`x`", "FAIL", ">= 9", "1"] in found
     assert report.comparison == ()
+    assert "No smoke run of an earlier release lies beside it" in report.as_markdown()
+
+
+def test_what_was_checked_is_shown(tmp_path: Path) -> None:
+    """Needs, installer and macOS by name, what was not checked with its reason, and the digests."""
+    outcome = CheckOutcome(name="installer, fresh", outcome="passed", subject="exit code")
+    late = CheckOutcome(name="installer, killed late", outcome="not_checked", hint="it ended first")
+    made = evidence("0.5.0", host=HOST.model_copy(update={"sip": "enabled"})).model_copy(
+        update={
+            "cdhash": "c" * 40,
+            "transcript_sha256": "d" * 64,
+            "needs": (CheckOutcome(name="Metal target", outcome="passed"),),
+            "install": (outcome, outcome, late),
+            "macos_verdicts": {"spctl": "accepted"},
+        }
+    )
+    record(tmp_path / "0.5.0", made)
+    [report] = smoke.read(tmp_path / "0.5.0")
+    found = rows(report.as_markdown())
+    assert ["host", "Apple M4 · macos 15.1 · 16 GiB · SIP enabled"] in found
+    told = dict(row for row in found if len(row) == 2)
+    assert told["executable"] == f"{made.executable_sha256[:12]}, cdhash {'c' * 12}"
+    assert f"{made.transcript} {'d' * 12}" in told["kept"]
+    assert ["needs of the bundle", "1 of 1", "Metal target"] in found
+    assert ["installer", "2 of 3", "fresh"] in found
+    assert ["", "", "not checked: installer, killed late (it ended first)"] in found
+    assert ["macOS", "1", "spctl accepted"] in found
+    provider = next(row for row in found if row[0] == "provider")
+    assert provider[1] == f"{len(made.checks)} of {len(made.checks)}"
+
+
+def test_each_host_has_a_report_and_is_compared_with_its_own_kind(tmp_path: Path) -> None:
+    """Two lanes: a slow old Mac is seen, beside its own earlier figures, whoever came last."""
+    old = HOST.model_copy(update={"release": "14.6", "chip": "Apple M1"})
+    for host, first in ((HOST, 0.2), (old, 3.0)):
+        record(tmp_path / "0.4.9", at(host, "0.4.9", first))
+    # Nearer, and of another machine: its figures say less.
+    other = HOST.model_copy(update={"chip": "Apple M2"})
+    record(tmp_path / "0.4.10", at(other, "0.4.10", 0.1))
+    for host, first in ((old, 1.5), (HOST, 0.1)):
+        record(tmp_path / "0.5.0", at(host, "0.5.0", first))
+    reports = smoke.read(tmp_path / "0.5.0")
+    assert [(one.before, one.differing) for one in reports] == [("0.4.9", "")] * 2
+    told = [one.as_markdown() for one in reports]
+    assert "## Smoke run of 0.5.0 on macOS 14.6, Apple M1, 16 GiB" in told[0]
+    assert "## Smoke run of 0.5.0 on macOS 15.1, Apple M4, 16 GiB" in told[1]
+    assert "Not comparable" not in "".join(told)
+    means = [
+        next(row for row in rows(one) if row[:2] == ["ttft", "1"] and len(row) == 5) for one in told
+    ]
+    assert [row[2:] for row in means] == [
+        ["1.55 s", "800 ms", "0.52"],
+        ["150 ms", "100 ms", "0.67"],
+    ]
 
 
 def test_the_release_before_is_compared(tmp_path: Path) -> None:
@@ -91,8 +162,7 @@ def test_the_release_before_is_compared(tmp_path: Path) -> None:
     (tmp_path / "0.4.12" / "ledger").mkdir(parents=True)
     (tmp_path / "0.4.12" / "ledger" / "0001-smoke.json").write_text("{")
     record(tmp_path / "0.5.0", evidence("0.5.0"))
-    report = smoke.read(tmp_path / "0.5.0")
-    assert report
+    [report] = smoke.read(tmp_path / "0.5.0")
     assert (report.before, report.differing) == ("0.4.10", "")
     assert ["ttft", "1", "200 ms", "100 ms", "0.50"] in rows(report.as_markdown())
     assert "Not comparable" not in report.as_markdown()
@@ -103,8 +173,7 @@ def test_another_host_is_said(tmp_path: Path) -> None:
     older = HOST.model_copy(update={"chip": "Apple M1", "memory_bytes": 2**33})
     record(tmp_path / "0.4.9", evidence("0.4.9", host=older))
     record(tmp_path / "0.5.0", evidence("0.5.0"))
-    report = smoke.read(tmp_path / "0.5.0")
-    assert report
+    [report] = smoke.read(tmp_path / "0.5.0")
     told = report.as_markdown()
     assert "Not comparable with 0.4.9: chip was Apple M1, is Apple M4, memory was " in told
 
@@ -114,8 +183,7 @@ def test_a_failed_run_lists_what_was_missed(tmp_path: Path) -> None:
     record(tmp_path / "0.5.0", evidence("0.5.0"))
     missed: JsonValue = {"message": "the provider is too slow", "details": ["ttft<=1s: <b>"]}
     append(tmp_path / "0.5.0", missed, kind="failure")
-    report = smoke.read(tmp_path / "0.5.0")
-    assert report
+    [report] = smoke.read(tmp_path / "0.5.0")
     told = report.as_markdown()
     assert "the provider is too slow" in told
     assert "- ttft&lt;=1s: &lt;b&gt;" in told
@@ -137,9 +205,9 @@ def test_status_and_the_page_of_a_job_hold_it(tmp_path: Path) -> None:
 
 def test_nothing_is_said_of_what_cannot_be_read(tmp_path: Path) -> None:
     """No record, or one of another version of the tool."""
-    assert smoke.read(tmp_path / "0.5.0") is None
+    assert smoke.read(tmp_path / "0.5.0") == ()
     append(tmp_path / "0.5.1", {"kind": "bundle"})
-    assert smoke.read(tmp_path / "0.5.1") is None
+    assert smoke.read(tmp_path / "0.5.1") == ()
 
 
 def test_notes_tell_the_speed_of_the_bundle_alone() -> None:
