@@ -30,6 +30,10 @@ class UnapprovedError(errors.PendingError):
     """This build waits for somebody's approval."""
 
 
+class NotTakenError(errors.TransientError):
+    """It answered that it did not do as asked, and may when it is asked again."""
+
+
 def refusal(
     answer: http_client.Answer,
     what: str,
@@ -126,11 +130,13 @@ def _remedy(status: int, said: Said) -> _Remedy:
         return errors.RemoteRefusedError, "", hint
     if status == 400 and is_download_trouble(said.message):
         hint = "the coordinator could not download the archive; run again"
-        return errors.TransientError, "", hint
+        return NotTakenError, "", hint
     if said.type in _NOT_READY:
         hint = "it has not read its approvals yet; run again in a minute"
-        return errors.TransientError, "the coordinator is not ready", hint
-    if status in _PASSING_STATUSES or status >= _SERVER_FAULT:
+        return NotTakenError, "the coordinator is not ready", hint
+    if status in _PASSING_STATUSES:
+        return NotTakenError, "", "run again"
+    if status >= _SERVER_FAULT:
         return errors.TransientError, "", "run again"
     return errors.RemoteRefusedError, "", _HINTS.get(status, "nothing was registered")
 

@@ -8,7 +8,8 @@ they send anything. Whatever stands at the key counts, readable or not.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from typing import BinaryIO
 
@@ -141,6 +142,23 @@ def refuse(stone: Tombstone | None) -> None:
         ],
         hint=f"release the next version: {precedence.next_version(stone.version)}",
     )
+
+
+@contextmanager
+def seen_late(version: str, *, doing: str, hint: str) -> Iterator[None]:
+    """Around a last look: say that what was just done crossed a rollback on its way.
+
+    Raises:
+        WithdrawnError: the look found a tombstone.
+    """
+    try:
+        yield
+    except WithdrawnError as problem:
+        raise WithdrawnError(
+            f"{version} was withdrawn while {doing}",
+            details=problem.details or [str(problem)],
+            hint=hint,
+        ) from problem
 
 
 def told(stone: Tombstone) -> str:

@@ -19,7 +19,6 @@ from release_tool.services.coordinator import Coordinator
 from release_tool.services.coordinator_rules import HASHES, Release
 from release_tool.services.object_store import ObjectStore
 from release_tool.services.release_pointer import Pointer
-from release_tool.services.tombstone import WithdrawnError
 from release_tool.stages import aliases, smoke_evidence
 from release_tool.values import (
     PromotedRelease,
@@ -158,14 +157,12 @@ class _Promotion:
 
     def _require_not_withdrawn_meanwhile(self) -> None:
         """An alias that held the older release all along cannot tell us from a rollback to it."""
-        try:
+        with tombstone.seen_late(
+            self.plan.version,
+            doing="the aliases were moved to it",
+            hint="run the rollback again: it moves back what it finds moved",
+        ):
             self._look_out()
-        except WithdrawnError as problem:
-            raise WithdrawnError(
-                f"{self.plan.version} was withdrawn while the aliases were moved to it",
-                details=problem.details,
-                hint="run the rollback again: it moves back what it finds moved",
-            ) from problem
 
     def _outcome(self, outcome: str, latest: str, moved: tuple[str, ...]) -> PromotedRelease:
         return PromotedRelease.model_validate(

@@ -6,6 +6,7 @@ bytes under this version, and a repeat after an interruption asks before it send
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,11 +19,11 @@ from release_tool.apple.checks import Check
 from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter
-from release_tool.services import addresses, coordinator_rules, retries, tombstone
+from release_tool.services import addresses, coordinator_rules, precedence, retries, tombstone
 from release_tool.services.coordinator import Coordinator, Registration, Row
-from release_tool.services.coordinator_refusals import UnapprovedError
+from release_tool.services.coordinator_refusals import NotTakenError, UnapprovedError
 from release_tool.services.coordinator_rules import BUILD, Build, Release
-from release_tool.services.tombstone import Finder, WithdrawnError
+from release_tool.services.tombstone import Finder
 from release_tool.stages import approval, findings, fleet_gate, smoke_evidence, version_series
 from release_tool.stages.fleet_gate import Watch
 from release_tool.values import (
@@ -52,6 +53,15 @@ ACTION = "register"
 ALREADY = "already_registered"
 # What was served before stands in the intent: afterwards it cannot be asked for.
 _BEFORE = "before"
+# The last registration that was sent was answered, and not taken.
+_REFUSED = "refused"
+_REFUSALS = (
+    NotTakenError,
+    errors.RemoteRefusedError,
+    errors.CredentialError,
+    errors.UsageError,
+    errors.PendingError,
+)
 # The coordinator's own download may take two minutes, so few tries are many minutes.
 PATIENCE = retries.Policy(attempts=4, first_seconds=2.0, largest_seconds=30.0)
 
@@ -95,7 +105,9 @@ def run(
         RemoteRefusedError: other bytes are registered under this version, or it refused; the
             version was withdrawn, or deactivated where `ADMIN_KEY` lets that be seen.
         UsageError: it speaks another contract than the plan says.
-        CredentialError, TransientError: the coordinator.
+        CredentialError: the coordinator; or a registration was sent whose answer was lost, a newer
+            release is served by now, and there is no administrator's key to look behind it.
+        TransientError: the coordinator.
     """
     release = _release(plan, published, archive)
     build = _build(plan, archive)
@@ -248,6 +260,8 @@ class _Sending:
         self._look_out()
         if _stands(self.release, self.coordinator):
             return ALREADY
+        if self._is_open() and (newer := _behind(self.release, self.coordinator)):
+            raise _unseen(self.release, newer, self.coordinator)
         if self.build and self.request:
             approval.require(self.coordinator, self.release, self.build, self.request)
         self._declare()
@@ -260,14 +274,12 @@ class _Sending:
 
     def require_not_withdrawn_meanwhile(self) -> None:
         """A registration that crossed a rollback on its way has activated the release again."""
-        try:
+        with tombstone.seen_late(
+            self.release.version,
+            doing="it was registered, and may be active",
+            hint="run the rollback again: it deactivates what it finds active",
+        ):
             self._look_out()
-        except WithdrawnError as problem:
-            raise WithdrawnError(
-                f"{self.release.version} was withdrawn while it was registered, and may be active",
-                details=problem.details,
-                hint="run the rollback again: it deactivates what it finds active",
-            ) from problem
 
     def seen_before(self) -> Mapping[str, JsonValue]:
         """What the coordinator told before this was sent, on whatever machine that was."""
@@ -282,8 +294,26 @@ class _Sending:
             latest = self.coordinator.latest(self.release.platform)
             before = fleet_gate.look(latest, self.coordinator)
             self.intents.declare(ACTION, facts | {_BEFORE: before})
+        elif declared.get(_REFUSED):
+            self.intents.declare(ACTION, facts | {_BEFORE: declared.get(_BEFORE)})
+
+    def _is_open(self) -> bool:
+        """Whether a registration was sent and nobody knows whether it arrived."""
+        facts = self.intents.find(ACTION)
+        return facts is not None and not facts.get(_REFUSED)
 
     def _send(self) -> Registration:
+        try:
+            return self._register()
+        except _REFUSALS:
+            # Only there it cannot be asked for again.
+            with contextlib.suppress(errors.ReleaseError):
+                if _behind(self.release, self.coordinator):
+                    facts = self.intents.find(ACTION) or {}
+                    self.intents.declare(ACTION, {**facts, _REFUSED: True})
+            raise
+
+    def _register(self) -> Registration:
         try:
             return self.coordinator.register(self.release, self.build)
         except UnapprovedError as problem:
@@ -317,6 +347,26 @@ def _stands(release: Release, coordinator: Coordinator) -> bool:
         return False
     _refuse_other_bytes(release, {"bundle_hash": current.bundle_hash})
     return True
+
+
+def _behind(release: Release, coordinator: Coordinator) -> str:
+    """The newer version behind which this one cannot be seen; empty where it can."""
+    if coordinator.has_admin_key:
+        return ""
+    latest = coordinator.latest(release.platform)
+    version = latest.version if latest else release.version
+    newer = precedence.is_newer(version, release.version)
+    return version if newer or precedence.may_ranks_above(version, release.version) else ""
+
+
+def _unseen(release: Release, newer: str, coordinator: Coordinator) -> errors.CredentialError:
+    return errors.CredentialError(
+        f"whether {release.version} is registered cannot be seen: {newer} is served before it",
+        subject=coordinator.base_url,
+        expected="an answer to the registration that was sent, or an inventory to ask",
+        observed="its answer was lost, and there is no administrator's key",
+        hint=f"set {coordinator.admin_key_name} and run again; it is not sent twice blindly",
+    )
 
 
 def _held(release: Release, coordinator: Coordinator) -> Row | None:

@@ -13,6 +13,7 @@ from release_tool.ledger import Ledger
 from release_tool.rehearsal import counts, places
 from release_tool.rehearsal.github_store import GitHubStore
 from release_tool.services import release_pointer
+from release_tool.stages.github import SUMS
 from tests.killing.world import VERSION, Ended, World
 
 _ARCHIVE = "darkbloom-bundle-macos-arm64.tar.gz"
@@ -66,7 +67,7 @@ def faults(
     found += _notary(ledger, journals)
     if whole:
         found += _release(world, ledger, journals)
-        found += _github(world)
+        found += _github(world, ledger)
     return found
 
 
@@ -158,7 +159,7 @@ def _content(world: World, sha256: str) -> bytes:
     return (places.objects(world.state) / "content" / sha256).read_bytes()
 
 
-def _github(world: World) -> Iterator[str]:
+def _github(world: World, ledger: Ledger) -> Iterator[str]:
     store = GitHubStore(places.github(world.state))
     releases = [one for one in store.releases if one.tag == f"v{VERSION}"]
     if len(releases) != 1:
@@ -167,7 +168,10 @@ def _github(world: World) -> Iterator[str]:
     (release,) = releases
     if release.draft or store.asked("publish").count(release.tag) != 1:
         yield "the release on GitHub is not published once"
-    if [asset.state for asset in release.assets] != ["uploaded"] * 2:
-        yield "the release on GitHub lacks an asset"
+    recorded = values.GitHubRelease.model_validate(_value(ledger, "github"))
+    wanted = {one.name: f"sha256:{one.sha256}" for one in recorded.assets}
+    there = {one.name: one.digest for one in release.assets if one.state == "uploaded"}
+    if there != wanted or not wanted.keys() >= {_ARCHIVE, SUMS}:
+        yield "the release on GitHub lacks an asset, or holds another"
     if store.asked("bearer leak") or store.asked("tag made"):
         yield "a token or a tag went astray"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from release_tool import errors
 from release_tool.services import coordinator, coordinator_answers, retries
 from release_tool.services.coordinator import Approval, Coordinator, Fleet
-from release_tool.services.coordinator_refusals import UnapprovedError
+from release_tool.services.coordinator_refusals import NotTakenError, UnapprovedError
 from release_tool.services.coordinator_rules import Build, Contract, Release
 from tests import scripted_server
 from tests.scripted_server import Reply, ScriptedServer
@@ -155,11 +155,11 @@ def test_an_echoed_key_is_not_shown(server: ScriptedServer, key: str) -> None:
         (409, "app_attest_qualification_required", "no matching approval", UnapprovedError),
         (409, "app_attest_qualification_required", "is immutable", errors.RemoteRefusedError),
         (409, "conflict", "something else", errors.RemoteRefusedError),
-        (429, "rate_limited", "slow down", errors.TransientError),
+        (429, "rate_limited", "slow down", NotTakenError),
         (500, "internal_error", "store write failed", errors.TransientError),
         (503, "not_configured", "no CDN URL", errors.RemoteRefusedError),
-        (503, "qualification_unavailable", "later", errors.TransientError),
-        (503, "release_not_ready", "later", errors.TransientError),
+        (503, "qualification_unavailable", "later", NotTakenError),
+        (503, "release_not_ready", "later", NotTakenError),
     ],
 )
 def test_each_refusal_has_its_remedy_and_its_text(
@@ -182,9 +182,9 @@ def test_each_refusal_has_its_remedy_and_its_text(
 @pytest.mark.parametrize(
     ("message", "expected"),
     [
-        ("download bundle: unexpected status 503", errors.TransientError),
-        ("download bundle: context deadline exceeded", errors.TransientError),
-        ("read bundle: unexpected EOF", errors.TransientError),
+        ("download bundle: unexpected status 503", NotTakenError),
+        ("download bundle: context deadline exceeded", NotTakenError),
+        ("read bundle: unexpected EOF", NotTakenError),
         ("bundle hash mismatch", errors.RemoteRefusedError),
         ("binary hash mismatch after download bundle", errors.RemoteRefusedError),
         ("bundle exceeds 2 GiB", errors.RemoteRefusedError),

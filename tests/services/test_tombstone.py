@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import given
@@ -132,3 +132,24 @@ def test_no_answer_is_no_permission(
     server.says(Reply(status))
     with pytest.raises(kind):
         _find_served(server)
+
+
+@pytest.mark.parametrize(
+    ("look", "told"),
+    [
+        (lambda: tombstone.refuse(STONE), tombstone.told(STONE)),
+        (lambda: tombstone.parse(b""), ""),
+    ],
+)
+def test_a_last_look_says_what_crossed_the_rollback(look: Callable[[], object], told: str) -> None:
+    """Who, when and why stand under what was done meanwhile; any other fault passes as it is."""
+    seen = tombstone.seen_late("0.5.1", doing="it was registered", hint="roll back again")
+    with pytest.raises(errors.ReleaseError) as caught, seen:
+        look()
+    if told:
+        assert isinstance(caught.value, WithdrawnError)
+        assert caught.value.message == "0.5.1 was withdrawn while it was registered"
+        assert caught.value.hint == "roll back again"
+        assert caught.value.details[0] == told
+    else:
+        assert isinstance(caught.value, errors.FormatError)

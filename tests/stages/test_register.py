@@ -162,6 +162,44 @@ def test_a_row_behind_a_newer_release_is_found_in_the_inventory(
     assert world.posts == 1
 
 
+def test_what_cannot_be_seen_behind_a_newer_release_is_not_sent_again(
+    world: SmallWorld, chain: Chain
+) -> None:
+    """Its answer was lost and no key opens the inventory: exit 4, now and in a rerun; then found.
+
+    A second registration of May would activate what somebody deactivated meanwhile.
+    """
+    world.add_row("0.6.0")
+    lost = [Reply(502, b"bad gateway")]
+    world.after = lambda one: lost.pop() if one.method == "POST" and lost else None
+    for _ in range(2):
+        with pytest.raises(errors.CredentialError, match="cannot be seen") as caught:
+            chain.register()
+        assert "ADMIN_KEY" in caught.value.hint
+    assert world.posts == 1
+    world.admin = True
+    assert _facts(chain.register()) == _expected(chain, register.ALREADY)
+    assert world.posts == 1
+
+
+def test_a_refused_registration_behind_a_newer_release_is_sent_again(
+    world: SmallWorld, chain: Chain
+) -> None:
+    """An answer that it was not taken leaves no question, neither in this run nor in the next."""
+    world.add_row("0.6.0")
+    message = "release artifact verification failed: download bundle: unexpected status 503"
+    body = json.dumps({"error": {"type": "invalid_request_error", "message": message}}).encode()
+    refusing = 5 * [Reply(400, body)]
+    world.before = lambda one: refusing.pop() if one.method == "POST" and refusing else None
+    with pytest.raises(errors.TransientError):
+        chain.register()
+    assert world.posts == 0
+    assert _facts(chain.register()) == _expected(chain)
+    facts = chain.intents.find("register")
+    assert facts is not None
+    assert "refused" not in facts
+
+
 def test_other_bytes_behind_a_newer_release_stop_everything(
     world: SmallWorld, chain: Chain
 ) -> None:
