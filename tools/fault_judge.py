@@ -15,6 +15,7 @@ from fault_cli import KILLED
 from fault_world import VERSION, Said, Site
 
 from release_tool.ledger import Ledger, Record
+from release_tool.provenance import keys, log
 from release_tool.rehearsal import counts, places, wire
 from release_tool.rehearsal.counts import Counts
 from release_tool.rehearsal.github_store import GitHubStore
@@ -27,6 +28,7 @@ _ALIASES = (
     "releases/latest/darkbloom-bundle-macos-arm64.tar.gz",
     "releases/latest/eigeninference-bundle-macos-arm64.tar.gz",
 )
+_LOG, _LOG_HEAD = "releases/log.jsonl", "releases/log.head.json"
 _POINTER = "releases/latest/release.json"
 _TOKEN = re.compile(rb"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.")
 _ERROR = re.compile(r"^release-tool: .*?^exit \d+", re.MULTILINE | re.DOTALL)
@@ -125,9 +127,28 @@ def finished(judgement: Judgement, now: Look, report: wire.Report, site: Site) -
         all(now.counts.objects.get(alias) == expected for alias in _ALIASES), "an alias differs"
     )
     judgement.require(_pointed(site, now) == (VERSION, expected), "the pointer leads elsewhere")
+    judgement.require(_told(site, now) == ["registered", "promoted"], "the log tells otherwise")
     patched = sum("github PATCH" in one for one in report.duplicated)
     judgement.require(now.releases == 1, f"{now.releases} releases on GitHub")
     judgement.require(now.publications <= 1 + patched, "published on GitHub twice")
+
+
+def _told(site: Site, now: Look) -> list[str]:
+    """What the log of releases tells, under a signed head that covers all of it."""
+    kept, head = _content(site, now, _LOG), _content(site, now, _LOG_HEAD)
+    if kept is None or head is None:
+        return []
+    key = keys.parse(places.provenance(site.state).read_text())
+    found = log.parse(kept)
+    covered = log.unseal(head, trusted=[key])
+    if found.unsigned([key]) or found.head(covered.environment) != covered:
+        return ["no head over all lines"]
+    return [line.entry.kind for line in found.lines]
+
+
+def _content(site: Site, now: Look, key: str) -> bytes | None:
+    place = places.objects(site.state) / "content" / now.counts.objects.get(key, "")
+    return place.read_bytes() if place.is_file() else None
 
 
 def _pointed(site: Site, now: Look) -> tuple[str, str]:

@@ -28,7 +28,15 @@ def command(session: Session, file: Path) -> None:
     release-tool provenance-key prod-provenance.pem
     gh secret set PROD_PROVENANCE_KEY --env prod < prod-provenance.pem
     """
-    key = keys.load(_made(file).encode())
+    try:
+        key = keys.load(_made(file).encode())
+    except errors.FormatError as problem:
+        raise errors.UsageError(
+            f"this file stands there and {problem.message}",
+            subject=str(file),
+            observed=problem.observed,
+            hint="it was left as it is: name another file",
+        ) from None
     print(f"{key.public.line}", file=session.out)
     print(f"  key {key.public.keyid[:12]} in {file}", file=session.err)
 
