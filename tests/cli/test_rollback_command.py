@@ -19,6 +19,7 @@ import requests
 
 from release_tool.cli import embedded, main
 from release_tool.cli.session import Session
+from release_tool.provenance import log
 from release_tool.rehearsal import environment, places, samples, tiny_model
 from release_tool.rehearsal.environment import Environment
 
@@ -328,3 +329,10 @@ def test_a_bad_release_is_taken_back_for_ever(place: Place, tmp_path: Path) -> N
     assert place.latest() == "0.5.2"
     assert place.served() == {place.public(f"v0.5.2/{NAME}")}
     assert "instead_of" not in place.document("latest/release.json")
+    told_of = log.parse(place.public("log.jsonl") or b"")
+    assert [line.entry.told for line in told_of.lines] == [
+        *("registered 0.5.0", "promoted 0.5.0", "registered 0.5.1", "promoted 0.5.1"),
+        *("withdrawn 0.5.1", "rolled back 0.5.0", "registered 0.5.2", "promoted 0.5.2"),
+    ]
+    assert told_of.lines[4].entry.note == "by night shift: no start"
+    assert told_of.lines[5].entry.note == "instead of 0.5.1"
