@@ -34,10 +34,12 @@ def time_left(days: int) -> str:
     return f"{int(years)} y {int(rest / 30.5)} mo left"
 
 
-def counted(count: int, what: str) -> str:
+def counted(count: int, what: str, many: str = "") -> str:
     """A number of things: `1 alias`, `2 aliases`."""
     if count == 1:
         return f"1 {what}"
+    if many:
+        return f"{count} {many}"
     return f"{count} {what}{'es' if what.endswith(('s', 'sh')) else 's'}"
 
 
@@ -54,6 +56,8 @@ def _assembled(value: values.AssembledBundle) -> str:
 
 def _signed(value: values.SignedBundle) -> str:
     # The app itself, or the main executable of flat files, which is read first.
+    if not value.code:
+        return "no code object"
     main = next((code for code in value.code if code.path == value.app), value.code[0])
     stamped = "timestamped" if all(code.signed_at for code in value.code) else "no timestamp"
     told = f"{len(value.code)} code objects, cdhash {main.cdhash[:12]}, {stamped}"
@@ -79,7 +83,7 @@ def _archive(value: values.ReleaseArchive) -> str:
 
 def _smoke(value: values.SmokeEvidence) -> str:
     agree = sum(prompt.agrees for prompt in value.prompts)
-    first = max(prompt.first_token_seconds for prompt in value.prompts)
+    first = max((prompt.first_token_seconds for prompt in value.prompts), default=0.0)
     ran = "stand-in" if value.kind == "stand-in" else "the bundle's executable"
     return (
         f"{ran} on {value.host.system}-{value.host.machine}: {agree} of {len(value.prompts)} "
@@ -122,7 +126,8 @@ def _deactivated(value: values.Deactivated) -> str:
 
 
 def _rolled_back(value: values.RolledBack) -> str:
-    return f"latest serves {value.version}, the pointer and {len(value.aliases)} aliases hold it"
+    aliases = counted(len(value.aliases), "alias")
+    return f"latest serves {value.version}, the pointer and {aliases} hold it"
 
 
 _SPEAKERS: dict[type[values.Value], Callable[[Any], str]] = {

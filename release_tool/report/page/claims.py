@@ -184,6 +184,12 @@ def _of_services(told: Told, world: World) -> Iterator[Claim]:
     if told.get("publish", values.PublishedRelease):
         text = "downloaded again from the public address, the same digest"
         yield _claim("Users download these bytes", _by(world.store, text))
+    published = told.get("publish", values.PublishedRelease)
+    if published and published.documents:
+        text = (
+            f"{', '.join(one.name for one in published.documents)}: signed with the release's key"
+        )
+        yield _claim("How it was made can be verified", ("this tool", text))
     if registered := told.get("register", values.RegisteredRelease):
         text = f"{registered.status}, and it echoed every digest that was sent"
         yield _claim("The coordinator knows these bytes", _by(world.coordinator, text))

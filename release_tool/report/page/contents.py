@@ -15,6 +15,8 @@ from release_tool.report.summary import size
 
 MOST_ROWS = 600
 """Of the tree; a release has a dozen, and one that links whole resource bundles a few hundred."""
+MOST_CODE = 64
+"""Signed objects, and entitlements of each; ours has two, with five."""
 DEEPEST = 8
 """Deeper levels are not indented any further."""
 _HARDENED, _ADHOC, _LIBRARY = 0x10000, 0x2, 0x2000
@@ -92,7 +94,7 @@ def of(told: Told) -> Contents | None:
         total=size(sum(one.size for one in files)),
         entries=tuple(entries[:MOST_ROWS]),
         left_out=max(len(entries) - MOST_ROWS, 0),
-        code=tuple(_code(one, profile) for one in signed.code) if signed else (),
+        code=tuple(_code(one, profile) for one in signed.code[:MOST_CODE]) if signed else (),
         signer=signed.signer if signed else "",
         certificate=signed.certificate_name if signed else "",
         certificate_sha256=signed.certificate_sha256 if signed else "",
@@ -173,7 +175,7 @@ def _grants(
     claimed: Mapping[str, JsonValue], team_id: str, profile: values.VerifiedProfile | None
 ) -> Iterator[Grant]:
     asked = entitlements.restricted_keys(claimed, team_id)
-    for key, value in sorted(claimed.items()):
+    for key, value in sorted(claimed.items())[:MOST_CODE]:
         by, text = _by(key, value, team_id, profile, needed=key in asked)
         yield Grant(
             key=key,

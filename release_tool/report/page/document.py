@@ -24,6 +24,9 @@ from release_tool.report.page import (
 from release_tool.report.page.claims import Checked
 from release_tool.report.page.told import Around
 
+MOST_ROWS = 200
+"""Of a table whose length a record decides; a release has a dozen."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Fact:
@@ -47,6 +50,8 @@ class Page:
     """That wrote the newest record."""
     head: str
     records: int
+    span: str
+    """From the first record to the newest one, and how much of it was work."""
     stood_in: tuple[str, ...]
     """For whom look-alikes stood; empty for a real release."""
     verdict: verdict.Verdict
@@ -77,11 +82,21 @@ def read(workspace: Path, *, now: datetime | None = None) -> Page:
         VerificationError: the ledger is damaged.
         HostError: it cannot be read.
     """
-    around = told.read(workspace)
+    at = now or datetime.now(UTC)
+    return of(told.read(workspace), at, lanes=overview.read(workspace).lanes)
+
+
+def of(around: Around, at: datetime, *, lanes: tuple[overview.LaneRow, ...] = ()) -> Page:
+    """The page of what was read.
+
+    Args:
+        around: the release, and what lies beside it.
+        at: from when days are counted, aware.
+        lanes: the hosts that its smoke run is asked of.
+    """
     release = around.release
     other_side = world.of(release)
     stages = timeline.of(release)
-    at = now or datetime.now(UTC)
     said = claims.of(release, other_side)
     proofs = {one.proof for one in said}
     judged = verdict.of(around, stages, stood_in=other_side.stood_in)
@@ -93,18 +108,19 @@ def read(workspace: Path, *, now: datetime | None = None) -> Page:
         tool=records[-1].tool if records else "",
         head=release.head,
         records=len(records),
+        span=timeline.span(records),
         stood_in=other_side.stood_in,
         verdict=judged,
         facts=tuple(_facts(around)),
         stages=stages,
         rollback=_rollback(around),
-        lanes=overview.read(workspace).lanes,
+        lanes=lanes,
         contents=contents.of(release),
         trust=trust.of(release, at),
         runs=speed.of(around),
         sizes=sizes.of(around),
-        places=published.of(release),
-        claims=said,
+        places=published.of(release)[:MOST_ROWS],
+        claims=said[:MOST_ROWS],
         meanings=tuple((proof, text) for proof, text in claims.MEANINGS.items() if proof in proofs),
         checks=claims.checks(release),
     )

@@ -43,6 +43,23 @@ def _store(told: Told) -> Iterator[Place]:
         digest=published.archive_sha256,
         text="downloaded again, the same bytes",
     )
+    yield from map(_document, published.documents)
+
+
+def _document(found: values.PublishedDocument) -> Place:
+    return Place(
+        what="signed document", where=found.url, digest=found.sha256, text=size(found.size)
+    )
+
+
+def _line(found: values.LoggedEvent | None, event: str) -> Iterator[Place]:
+    if found:
+        yield Place(
+            what="log of releases",
+            where=f"line {found.line}",
+            digest=found.sha256,
+            text=f"{event}; the log had {size(found.size)} with it",
+        )
 
 
 def _coordinator(told: Told) -> Iterator[Place]:
@@ -56,6 +73,7 @@ def _coordinator(told: Told) -> Iterator[Place]:
         text=f"{registered.status}: {registered.version} for {registered.platform},"
         f" backend {registered.backend}",
     )
+    yield from _line(registered.logged, "registered")
 
 
 def _aliases(told: Told) -> Iterator[Place]:
@@ -67,6 +85,8 @@ def _aliases(told: Told) -> Iterator[Place]:
         yield Place(what="pointer", where=promoted.pointer, digest="", text=text)
     for alias in promoted.aliases:
         yield Place(what="alias", where=alias, digest="", text=f"copied from {promoted.version}")
+    yield from _line(promoted.logged, "promoted")
+    yield from map(_document, promoted.documents)
 
 
 def _github(told: Told) -> Iterator[Place]:

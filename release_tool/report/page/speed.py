@@ -21,6 +21,9 @@ _WIDTH = 1000
 # A threshold that is further away would press all figures into one corner.
 _FURTHEST = 3.0
 _ROOM = 1.08
+_MOST_STRIPS = 64
+_MOST_RUNS = 16
+"""As many lanes a release may ask for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +88,7 @@ class Run:
 
 def of(around: Around) -> tuple[Run, ...]:
     """The runs that count, of every host, the newest last."""
-    return tuple(_run(one, around.earlier) for one in around.smokes)
+    return tuple(_run(one, around.earlier) for one in around.smokes[-_MOST_RUNS:])
 
 
 def _run(evidence: SmokeEvidence, earlier: Sequence[Earlier]) -> Run:
@@ -124,6 +127,7 @@ def _charts(
         if not found:
             continue
         top = _top([figure for _, figure, _ in found], limits.get(metric, ()))
+        del found[_MOST_STRIPS:]
         found.sort(key=lambda one: one[1].at_once)  # stable: this release, then earlier ones
         yield Chart(
             metric=metric,

@@ -6,12 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from pydantic import ValidationError
-
 from release_tool import errors
 from release_tool.ledger import Record
-from release_tool.report.page.told import Told
-from release_tool.report.summary import summary
+from release_tool.report.page.told import Told, value_of
+from release_tool.report.summary import counted, summary
 from release_tool.report.visible import bounded
 
 WORDS = {
@@ -27,7 +25,9 @@ _EARLIER = 5
 _NOTES = 20
 _HOST_CHARACTERS = 120
 _WIDTH = 1000
-_MINUTE, _HOUR = 60, 3600
+_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+_LONGEST_SECONDS = 10**9
+"""Thirty years: what is more, or negative, or no number, was not measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,13 +117,31 @@ def minute(stamp: str) -> str:
 
 def duration(seconds: float) -> str:
     """Seconds as people say them: `0.04 s`, `2 min 5 s`, `3 h 20 min`."""
+    if not 0 <= seconds <= _LONGEST_SECONDS:
+        return "no time that can be"
     if seconds < 1:
         return f"{seconds:.2f} s"
     if seconds < _MINUTE:
         return f"{seconds:.1f} s"
     if seconds < _HOUR:
         return f"{int(seconds // _MINUTE)} min {int(seconds % _MINUTE)} s"
-    return f"{int(seconds // _HOUR)} h {int(seconds % _HOUR // _MINUTE)} min"
+    if seconds < 2 * _DAY:
+        return f"{int(seconds // _HOUR)} h {int(seconds % _HOUR // _MINUTE)} min"
+    return f"{int(seconds // _DAY)} days"
+
+
+def span(records: Sequence[Record]) -> str:
+    """From the first record to the newest one, and how much of that was work."""
+    if not records:
+        return ""
+    hosts = len({host_of(one) for one in records})
+    work = duration(sum(one.seconds for one in records))
+    told = f"{work} of work on {counted(hosts, 'kind of host', 'kinds of hosts')}"
+    try:
+        first, last = (datetime.fromisoformat(records[at].at) for at in (0, -1))
+        return f"{duration((last - first).total_seconds())} from first to newest record, {told}"
+    except (ValueError, TypeError):
+        return told  # a time that is none, or has no zone: written by something else
 
 
 def host_of(record: Record) -> str:
@@ -181,9 +199,9 @@ def _stage(told: Told, newest: Record, longest: float) -> Stage:
 
 def _share(seconds: float, longest: float) -> int:
     """At least a hair, so that what took no time is seen as well."""
-    if longest <= 0:
+    if not 0 < longest <= _LONGEST_SECONDS or not 0 <= seconds <= longest:
         return 0
-    return max(4, min(_WIDTH, round(seconds / longest * _WIDTH)))
+    return max(4, round(seconds / longest * _WIDTH))
 
 
 def _state(told: Told, newest: Record) -> tuple[str, str, Problem | None]:
@@ -200,11 +218,8 @@ def _state(told: Told, newest: Record) -> tuple[str, str, Problem | None]:
 
 
 def _summary(told: Told, record: Record) -> str:
-    try:
-        kind = told.stages[record.stage]
-        return summary(kind.model_validate(record.value))
-    except ValidationError:
-        return f"recorded by another version of this tool ({record.tool})"
+    value = value_of(told.stages[record.stage], record)
+    return summary(value) if value else f"recorded by another version of this tool ({record.tool})"
 
 
 def sent(record: Record) -> str:

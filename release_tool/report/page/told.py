@@ -22,6 +22,8 @@ ROLLBACKS = "rollback"
 # Each costs a whole chain to read, and a chart of more rows says less.
 _LOOKED_AT = 8
 _SHOWN_EARLIER = 3
+# An exabyte; neither infinity nor what is no number is below it.
+_LARGEST = 10**18
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,9 +122,7 @@ def read(workspace: Path) -> Around:
 
 def _told(ledger: Ledger) -> Told:
     runs = _runs(ledger.records)
-    return (
-        _of(ROLLBACK, runs[-1], ledger.head) if runs else _of(STAGES, ledger.records, ledger.head)
-    )
+    return of(ROLLBACK, runs[-1], ledger.head) if runs else of(STAGES, ledger.records, ledger.head)
 
 
 def _runs(records: Sequence[Record]) -> list[Sequence[Record]]:
@@ -132,9 +132,16 @@ def _runs(records: Sequence[Record]) -> list[Sequence[Record]]:
     return [records[at:end] for at, end in zip(begun, ends, strict=False)]
 
 
-def _of(stages: Mapping[str, type[values.Value]], records: Sequence[Record], head: str) -> Told:
+def of(stages: Mapping[str, type[values.Value]], records: Sequence[Record], head: str) -> Told:
+    """What a chain of records says.
+
+    Args:
+        stages: those that it is of, in order, with the type of each one's value.
+        records: the chain, the oldest first.
+        head: its head.
+    """
     standing = chained(records)
-    found = {name: _value(stages.get(name), record) for name, record in standing.items()}
+    found = {name: value_of(stages.get(name), record) for name, record in standing.items()}
     return Told(
         stages=stages,
         records=tuple(records),
@@ -144,11 +151,21 @@ def _of(stages: Mapping[str, type[values.Value]], records: Sequence[Record], hea
     )
 
 
-def _value(kind: type[values.Value] | None, record: Record) -> values.Value | None:
+def value_of(kind: type[values.Value] | None, record: Record) -> values.Value | None:
+    """What a record holds; None where this version of the tool makes no sense of it."""
     try:
-        return kind.model_validate(record.value) if kind else None
+        return kind.model_validate(record.value) if kind and _is_sane(record.value) else None
     except ValidationError:
         return None
+
+
+def _is_sane(value: JsonValue) -> bool:
+    """Whether every number in it is one that somebody can have measured or counted."""
+    if isinstance(value, dict):
+        return all(map(_is_sane, value.values()))
+    if isinstance(value, list):
+        return all(map(_is_sane, value))
+    return not isinstance(value, int | float) or -_LARGEST <= value <= _LARGEST
 
 
 def _beside(folder: Path) -> Ledger | None:
@@ -161,7 +178,7 @@ def _beside(folder: Path) -> Ledger | None:
 def _rollbacks(folder: Path) -> tuple[Told, ...]:
     ledger = _beside(folder)
     runs = _runs(ledger.records) if ledger else []
-    return tuple(_of(ROLLBACK, run, "") for run in reversed(runs))
+    return tuple(of(ROLLBACK, run, "") for run in reversed(runs))
 
 
 def _earlier(folder: Path, version: str) -> Sequence[Earlier]:

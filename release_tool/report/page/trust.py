@@ -16,6 +16,7 @@ from release_tool.report.summary import counted, time_left
 _FULL_DAYS = 730
 """A bar is full from here on: nothing has to be done within two years."""
 _WIDTH = 1000
+_MOST_ROWS = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +61,7 @@ def of(told: Told, now: datetime) -> Trust | None:
         now: from when days are counted, aware.
     """
     links = tuple(_links(told))
-    lives = tuple(_life(row) for row in _rows(told, now))
+    lives = tuple(_life(row) for row in _rows(told, now)[:_MOST_ROWS])
     return Trust(links=links, lives=lives) if links or lives else None
 
 
