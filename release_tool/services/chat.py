@@ -36,10 +36,12 @@ _THOUGHTS = "reasoning_content"
 class AnswerError(errors.VerificationError):
     """An answer that is none. `provider` adds how the process ended and what it logged."""
 
-    def __init__(self, message: str, *, expected: str = "", observed: str = "") -> None:
+    def __init__(
+        self, message: str, *, expected: str = "", observed: str = "", hint: str = ""
+    ) -> None:
         # What is cut first cannot be known as a secret any more.
         said = redaction.line(observed)[:_SHOWN]
-        super().__init__(message, subject="provider", expected=expected, observed=said)
+        super().__init__(message, subject="provider", expected=expected, observed=said, hint=hint)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -380,12 +382,20 @@ def _converted(path: str, seconds: float) -> Iterator[None]:
         with deadlines.within(seconds):
             yield
     except TimeoutError as problem:
-        raise AnswerError(f"did not answer {path} within {seconds:g} s") from problem
+        raise _late(path, seconds) from problem
     except (OSError, http.client.HTTPException) as problem:
         if time.monotonic() >= deadline:
-            raise AnswerError(f"did not answer {path} within {seconds:g} s") from problem
+            raise _late(path, seconds) from problem
         observed = f"{type(problem).__name__} {problem}".strip()
         raise AnswerError(f"broke off its answer to {path}", observed=observed) from problem
+
+
+def _late(path: str, seconds: float) -> AnswerError:
+    return AnswerError(
+        f"did not answer {path} within {seconds:g} s",
+        hint="where this host was slow or busy, give it longer: limits.request_seconds of"
+        " release.yaml, then run again",
+    )
 
 
 def _told(said: bytes, endpoint: Endpoint) -> str:

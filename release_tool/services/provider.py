@@ -239,6 +239,7 @@ class Provider:
                 expected=problem.expected,
                 observed=problem.observed,
                 details=self._running.log,
+                hint=problem.hint,
             ) from problem
         _require_no_flood(self._running)
 

@@ -176,9 +176,10 @@ def test_a_late_answer_is_refused_in_time(server: ScriptedServer) -> None:
 
     server.says(late)
     start = time.monotonic()
-    with pytest.raises(chat.AnswerError, match="did not answer"):
+    with pytest.raises(chat.AnswerError, match="did not answer") as caught:
         chat.complete(endpoint(server), QUESTION, seconds=0.2)
     assert time.monotonic() - start < 0.9
+    assert "limits.request_seconds" in caught.value.hint
 
 
 @pytest.mark.parametrize(
