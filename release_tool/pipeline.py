@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pydantic import JsonValue, TypeAdapter
 
-from release_tool import errors
+from release_tool import errors, tracing
 from release_tool.ledger import Ledger, Record
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter
@@ -144,7 +144,12 @@ class Run:
         standing = self._standing[stage.name]
         if standing.record is not None and standing.value is not None:
             self.observer.reused(stage.name, standing.record, standing.value)
+            tracing.tell(
+                f"{stage.name} is kept: record {standing.record.number}, whose inputs, part of the"
+                f" plan ({standing.record.plan_digest[:12]}) and outputs are as they were"
+            )
             return standing.value
+        tracing.tell(f"{stage.name} is done now: {standing.reason}")
         reporter = _Noting(self.observer.reporter(stage.name))
         inputs = {need: values[need].digest() for need in stage.inputs} | dict(stage.externals())
         started = time.monotonic()

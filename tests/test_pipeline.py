@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from release_tool import errors
+from release_tool import errors, tracing
 from release_tool.ledger import Ledger, Record
 from release_tool.pipeline import Run
 from release_tool.plan import ReleasePlan
@@ -140,6 +140,25 @@ def test_a_changed_threshold_repeats_only_its_reader(bench: Bench) -> None:
     bench.until()
     bench.plan = with_part(bench.plan, "smoke", max_tokens=7)
     assert bench.until() == [*ALL_KEPT[:4], "did send"]
+
+
+def test_what_is_kept_and_what_is_not_is_explained(bench: Bench) -> None:
+    """With `-v` each stage says why: its record by number, or what changed since."""
+    bench.until()
+    bench.plan = with_part(bench.plan, "smoke", max_tokens=7)
+    (bench.root / "pack").write_bytes(b"other bytes")
+    heard: list[str] = []
+    tracing.listen(heard.append)
+    try:
+        bench.until()
+    finally:
+        tracing.listen(None)
+    assert [line.partition(":")[0] for line in heard] == [
+        *("first is kept", "sign is kept", "pack is done now", "send is done now"),
+    ]
+    assert "record 0" in heard[0] or "record 1" in heard[0]
+    assert heard[2] == "pack is done now: its output pack has changed since"
+    assert heard[3] == "send is done now: the plan has changed: smoke"
 
 
 def test_a_changed_source_date_repacks_without_signing(bench: Bench) -> None:

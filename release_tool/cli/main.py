@@ -16,7 +16,7 @@ import click
 from click.shell_completion import CompletionItem
 
 import release_tool
-from release_tool import errors
+from release_tool import errors, tracing
 from release_tool.cli import github_commands, output
 from release_tool.cli.session import Session
 from release_tool.schema_number import SCHEMA
@@ -60,7 +60,10 @@ class _LazyGroup(click.Group):
             return None
         module = import_module(f"release_tool.cli.{cmd_name.replace('-', '_')}")
         command = module.command
-        return command if isinstance(command, click.Command) else None
+        if not isinstance(command, click.Command):
+            return None
+        _with_verbose(command)
+        return command
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """The commands by name: click would import every one of them for its help."""
@@ -85,6 +88,37 @@ class _LazyGroup(click.Group):
             formatter.write_dl(list(_COMMANDS.items()))
 
 
+def _with_verbose(command: click.Command) -> None:
+    """Let a command, and each inside of it, take `-v`: people type it where it comes to mind."""
+    if isinstance(command, click.Group):
+        for inner in command.commands.values():
+            _with_verbose(inner)
+    elif not any(isinstance(one, _Verbose) for one in command.params):
+        command.params.append(_Verbose(["-v", "--verbose"]))
+
+
+class _Verbose(click.Option):
+    """`-v`, which a command need not know of."""
+
+    def __init__(self, declarations: Sequence[str]) -> None:
+        super().__init__(
+            list(declarations),
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_explain,
+            help="Explain on standard error: whom it asks, what it reuses and why, and when.",
+        )
+
+
+def _explain(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # noqa: FBT001
+    del param
+    if value and isinstance(ctx.obj, Session) and not ctx.resilient_parsing:
+        from release_tool.cli import verbose
+
+        verbose.start(ctx.obj)
+
+
 def _unknown(name: str) -> str:
     from difflib import get_close_matches
 
@@ -96,6 +130,15 @@ def _unknown(name: str) -> str:
     cls=_LazyGroup,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_explain,
+    help="Explain on standard error; each command takes it, too.",
 )
 @click.version_option(release_tool.__version__, prog_name="release-tool")
 @click.pass_context
@@ -145,6 +188,8 @@ def invoke(argv: list[str], session: Session) -> int:
         return _failed(problem, argv, session)
     except Exception as problem:
         return _bug(problem, argv, session)
+    finally:
+        tracing.listen(None)
     return code if isinstance(code, int) else 0
 
 

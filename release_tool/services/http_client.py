@@ -16,7 +16,7 @@ import requests
 import urllib3
 
 import release_tool
-from release_tool import errors
+from release_tool import errors, tracing
 from release_tool.services import addresses, covering, deadlines, patience
 
 # Cloudflare answers the default agents of HTTP libraries with 403 (error 1010).
@@ -165,7 +165,7 @@ def stream(
     with _OneRequest() as session, deadlines.within(seconds):
         # A proxy never stands before this machine itself.
         session.trust_env = not addresses.is_loopback(address)
-        with _converted(address, secrets):
+        with tracing.asking(f"{method} {shown(address)}") as asked, _converted(address, secrets):
             response = session.request(
                 method,
                 address,
@@ -176,6 +176,7 @@ def stream(
                 stream=True,
                 timeout=(min(_CONNECT_SECONDS, seconds), seconds),
             )
+            asked.answer = str(response.status_code)
         with response:
             yield Stream(response, address=address, deadline=deadline, secrets=secrets)
 

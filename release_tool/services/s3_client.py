@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from release_tool import errors
+from release_tool import errors, tracing
 from release_tool.services import covering, deadlines, patience, proxies
 
 if TYPE_CHECKING:
@@ -95,6 +96,9 @@ def connect(
     client.meta.events.register("before-parameter-build.s3", _as_redirected)
     _watch(client)
     client.meta.events.register("before-parse.s3", _covering(keys))
+    client.meta.events.register("before-call.s3", _asked)
+    client.meta.events.register("after-call.s3", _answered)
+    client.meta.events.register("after-call-error.s3", _unanswered)
     return client
 
 
@@ -130,6 +134,25 @@ def _pools() -> dict[str, Any]:
         "http": watched(awsrequest.AWSHTTPConnectionPool),
         "https": watched(awsrequest.AWSHTTPSConnectionPool),
     }
+
+
+def _asked(params: dict[str, Any], context: dict[str, Any], **_: object) -> None:
+    # The address is not signed yet.
+    address = str(params.get("url", "")).partition("?")[0]
+    context["release_tool"] = (f"{params.get('method', '')} {address}", time.monotonic())
+
+
+def _answered(http_response: Any, context: dict[str, Any], **_: object) -> None:  # noqa: ANN401
+    _tell(context, str(http_response.status_code))
+
+
+def _unanswered(context: dict[str, Any], **_: object) -> None:
+    _tell(context, "no answer")
+
+
+def _tell(context: dict[str, Any], answer: str) -> None:
+    what, started = context["release_tool"]
+    tracing.tell(f"{what}: {answer}, {time.monotonic() - started:.2f} s")
 
 
 def _without_expect(request: Any, **_: object) -> None:  # noqa: ANN401
