@@ -78,7 +78,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     release["limits"]["pause_share"] = 0.001
     (folder / "doctor.yaml").write_text(yaml.safe_dump(release))
     settings = {
-        name if name.startswith(("APPLE", "PROV", "GITHUB")) else f"DEV_{name}": value
+        name if name.startswith(("APPLE", "PROVISIONING", "GITHUB")) else f"DEV_{name}": value
         for name, value in made.items()
     }
     with pytest.MonkeyPatch.context() as patch:
