@@ -266,6 +266,8 @@ def _run(
             observer.line("preflight", f"{len(asked)} of {len(asked)} answers are good")
             for row in expiry.soon(probes.ends(wired)):
                 observer.line("ends soon", f"{row.line}: {row.todo}")
+                if session.in_github_actions:
+                    print(github_commands.warning(f"{row.line}: {row.todo}"), file=session.out)
         return run.only(options.only) if options.only else run.until(last)
     finally:
         session.state = f"ledger head {ledger.head[:12]}"
@@ -363,10 +365,10 @@ def summarize(session: Session, workspace: Workspace, ledger: Ledger) -> None:
     if not path or not ledger.records:
         return
     try:
-        with Path(path).open("a", encoding="utf-8") as out:
-            out.write(overview.read(workspace.root).as_markdown() + "\n")
-            for told in smoke_report.read(workspace.root):
-                out.write(f"\n{told.as_markdown()}\n")
+        text = overview.read(workspace.root).as_markdown() + "\n"
+        for told in smoke_report.read(workspace.root):
+            text += f"\n{told.as_markdown()}\n"
+        github_commands.summarize(Path(path), text)
     except (OSError, errors.ReleaseError) as problem:
         reason = problem.strerror if isinstance(problem, OSError) else str(problem)
         said = f"the summary of the job was not written: {path}: {reason}"

@@ -21,6 +21,7 @@ from rich.table import Column
 from rich.text import Text
 
 from release_tool import credentials, errors
+from release_tool.cli import github_commands
 from release_tool.cli.session import Session
 from release_tool.ledger import Record
 from release_tool.progress import Reporter
@@ -47,7 +48,7 @@ class RunConsole:
     def reporter(self, stage: str) -> Reporter:
         self._said = []
         if self._grouped:
-            self._say(f"::group::{stage}")
+            self._say(github_commands.group(stage))
         kind = _Bars if self._live else _Plain
         return kind(self._out, stage, self._said)
 
@@ -88,7 +89,7 @@ class RunConsole:
             self._say(f"{_INDENT}{text}")
         self._said = []
         if self._grouped:
-            self._say("::endgroup::")
+            self._say(github_commands.end_group())
 
     def _line(self, stage: str, text: str, right: str) -> None:
         left = f"  {stage:<{_NAME_WIDTH}} {text}"

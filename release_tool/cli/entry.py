@@ -37,6 +37,10 @@ def _at_once(arguments: Sequence[str]) -> int | None:
         text, code = profile_answer.answer(request, os.environ)
     except Exception:
         return None
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        from release_tool.cli import github_commands
+
+        text = github_commands.plain(text)
     print(text, flush=True)
     return code
 

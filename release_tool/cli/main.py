@@ -211,8 +211,24 @@ def _failed(problem: errors.ReleaseError, argv: Sequence[str], session: Session)
     if session.in_github_actions:
         # With --json standard output is one document; the runner reads both streams.
         stream = session.err if "--json" in argv else session.out
-        print(github_commands.error("\n".join(line.strip() for line in lines)), file=stream)
+        for command in github_commands.errors_of(_told_apart(lines, problem)):
+            print(command, file=stream)
     return problem.exit_code
+
+
+def _told_apart(lines: Sequence[str], problem: errors.ReleaseError) -> list[str]:
+    """The verdict with its evidence and the next step, then each finding by itself."""
+    count = len(problem.details)
+    at = len(lines) - count - bool(problem.hint)
+    findings: list[list[str]] = []
+    for line in lines[at : at + count]:
+        # What goes on with a finding is indented further than it.
+        if line.startswith("    ") and findings:
+            findings[-1].append(line.strip())
+        else:
+            findings.append([line.strip()])
+    verdict = [line.strip() for line in (*lines[:at], *lines[at + count :])]
+    return ["\n".join(one) for one in (verdict, *findings)]
 
 
 def _document(facts: Mapping[str, object], argv: Sequence[str], session: Session) -> None:

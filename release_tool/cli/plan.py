@@ -138,8 +138,8 @@ def _show(session: Session, resolved: config.Resolved) -> None:
             setting = name.removeprefix("credentials.")
             print(f"  {setting:<{width}}  {origin}", file=session.out)
     for notice in resolved.notices:
-        marker = "::notice title=release-tool::" if session.in_github_actions else "Notice: "
-        print(f"{marker}{notice}", file=session.out)
+        told = github_commands.notice(notice) if session.in_github_actions else f"Notice: {notice}"
+        print(told, file=session.out)
 
 
 def _headline(resolved: config.Resolved) -> str:

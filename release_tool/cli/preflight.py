@@ -104,10 +104,18 @@ def _begun(ask: Callable[[], None]) -> Future[None]:
     return future
 
 
+def _gravity(finding: Finding) -> int:
+    return next(
+        (at for at, kind in enumerate(_GRAVITY) if isinstance(finding.problem, kind)),
+        len(_GRAVITY),
+    )
+
+
 def _error(findings: Sequence[Finding]) -> errors.ReleaseError:
     kinds = [kind for kind in _GRAVITY if any(isinstance(f.problem, kind) for f in findings)]
     details: list[str] = []
-    for finding in findings:
+    # The worst first: of many a job's page shows ten.
+    for finding in sorted(findings, key=_gravity):
         lines = finding.problem.lines()
         details.append(f"{finding.probe}: {lines[0]}")
         details.extend(f"  {line}" for line in lines[1:])

@@ -6,9 +6,11 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, TextIO, cast
 
 import click
+
+from release_tool.cli import github_commands
 
 if TYPE_CHECKING:
     from release_tool.plan import ReleasePlan
@@ -26,6 +28,11 @@ class Session:
     state: str = ""
     """Where things stand, for the last line of a failure: `ledger head 77aa01c3f9d2`."""
 
+    def __post_init__(self) -> None:
+        if self.in_github_actions:
+            # Whatever is printed in a job, only our own commands are commands there.
+            self.out, self.err = _guarded(self.out), _guarded(self.err)
+
     @property
     def in_github_actions(self) -> bool:
         return self.environ.get("GITHUB_ACTIONS") == "true"
@@ -33,6 +40,10 @@ class Session:
     @property
     def on_terminal(self) -> bool:
         return self.out.isatty() and not self.in_github_actions
+
+
+def _guarded(stream: TextIO) -> TextIO:
+    return cast("TextIO", github_commands.Guarded(stream))
 
 
 def workspace_root(plan: ReleasePlan, dist: Path) -> Path:

@@ -127,7 +127,9 @@ class Channels:
         def listening(session: Session, *arguments: Any, **given: Any) -> None:  # noqa: ANN401
             inner(session, *arguments, **given)
             sources.from_environment(self.needles, session.environ)
-            for stream in (session.out, session.err):
+            for told in (session.out, session.err):
+                # In a job a guard stands before the stream.
+                stream = getattr(told, "stream", told)
                 if isinstance(stream, io.StringIO):
                     self.streams[id(stream)] = stream
 

@@ -18,11 +18,8 @@ from release_tool.cli.session import Session
 
 
 def invoke(*argv: str, environ: Mapping[str, str] | None = None) -> tuple[int, str, str]:
-    session = Session(dict(environ or {}), out=io.StringIO(), err=io.StringIO())
-    code = main.invoke(list(argv), session)
-    out, err = session.out, session.err
-    assert isinstance(out, io.StringIO)
-    assert isinstance(err, io.StringIO)
+    out, err = io.StringIO(), io.StringIO()
+    code = main.invoke(list(argv), Session(dict(environ or {}), out=out, err=err))
     return code, out.getvalue(), err.getvalue()
 
 

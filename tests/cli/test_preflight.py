@@ -44,7 +44,8 @@ def test_all_findings_come_at_once_and_the_gravest_decides() -> None:
     with pytest.raises(errors.CredentialError) as caught:
         preflight.run(probes, ["sign", "publish", "register"])
     assert caught.value.message == "preflight: 2 findings, nothing was started"
-    assert caught.value.details == ("timestamps: no answer", "store: refused", "    set it")
+    # The worst first.
+    assert caught.value.details == ("store: refused", "    set it", "timestamps: no answer")
 
 
 def test_probes_run_side_by_side() -> None:
