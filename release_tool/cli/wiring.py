@@ -23,7 +23,7 @@ from release_tool.progress import Reporter
 from release_tool.provenance import keys
 from release_tool.provenance.keys import PublicKey, SigningKey
 from release_tool.provenance.statement import Materials, Run
-from release_tool.report import notes
+from release_tool.report import notes, smoke_refused
 from release_tool.services import (
     addresses,
     ditto,
@@ -655,6 +655,7 @@ class Wiring:
             models=self.models,
             read=public_copy.with_facts(self.trust),
             install=install_smoke.judge,
+            show=smoke_refused.as_markdown,
         )
 
     def _publish(self, found: Mapping[str, Value], reporter: Reporter, intents: Intents) -> Value:

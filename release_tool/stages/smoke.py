@@ -7,48 +7,47 @@ the environment says which of the two it accepts.
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import NamedTuple
 
-from release_tool import errors, layout, smoke_lanes
-from release_tool.apple import checks
+from release_tool import errors, smoke_lanes
 from release_tool.apple.checks import Check
 from release_tool.files import hashing
 from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter
 from release_tool.services import host as this_host
-from release_tool.services import hub_cache, provider, reference, system_tar
+from release_tool.services import hub_cache, reference, system_tar
 from release_tool.services.model_store import ModelStore
 from release_tool.services.provider import ProviderCommand
-from release_tool.services.provider_contract import CONTRACTS, BuiltFor
-from release_tool.services.reference import Reference
 from release_tool.stages import (
-    agreement,
     bundle_needs,
     final_copy,
-    findings,
     mac_verdicts,
-    room,
-    smoke_launch,
     smoke_model,
-    smoke_questions,
     smoke_record,
+    smoke_scratch,
+    smoke_subject,
     speed,
 )
-from release_tool.stages.final_copy import FinalCopy, Unpack
+from release_tool.stages.final_copy import Unpack
 from release_tool.stages.install_smoke import Candidate
 from release_tool.stages.public_copy import Reader
-from release_tool.stages.smoke_questions import Interview
-from release_tool.stages.smoke_traces import Traces
-from release_tool.values import Host, ReleaseArchive, SmokeEvidence
+from release_tool.stages.smoke_observation import Seen, observe
+from release_tool.stages.smoke_refusal import Show, SoFar
+from release_tool.stages.smoke_subject import Subject
+from release_tool.values import (
+    Host,
+    ReleaseArchive,
+    SmokeEvidence,
+    SmokeFigure,
+    SmokePrompt,
+    SmokeRound,
+)
 
 READS = (
     "version",
@@ -72,13 +71,13 @@ READS = (
     "endpoints.coordinator_url",
     "endpoints.r2_public_url",
 )
+_LACKS = "the bundle lacks what it needs on a user's Mac"
+_DOES_NOT_SERVE = "the provider does not do what users need: do not ship"
+_INSTALLS_BADLY = "the installer does not do what users rely on"
+_SLOW = "the provider is too slow: do not ship"
 WIRING_ONLY = (
     "proves the wiring only: dev and prod need the bundle's own executable on Apple Silicon"
 )
-# What a killed run left behind goes with the next one.
-_MORE_ROOM = "make room in /tmp, or name another volume in TMPDIR, then run again"
-_SCRATCH_PREFIX = "release-tool-smoke-"
-
 Judge = Callable[[Path], Mapping[str, str]]
 Needs = Callable[[ReleasePlan, Path], Sequence[Check]]
 Install = Callable[[Candidate], Sequence[Check]]
@@ -108,6 +107,7 @@ def run(
     read: Reader | None = None,
     needs: Needs = bundle_needs.judge,
     install: Install | None = None,
+    show: Show | None = None,
     surroundings: Surroundings | None = None,
 ) -> SmokeEvidence:
     """Run an inference from the archive that will ship, and compare it with the reference.
@@ -123,6 +123,7 @@ def run(
         read: judges what was unpacked, from the seal down (`public_copy.with_facts`).
         needs: judges the unpacked release without a Mac, before anything is started.
         install: tries the installer with the archive; None where it is not tried.
+        show: makes a page of a refused run, which is kept in the workspace and named in the error.
         surroundings: this machine.
 
     Raises:
@@ -138,7 +139,7 @@ def run(
     reference.require()
     store = models or ModelStore(shared=hub_cache.cache_folder(here.users_home))
     folder = smoke_model.obtain(plan, model, store, reporter)
-    with _scratch() as scratch:
+    with smoke_scratch.folder() as scratch:
         copy = final_copy.unpack(
             plan,
             archive,
@@ -148,21 +149,32 @@ def run(
             read=read,
             system_unpack=here.system_unpack,
         )
-        subject = _subject(plan, archive, copy, stand_in, folder, scratch)
-        needed = needs(plan, copy.root)
-        findings.require(needed, "the bundle lacks what it needs on a user's Mac")
-        ask = here.judge or mac_verdicts.of_unpacked(plan)
-        verdicts = ask(copy.app) if here.host.system == "macos" else {}
-        seen = _observe(plan, subject, here)
-        installed = _installed(plan, archive, copy.root, workspace, scratch, install)
-        prompts = smoke_record.prompts(plan.smoke, seen.interview, seen.expected)
-        rounds = smoke_record.rounds(seen.interview, seen.expected)
-        measured = speed.of(prompts, rounds)
-        fast = tuple(speed.judge(plan.smoke, measured))
-        findings.require(fast, "the provider is too slow: do not ship")
-        kept = smoke_record.keep(
-            workspace, seen.interview, seen.log, folder=smoke_lanes.folder(plan, here.host)
+        subject = smoke_subject.find(plan, archive, copy, stand_in, folder, scratch)
+        sofar = SoFar(
+            workspace=workspace,
+            folder=smoke_lanes.folder(plan, here.host),
+            facts={"version": plan.version, "archive_sha256": archive.sha256},
+            show=show,
         )
+        with sofar.kept():
+            needed = sofar.require("needs of the bundle", needs(plan, copy.root), _LACKS)
+            ask = here.judge or mac_verdicts.of_unpacked(plan)
+            verdicts = ask(copy.app) if here.host.system == "macos" else {}
+            seen = sofar.seen = observe(
+                plan, subject, users_home=here.users_home, require=sofar.require
+            )
+            speeds = _speeds(plan, seen, sofar)
+            candidate = Candidate(
+                plan=plan,
+                archive=archive,
+                file=workspace.path(archive.path),
+                unpacked=copy.root,
+                scratch=scratch / "installer",
+            )
+            tried = install(candidate) if install else ()
+            installed = sofar.require("installer", tried, _INSTALLS_BADLY)
+            fast = sofar.require("speed", tuple(speed.judge(plan.smoke, speeds.figures)), _SLOW)
+        kept = smoke_record.keep(workspace, seen.interview, seen.log, folder=sofar.folder)
         evidence = SmokeEvidence(
             archive_sha256=archive.sha256,
             test_outcome=archive.test_outcome,
@@ -170,7 +182,7 @@ def run(
             contract=subject.command.contract.name,
             executable_sha256=subject.digest,
             cdhash=archive.cdhash,
-            ran=_ran(subject),
+            ran=smoke_subject.ran(subject),
             ran_sha256=hashing.sha256_of(Path(subject.command.argv[0])),
             version=seen.version,
             version_ran=subject.command.kind == "bundle",
@@ -179,10 +191,10 @@ def run(
             model_sha256=subject.model_digest,
             reference=f"mlx-lm {seen.expected.version}",
             agreement=smoke_record.policy(plan.smoke),
-            prompts=prompts,
+            prompts=speeds.prompts,
             long=smoke_record.long(plan.smoke, seen.interview, seen.expected),
-            rounds=rounds,
-            figures=measured,
+            rounds=speeds.rounds,
+            figures=speeds.figures,
             thresholds=smoke_record.outcomes(fast),
             checks=smoke_record.outcomes(seen.checks),
             macos_verdicts=dict(verdicts),
@@ -197,57 +209,30 @@ def run(
         return evidence
 
 
-def _installed(
-    plan: ReleasePlan,
-    archive: ReleaseArchive,
-    unpacked: Path,
-    workspace: Workspace,
-    scratch: Path,
-    install: Install | None,
-) -> Sequence[Check]:
-    """What the installer did with the archive; nothing where it is not tried."""
-    if install is None:
-        return ()
-    candidate = Candidate(
-        plan=plan,
-        archive=archive,
-        file=workspace.path(archive.path),
-        unpacked=unpacked,
-        scratch=scratch / "installer",
-    )
-    found = install(candidate)
-    findings.require(found, "the installer does not do what users rely on")
-    return found
+class _Speeds(NamedTuple):
+    """What was measured."""
+
+    prompts: tuple[SmokePrompt, ...]
+    rounds: tuple[SmokeRound, ...]
+    figures: tuple[SmokeFigure, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Subject:
-    """What is run, with what, and where."""
-
-    command: ProviderCommand
-    copy: FinalCopy
-    executable: Path
-    digest: str
-    model: Path
-    model_digest: str
-    scratch: Path
-
-    def folder(self, name: str) -> Path:
-        """A fresh folder."""
-        folder = self.scratch / name
-        folder.mkdir(mode=0o700, parents=True)
-        return folder
+def _speeds(plan: ReleasePlan, seen: Seen, sofar: SoFar) -> _Speeds:
+    """The figures of a provider that does what users need; of another they are told, if any."""
+    try:
+        sofar.require("provider", seen.checks, _DOES_NOT_SERVE)
+    except errors.VerificationError:
+        # Answers that are wrong may give no figures.
+        with suppress(ValueError):
+            sofar.groups["speed"] = tuple(speed.judge(plan.smoke, _measured(plan, seen).figures))
+        raise
+    return _measured(plan, seen)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Seen:
-    """What was observed, and held against what was wanted."""
-
-    version: str
-    interview: Interview
-    expected: Reference
-    checks: Sequence[Check]
-    log: str
+def _measured(plan: ReleasePlan, seen: Seen) -> _Speeds:
+    prompts = smoke_record.prompts(plan.smoke, seen.interview, seen.expected)
+    rounds = smoke_record.rounds(seen.interview, seen.expected)
+    return _Speeds(prompts, rounds, speed.of(prompts, rounds))
 
 
 def _require_runnable(plan: ReleasePlan, host: Host, stand_in: ProviderCommand | None) -> None:
@@ -272,211 +257,7 @@ def _require_runnable(plan: ReleasePlan, host: Host, stand_in: ProviderCommand |
         )
 
 
-@contextmanager
-def _scratch() -> Iterator[Path]:
-    """A folder outside every build tree: an app that only runs beside its build would show it."""
-    parent = _temporary()
-    for old in parent.glob(f"{_SCRATCH_PREFIX}*"):
-        if old.lstat().st_uid == os.getuid() and not _is_used(old):
-            shutil.rmtree(old, ignore_errors=True)
-    with tempfile.TemporaryDirectory(
-        prefix=f"{_SCRATCH_PREFIX}{os.getpid()}-", dir=parent, ignore_cleanup_errors=True
-    ) as name:
-        # On macOS the temporary folder is behind a link, and an app should see its true path.
-        made = Path(name).resolve()
-        with room.blamed(made, hint=_MORE_ROOM):
-            yield made
-
-
-def _temporary() -> Path:
-    """Where Python puts temporary files; where all of those are full, it takes the working folder.
-
-    Raises:
-        HostError: so, or even that takes nothing.
-    """
-    try:
-        found = Path(tempfile.gettempdir())
-    except FileNotFoundError as problem:
-        raise _no_room(problem.strerror or str(problem)) from problem
-    if found.parts[-1:] != ("tmp",) and found.resolve() == Path.cwd():
-        raise _no_room(f"only the working folder does: {found}")
-    return found
-
-
-def _no_room(observed: str) -> errors.HostError:
-    return errors.HostError(
-        "the smoke run unpacks the archive outside of every build tree, and no such place has room",
-        expected="a folder for temporary files that can be written",
-        observed=observed,
-        hint=_MORE_ROOM,
-    )
-
-
-def _is_used(folder: Path) -> bool:
-    """Whether the run that made the folder, and put its number into the name, still lives."""
-    number = folder.name.removeprefix(_SCRATCH_PREFIX).partition("-")[0]
-    if not number.isdecimal():
-        return False
-    try:
-        os.kill(int(number), 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _command(
-    plan: ReleasePlan, executable: Path, stand_in: ProviderCommand | None
-) -> ProviderCommand:
-    contract, authorization = CONTRACTS[plan.smoke.contract], plan.smoke.authorization
-    if plan.environment.provider == "bundle" or stand_in is None:
-        return ProviderCommand(
-            argv=(str(executable),),
-            kind="bundle",
-            contract=contract,
-            authorization=authorization,
-        )
-    told = {
-        provider.STAND_IN_FOR: str(executable),
-        provider.STAND_IN_CONTRACT: contract.name,
-        provider.STAND_IN_BUILT_FOR: f"{plan.environment.name} {plan.endpoints.coordinator_url}",
-    }
-    return replace(
-        stand_in,
-        environment={**stand_in.environment, **told},
-        contract=contract,
-        authorization=authorization,
-    )
-
-
-def _built_for(plan: ReleasePlan) -> BuiltFor:
-    """What the provider has to say of the environment that it was built for."""
-    host = urlsplit(plan.endpoints.coordinator_url).netloc.lower()
-    return BuiltFor(
-        environment=plan.environment.name,
-        coordinators=tuple(dict.fromkeys((host, *plan.environment.built_in))),
-    )
-
-
-def _subject(
-    plan: ReleasePlan,
-    archive: ReleaseArchive,
-    copy: FinalCopy,
-    stand_in: ProviderCommand | None,
-    model: Path,
-    scratch: Path,
-) -> _Subject:
-    path = layout.of(plan).place(plan.bundle.main_executable)
-    executable = copy.app / path
-    command = _command(plan, executable, stand_in)
-    if command.kind == "bundle":
-        command = replace(command, explain=smoke_launch.explaining(path, copy.facts))
-    return _Subject(
-        command=command,
-        copy=copy,
-        executable=executable,
-        digest=_require_executable(executable, archive),
-        model=model,
-        model_digest=smoke_model.require_digest(plan, model),
-        scratch=scratch,
-    )
-
-
-def _require_executable(executable: Path, archive: ReleaseArchive) -> str:
-    observed = hashing.sha256_of(executable)
-    if observed != archive.binary_sha256:
-        raise errors.VerificationError(
-            "the app's executable is not the one that was recorded",
-            subject=executable.name,
-            expected=archive.binary_sha256,
-            observed=observed,
-        )
-    return observed
-
-
-def _observe(plan: ReleasePlan, subject: _Subject, here: Surroundings) -> _Seen:
-    home = subject.folder("provider/home")
-    traces = Traces(
-        folders={"the unpacked release": subject.copy.root, "the model": subject.model},
-        holders={"the folder beside its home": home.parent},
-        users_home=here.users_home,
-    )
-    version = provider.ask_version(subject.command, home=home)
-    found = [checks.compare("--version", expected=plan.version, observed=version)]
-    findings.require(found, "the executable is of another version")
-    found += _launches(plan, subject, home)
-    interview, health, expected, log = _interview(plan, subject, home)
-    found.append(smoke_questions.version_told(interview.contract, plan.version, health))
-    found += smoke_questions.judge(interview)
-    found += agreement.judge_all(plan.smoke, interview, expected)
-    found += traces.judge()
-    findings.require(found, "the provider does not do what users need: do not ship")
-    return _Seen(version=version, interview=interview, expected=expected, checks=found, log=log)
-
-
-def _launches(plan: ReleasePlan, subject: _Subject, home: Path) -> list[Check]:
-    """Every other executable of a bundle, and what the main one says of itself."""
-    found: list[Check] = []
-    if subject.command.kind == "bundle":
-        found += smoke_launch.others(
-            plan,
-            subject.copy.app,
-            subject.command,
-            subject.copy.facts,
-            lambda name: subject.folder(f"others/{name}"),
-        )
-    told = provider.runtime_smoke(subject.command, home=home, built_for=_built_for(plan))
-    findings.require(told, "its own runtime-smoke fails")
-    return found + told
-
-
-def _interview(
-    plan: ReleasePlan, subject: _Subject, home: Path
-) -> tuple[Interview, str, Reference, str]:
-    smoke = plan.smoke
-    # As often as the provider is asked, plain and streamed: else one of the two would be cold.
-    asked = [
-        reference.Prompt(prompt=one, max_tokens=smoke.max_tokens, times=2) for one in smoke.prompts
-    ]
-    asked.append(reference.Prompt(prompt=smoke.long_prompt, max_tokens=smoke.long_tokens))
-    at_once = smoke_questions.at_once(smoke)
-    waits = sum(one.times for one in asked) + len(at_once)
-    seconds = plan.limits.provider_start_seconds + plan.limits.request_seconds * waits
-    own_home = subject.folder("others/reference")
-    with reference.generating(subject.model, asked, home=own_home, rounds=at_once) as pending:
-        expected: Reference | None = None
-        if subject.command.kind == "bundle":
-            # One after the other: the figures of a real provider must not suffer from a neighbour.
-            expected = pending.result(seconds=seconds)
-        interview, health, log = _ask(plan, subject, home)
-        return interview, health, expected or pending.result(seconds=seconds), log
-
-
-def _ask(plan: ReleasePlan, subject: _Subject, home: Path) -> tuple[Interview, str, str]:
-    wanted = str(subject.model)
-    if subject.command.kind == "bundle":
-        wanted = hub_cache.show(
-            subject.model, model=plan.smoke.model, digest=subject.model_digest, home=home
-        )
-    limits = plan.limits
-    with provider.serve(
-        subject.command, model=wanted, home=home, start_seconds=limits.provider_start_seconds
-    ) as serving:
-        interview = smoke_questions.hold(
-            serving, plan.smoke, wanted=wanted, seconds=limits.request_seconds
-        )
-    interview.checks += serving.end
-    return interview, serving.version, serving.record
-
-
-def _ran(subject: _Subject) -> str:
-    if subject.command.kind == "bundle":
-        return subject.executable.relative_to(subject.copy.root).as_posix()
-    return " ".join(["stand-in:", *subject.command.argv[1:]])
-
-
-def _tell(reporter: Reporter, subject: _Subject, evidence: SmokeEvidence) -> None:
+def _tell(reporter: Reporter, subject: Subject, evidence: SmokeEvidence) -> None:
     rate = min(prompt.decode_tokens_per_second for prompt in evidence.prompts)
     beside = min(prompt.reference_decode_tokens_per_second for prompt in evidence.prompts)
     reporter.note(f"decodes {rate:.1f} tokens/s, mlx-lm {beside:.1f} tokens/s")

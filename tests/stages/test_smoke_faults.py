@@ -25,6 +25,8 @@ from release_tool.files.workspace import Workspace
 from release_tool.plan import Prefix, ReleasePlan
 from release_tool.progress import Silent
 from release_tool.rehearsal import samples, standin_faults, tiny_model
+from release_tool.report import smoke_refused
+from release_tool.report.cells import cell
 from release_tool.services import child, provider
 from release_tool.stages import smoke
 from release_tool.stages.smoke import Surroundings
@@ -206,13 +208,24 @@ def refuse(fault: str, expected: Refused, plan: ReleasePlan, world: World, folde
             stand_in=command,
             model=world.model,
             needs=smoke_parts.nothing_needed,
+            show=smoke_refused.as_markdown,
             surroundings=Surroundings(host=LINUX, system_unpack=None, users_home=users_home),
         )
     took = time.monotonic() - start
     assert took < BOUND_SECONDS
     assert smoke_parts.living_with(variable) == []
     assert list(Path(tempfile.gettempdir()).iterdir()) == []
-    assert sorted(path.name for path in world.workspace.root.iterdir()) == ["a.tar.gz"]
+    # What was seen is kept in one folder, and named.
+    kept = world.workspace.path("smoke/refused")
+    there = {path for path in world.workspace.root.rglob("*") if path.is_file()}
+    assert there - set(kept.iterdir()) == {world.workspace.path("a.tar.gz")}
+    assert caught.value.details[-1] == f"kept: {kept / 'refused.md'}"
+    page = (kept / "refused.md").read_text(encoding="utf-8")
+    assert cell(caught.value.message) in page
+    for line in caught.value.details[:-1]:
+        # Each failed check stands in the table, unless it was a line of the provider's log.
+        name = line.partition(": expected")[0]
+        assert name == line or f"| {cell(name)} | FAIL |" in page
     if fault != "writes-model":
         assert sorted(path.name for path in world.model.iterdir()) == before
     assert caught.value.exit_code == 6

@@ -1,0 +1,51 @@
+"""A refused smoke run as Markdown: what failed first, then everything that was judged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from release_tool.report.cells import cell
+
+_WORDS = {"passed": "PASS", "failed": "FAIL"}
+
+
+def as_markdown(kept: Mapping[str, Any]) -> str:
+    """The page.
+
+    Args:
+        kept: `version`, `archive_sha256`, `message`, and by the name of a group its checks as JSON.
+    """
+    return "\n".join(_lines(kept)) + "\n"
+
+
+def _lines(kept: Mapping[str, Any]) -> Iterator[str]:
+    groups: Mapping[str, Sequence[Mapping[str, str]]] = kept["groups"]
+    yield f"## Refused smoke run of {cell(kept['version'])}"
+    yield ""
+    yield f"{cell(kept['message'])}. Archive {cell(kept['archive_sha256'][:12])}."
+    failed = {name: [one for one in found if _is(one, "failed")] for name, found in groups.items()}
+    yield from _table("failed", failed)
+    for name, found in groups.items():
+        passed = sum(_is(one, "passed") for one in found)
+        yield ""
+        yield f"### {cell(name)}: {passed} of {len(found)} passed"
+        yield from _table(name, {name: found})
+
+
+def _table(title: str, groups: Mapping[str, Sequence[Mapping[str, str]]]) -> Iterator[str]:
+    if not any(groups.values()):
+        return
+    yield ""
+    yield f"| {cell(title)} | | expected | observed |"
+    yield "|---|---|---|---|"
+    for found in groups.values():
+        for one in found:
+            name = f"{one['name']} of {one['subject']}" if one.get("subject") else one["name"]
+            verdict = _WORDS.get(one["outcome"], one["outcome"].replace("_", " "))
+            told = (name, verdict, one.get("expected", ""), one.get("observed") or one.get("hint"))
+            yield f"| {' | '.join(cell(text or '') for text in told)} |"
+
+
+def _is(check: Mapping[str, str], outcome: str) -> bool:
+    return check["outcome"] == outcome

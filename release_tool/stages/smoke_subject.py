@@ -1,0 +1,117 @@
+"""What is run, as it is found in the unpacked archive, or what stands in for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from release_tool import errors, layout
+from release_tool.files import hashing
+from release_tool.plan import ReleasePlan
+from release_tool.services import provider
+from release_tool.services.provider import ProviderCommand
+from release_tool.services.provider_contract import CONTRACTS, BuiltFor
+from release_tool.stages import smoke_launch, smoke_model
+from release_tool.stages.final_copy import FinalCopy
+from release_tool.values import ReleaseArchive
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What is run, with what, and where."""
+
+    command: ProviderCommand
+    copy: FinalCopy
+    executable: Path
+    digest: str
+    model: Path
+    model_digest: str
+    scratch: Path
+
+    def folder(self, name: str) -> Path:
+        """A fresh folder."""
+        folder = self.scratch / name
+        folder.mkdir(mode=0o700, parents=True)
+        return folder
+
+
+def _command(
+    plan: ReleasePlan, executable: Path, stand_in: ProviderCommand | None
+) -> ProviderCommand:
+    contract, authorization = CONTRACTS[plan.smoke.contract], plan.smoke.authorization
+    if plan.environment.provider == "bundle" or stand_in is None:
+        return ProviderCommand(
+            argv=(str(executable),),
+            kind="bundle",
+            contract=contract,
+            authorization=authorization,
+        )
+    told = {
+        provider.STAND_IN_FOR: str(executable),
+        provider.STAND_IN_CONTRACT: contract.name,
+        provider.STAND_IN_BUILT_FOR: f"{plan.environment.name} {plan.endpoints.coordinator_url}",
+    }
+    return replace(
+        stand_in,
+        environment={**stand_in.environment, **told},
+        contract=contract,
+        authorization=authorization,
+    )
+
+
+def built_for(plan: ReleasePlan) -> BuiltFor:
+    """What the provider has to say of the environment that it was built for."""
+    host = urlsplit(plan.endpoints.coordinator_url).netloc.lower()
+    return BuiltFor(
+        environment=plan.environment.name,
+        coordinators=tuple(dict.fromkeys((host, *plan.environment.built_in))),
+    )
+
+
+def find(
+    plan: ReleasePlan,
+    archive: ReleaseArchive,
+    copy: FinalCopy,
+    stand_in: ProviderCommand | None,
+    model: Path,
+    scratch: Path,
+) -> Subject:
+    """What is run of an unpacked archive.
+
+    Raises:
+        VerificationError: its executable or the model is another one than was recorded.
+    """
+    path = layout.of(plan).place(plan.bundle.main_executable)
+    executable = copy.app / path
+    command = _command(plan, executable, stand_in)
+    if command.kind == "bundle":
+        command = replace(command, explain=smoke_launch.explaining(path, copy.facts))
+    return Subject(
+        command=command,
+        copy=copy,
+        executable=executable,
+        digest=_require_executable(executable, archive),
+        model=model,
+        model_digest=smoke_model.require_digest(plan, model),
+        scratch=scratch,
+    )
+
+
+def _require_executable(executable: Path, archive: ReleaseArchive) -> str:
+    observed = hashing.sha256_of(executable)
+    if observed != archive.binary_sha256:
+        raise errors.VerificationError(
+            "the app's executable is not the one that was recorded",
+            subject=executable.name,
+            expected=archive.binary_sha256,
+            observed=observed,
+        )
+    return observed
+
+
+def ran(subject: Subject) -> str:
+    """What was started, for the record."""
+    if subject.command.kind == "bundle":
+        return subject.executable.relative_to(subject.copy.root).as_posix()
+    return " ".join(["stand-in:", *subject.command.argv[1:]])
