@@ -16,7 +16,6 @@ from release_tool.stages.smoke_questions import Interview
 from release_tool.stages.smoke_subject import Subject, built_for
 from release_tool.stages.smoke_traces import Traces
 
-
 Require = Callable[[str, Sequence[Check], str], object]
 """Takes a group's name, its checks, and the verdict where one of them failed."""
 

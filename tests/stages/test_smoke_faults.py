@@ -232,9 +232,13 @@ def refuse(fault: str, expected: Refused, plan: ReleasePlan, world: World, folde
     return " ".join(line.strip() for line in caught.value.lines())
 
 
+# What a good provider may do, too: see the tests that it passes.
+MANNERS = frozenset({"thinking"})
+
+
 def test_every_fault_has_its_name() -> None:
     """No broken provider of the stand-in is left out here, and there are more than thirty."""
-    assert EARLY.keys() | LATE.keys() == standin_faults.FAULTS.keys()
+    assert EARLY.keys() | LATE.keys() | MANNERS == standin_faults.FAULTS.keys()
     assert len(standin_faults.FAULTS) >= 30
 
 
