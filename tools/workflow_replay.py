@@ -322,6 +322,48 @@ def validation(world: World, say: Callable[[str], None]) -> None:
     )
 
 
+def rolled_back(world: World, say: Callable[[str], None]) -> None:
+    """rollback.yml gives users the release before, whatever stands in its reason.
+
+    Raises:
+        ReplayError: not so.
+    """
+    good, bad = "0.5.1-dev.4", "0.5.1-dev.5"
+    for version in (good, bad):
+        one = Replay(world=world, shape=replace(DEV, version=version), say=lambda _: None)
+        one.whole(lacking=False, lost=False)
+    before = world.counts()
+    shape = replace(
+        DEV,
+        version=good,
+        workflow="rollback.yml",
+        inputs={
+            "to": good,
+            "deactivate": bad,
+            "reason": 'no start: $(touch reason) `touch reason` "; ::error::x %0A',
+        },
+    )
+    one = Replay(world=world, shape=shape, say=say)
+    for secret in sorted(_named(one.run.workflow.jobs["rollback"]) & world.secrets(shape).keys()):
+        if secret.removeprefix(shape.prefix) in STATED:
+            continue
+        result = one._branch(f"without-{secret}").run("rollback", without=secret)  # noqa: SLF001
+        _require(result.result == FAILURE, f"nothing misses {secret}")
+        _require(f"{secret} is not set" in result.failed.log, f"{secret} is not named")
+    _require(world.counts() == before, "something was changed without a secret")
+    say("  each secret missing once: refused by its name, nothing changed")
+    wrote = one.run.run("rollback", kill=Kill(during=lambda: world.counts() != before))
+    tried = "lost in the middle; " if wrote.result == LOST else ""
+    one._judge("rollback", one.run.run("rollback"))  # noqa: SLF001
+    objects = world.counts().objects
+    alias = objects["releases/latest/darkbloom-bundle-macos-arm64.tar.gz"]
+    archive = objects[f"releases/v{good}/darkbloom-bundle-macos-arm64.tar.gz"]
+    _require(alias == archive, "the alias does not lead to the release before")
+    _require("rollback-ledger" in one.run.store.names(), "no ledger of it was kept")
+    _require(not list(world.folder.rglob("reason")), "a shell read the reason")
+    say(f"  rollback   success  {tried}users get {good} again")
+
+
 def main() -> int:
     """Replay everything, and say what was proved."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -350,6 +392,8 @@ def main() -> int:
             broken_lane(world, say)
             say("release.yml · dev, validation_only")
             validation(world, say)
+            say("rollback.yml · dev")
+            rolled_back(world, say)
     say(f"Replayed in {time.monotonic() - began:.0f} s. Replaced: Apple's roots and services,")
     say("GitHub and its runners, the Mac's executable in the smoke run, the install of the lock.")
     return 0

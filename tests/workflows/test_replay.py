@@ -29,6 +29,12 @@ def test_a_broken_lane_and_a_validation(tmp_path: Path) -> None:
         workflow_replay.validation(world, print)
 
 
+def test_a_bad_release_is_rolled_back(tmp_path: Path) -> None:
+    """By its own workflow, with its own secrets alone, and whatever its reason says."""
+    with workflow_world.existing(tmp_path / "world") as world:
+        workflow_replay.rolled_back(world, print)
+
+
 def test_a_hand_off_that_is_forgotten_is_found(tmp_path: Path) -> None:
     """Without the step that packs, the next job has nothing to take."""
     with workflow_world.existing(tmp_path / "world") as world:
