@@ -81,6 +81,7 @@ class Release:
             stage=stage,
             value=value.model_dump(mode="json"),
             inputs=inputs,
+            outputs=dict(value.outputs()),
             seconds=seconds,
             notes=[self.said("a note")],
         )

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from release_tool import values
-from release_tool.report.page import document
+from release_tool.report import overview
+from release_tool.report.page import document, rendering, told
 from release_tool.report.page.document import Page
 from tests import page_samples
 from tests.page_samples import Release
@@ -185,6 +186,28 @@ def test_figures_stand_beside_thresholds_and_the_release_before(good: Page) -> N
     assert chart.strips[0].limit > chart.strips[0].high95
     assert chart.strips[1].limit is None
     assert [one.held for one in run.thresholds] == [True, True]
+
+
+def test_each_host_that_counts_has_its_figures(tmp_path: Path) -> None:
+    """Two kinds of hosts ran this archive: both are shown, and which lane is still without one."""
+    release = Release(tmp_path).up_to("smoke")
+    smoke = page_samples.MADE["smoke"](release)
+    assert isinstance(smoke, values.SmokeEvidence)
+    older = page_samples.M4.model_copy(update={"chip": "Apple M1", "release": "14.6"})
+    other = {"host": older, "transcript": "smoke/m1.jsonl", "log": "smoke/m1.log"}
+    release.record("smoke", smoke.model_copy(update=other))
+    lanes = (
+        overview.LaneRow(lane="oldest", wanted="macOS 14", host="macOS 14.6, Apple M1, 16 GiB"),
+        overview.LaneRow(lane="newest", wanted="macOS >=26 (newest)"),
+    )
+    page = document.of(told.read(release.workspace), NOW, lanes=lanes)
+    assert [run.title for run in page.runs] == [
+        "macOS 15.1, Apple M4, 16 GiB",
+        "macOS 14.6, Apple M1, 16 GiB",
+    ]
+    html, markdown = (rendering.render(page, form) for form in rendering.FORMS)
+    assert '<span class="pill wait">missing</span></td><td>macOS &gt;=26 (newest)</td>' in html
+    assert "| newest | missing: a record of macOS <code>&#62;&#61;26</code> (newest) |" in markdown
 
 
 def test_sizes_are_compared_with_the_release_before(tmp_path: Path) -> None:
