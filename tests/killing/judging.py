@@ -10,6 +10,7 @@ from pathlib import Path
 
 from release_tool import errors, values
 from release_tool.ledger import Ledger
+from release_tool.provenance import keys, log
 from release_tool.rehearsal import counts, places
 from release_tool.rehearsal.github_store import GitHubStore
 from release_tool.services import release_pointer
@@ -18,6 +19,7 @@ from tests.killing.world import VERSION, Ended, World
 
 _ARCHIVE = "darkbloom-bundle-macos-arm64.tar.gz"
 _ALIASES = (_ARCHIVE, "eigeninference-bundle-macos-arm64.tar.gz")
+_LOG, _LOG_HEAD = "releases/log.jsonl", "releases/log.head.json"
 _POINTER = "releases/latest/release.json"
 # A guard gives what it guards five seconds to end.
 _ORPHAN_SECONDS = 8.0
@@ -67,6 +69,7 @@ def faults(
     found += _notary(ledger, journals)
     if whole:
         found += _release(world, ledger, journals)
+        found += _log(world, journals)
         found += _github(world, ledger)
     return found
 
@@ -153,6 +156,18 @@ def _release(world: World, ledger: Ledger, found: counts.Counts) -> Iterator[str
     pointer = release_pointer.parse(_content(world, found.objects[_POINTER]))
     if (pointer.version, pointer.sha256) != (VERSION, archive.sha256):
         yield "the pointer leads to other bytes"
+
+
+def _log(world: World, found: counts.Counts) -> Iterator[str]:
+    """Each event once, every line signed, and a signed head over all of them."""
+    key = keys.parse(places.provenance(world.state).read_text())
+    kept = log.parse(_content(world, found.objects[_LOG]))
+    ours = [line.entry.kind for line in kept.lines if line.entry.version == VERSION]
+    if ours != ["registered", "promoted"] or kept.unsigned([key]):
+        yield f"the log tells {ours}"
+    head = log.unseal(_content(world, found.objects[_LOG_HEAD]), trusted=[key])
+    if head != kept.head(head.environment):
+        yield "the log's head does not cover it"
 
 
 def _content(world: World, sha256: str) -> bytes:
