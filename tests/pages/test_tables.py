@@ -32,3 +32,14 @@ def test_every_setting_is_named_to_a_newcomer() -> None:
         (markdown.DOCS / f"{page}.md").read_text() for page in ("first-release", "secrets")
     )
     assert [one.name for one in credentials.SETTINGS if one.name not in text] == []
+
+
+def test_the_picture_shows_the_chain() -> None:
+    """The one line of the README's picture, with all stages in their order."""
+    (picture,) = [
+        line
+        for fence in markdown.fences(markdown.ROOT / "README.md")
+        for line in fence.text.splitlines()
+        if line.strip().startswith(wiring.STAGES[0] + " ")
+    ]
+    assert re.findall(r"\w+", picture) == list(wiring.STAGES)
