@@ -223,6 +223,21 @@ def disagreements(release: ReleaseFile) -> Iterator[tuple[Location, str]]:
             )
 
 
+def doubts(release: ReleaseFile) -> Iterator[tuple[Location, str]]:
+    """What a release may be without, and hardly means to be."""
+    for name, section in release.environments.items():
+        if section.provider != "bundle":
+            continue
+        unnamed = [key for key in ("built_in", "not_built_in") if not getattr(section, key)]
+        if unnamed:
+            yield (
+                ("environments", name),
+                f"{name} names no {' and no '.join(unnamed)}: a build for a developer's machine or"
+                " another coordinator would pass as one for it; name the host of its coordinator,"
+                " and those of other builds",
+            )
+
+
 def _of_bundle(
     bundle: Bundle, release: ReleaseFile, where: Location
 ) -> Iterator[tuple[Location, str]]:

@@ -59,7 +59,13 @@ def test_the_release_is_that_of_darkbloom(release: ReleaseFile) -> None:
     real = [one for one in release.environments.values() if one.trust == "apple"]
     # The address that ends in /ts does not answer as a timestamp service.
     assert {one.timestamp_url for one in real} == {"http://timestamp.apple.com/ts01"}
-    assert release.environments["prod"].built_in == ("api.darkbloom.dev",)
+    assert {name: one.built_in for name, one in release.environments.items()} == {
+        "rehearsal": (),
+        "dev": ("api.dev.darkbloom.xyz",),
+        "prod": ("api.darkbloom.dev",),
+    }
+    assert all("localhost:8080" in one.not_built_in for one in real)
+    assert list(release_file.doubts(release)) == []
     flat = [one.name for one in release.bundle.executables if one.flat_copy]
     assert flat == ["darkbloom", "darkbloom-enclave"]
     assert release.bundle.metallib

@@ -128,7 +128,11 @@ class _Examination:
         self._environment = _environment(self._release, question.environment)
         self._leaf: certificates.Certificate | None = None
         self._chain: Sequence[certificates.Certificate] = ()
-        self._warnings: list[str] = []
+        self._warnings = [
+            f"{self._document.at(place)}: {text}"
+            for place, text in release_file.doubts(self._release)
+            if self._environment is None or place[1] == self._environment.name
+        ]
 
     def run(self) -> Diagnosis:
         found: list[Finding] = []

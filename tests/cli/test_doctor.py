@@ -222,6 +222,18 @@ def test_findings_are_annotated_for_the_runner(tmp_path: Path) -> None:
     assert "entitlements file" in text.split("::error")[1]
 
 
+def test_an_environment_that_names_no_address_is_warned_of(tmp_path: Path) -> None:
+    """A real one: any build would pass for it; the place in the file and what to name."""
+    path = tmp_path / "release.yaml"
+    text = data.release_file().read_text()
+    path.write_text(text.replace("    built_in: [api.dev.darkbloom.xyz]\n", ""))
+    assert path.read_text() != text
+    [warning] = [one for one in document("--config", str(path))["warnings"] if "built_in" in one]
+    assert "release.yaml:" in warning
+    assert "dev names no built_in: a build for a developer's machine" in warning
+    assert not any("built_in" in one for one in document()["warnings"])
+
+
 def test_an_unknown_environment_is_a_slip() -> None:
     """Exit 2 and the names that there are."""
     code, text = doctor("--env", "porduction")
