@@ -30,21 +30,32 @@ def find(model: str, *, revision: str, hub: Path) -> Path:
         hub: the cache.
 
     Raises:
-        HostError: this host does not have it.
-        UsageError: neither a folder nor an id.
+        HostError: this host does not have it, or not its weights.
+        UsageError: neither a folder with a model nor an id, or a folder without weights.
     """
     folder = Path(model)
     if (folder / "config.json").is_file():
+        if not _has_weights(folder):
+            raise errors.UsageError(
+                "holds no weights of a model",
+                subject=str(folder),
+                expected="*.safetensors beside config.json",
+                hint="fetch the whole model into it, or name another folder with --model",
+            )
         return folder.resolve()
     if not MODEL.fullmatch(model):
         raise errors.UsageError(
-            "is neither a folder with a model nor the id of one", subject=model[:200]
+            "is neither a folder with a model nor the id of one",
+            subject=model[:200],
+            expected="a folder with config.json and *.safetensors, or ORG/NAME",
+            observed="a folder without config.json" if folder.is_dir() else "no such folder",
+            hint="name a model's folder with --model, or the id of one in smoke.model",
         )
     entry = hub / _entry(model)
     name = revision or "main"
     commit = name if COMMIT.fullmatch(name) else _commit(entry / "refs" / name)
     snapshot = entry / "snapshots" / commit
-    if not commit or not (snapshot / "config.json").is_file():
+    if not commit or not (snapshot / "config.json").is_file() or not _has_weights(snapshot):
         raise errors.HostError(
             "the cache of the model hub on this host lacks the model",
             subject=model,
@@ -53,6 +64,11 @@ def find(model: str, *, revision: str, hub: Path) -> Path:
             " or name a folder with --model",
         )
     return snapshot.resolve()
+
+
+def _has_weights(folder: Path) -> bool:
+    """Whether mlx-lm finds weights there; a link of the cache may lead nowhere."""
+    return any(path.is_file() for path in folder.glob("*.safetensors"))
 
 
 def digest(folder: Path) -> str:

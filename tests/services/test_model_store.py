@@ -382,3 +382,30 @@ def test_a_listing_has_bounds(world: World, monkeypatch: pytest.MonkeyPatch) -> 
     world.add("org/none", commits={COMMIT: no_model})
     with pytest.raises(errors.FormatError, match="that is no model"):
         world.store().check(Pin("org/none", COMMIT, ""))
+
+
+def test_a_folder_without_weights_is_told_with_what_it_lacks(tmp_path: Path) -> None:
+    """Before anything is signed: what is missing, and a cache's snapshot without them is none."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    store = ModelStore(shared=tmp_path / "shared")
+    with pytest.raises(errors.UsageError, match="neither a folder") as caught:
+        store.check(Pin(str(folder), "", ""))
+    assert caught.value.observed == "a folder without config.json"
+    assert "config.json and *.safetensors" in caught.value.expected
+    (folder / "config.json").write_text("{}")
+    (folder / "tokenizer.json").write_text("{}")
+    (folder / LARGE).symlink_to(tmp_path / "blobs" / "gone")
+    with pytest.raises(errors.UsageError, match="holds no weights") as caught:
+        store.check(Pin(str(folder), "", ""))
+    assert caught.value.hint
+    (tmp_path / "shared" / "models--mlx-look-alike--tiny" / "snapshots").mkdir(parents=True)
+    shutil.copytree(
+        folder,
+        tmp_path / "shared" / "models--mlx-look-alike--tiny" / "snapshots" / COMMIT,
+        symlinks=True,
+    )
+    assert store.find(PIN) is None
+    (folder / LARGE).unlink()
+    (folder / LARGE).write_bytes(b"weights")
+    assert store.find(Pin(str(folder), "", "")) == folder.resolve()
