@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import re
 import select
 import socket
 import time
@@ -28,6 +29,7 @@ _MAX_LINE_BYTES = 256 * 1024
 _MAX_CHUNKS = 100_000
 _SHOWN = 200
 _SENT_BYTES = 64 * 1024
+_LINE_END = re.compile(rb"\r\n|\n|\r")
 _CHAT = "/v1/chat/completions"
 _REASONS = ("stop", "length")
 _THOUGHTS = "reasoning_content"
@@ -92,6 +94,8 @@ class Completion:
     """From the first text to the last; 0 for a plain answer."""
     reason: str = ""
     """`stop` or `length`."""
+    counted: bool = True
+    """Whether the provider told its tokens. Else a piece of the stream may hold several."""
 
     @property
     def decode_tokens_per_second(self) -> float:
@@ -182,6 +186,7 @@ def stream(endpoint: Endpoint, question: Question, *, seconds: float) -> Complet
     return Completion(
         text=text,
         tokens=told or len(pieces),
+        counted=told > 0,
         first_token_seconds=times[0] - start,
         decode_seconds=times[-1] - times[0],
         reason=_required_reason(shape.reason),
@@ -342,13 +347,16 @@ class _Answer:
 
     def lines(self) -> Iterator[bytes]:
         """The lines of an event stream, which may end in CR, LF or both."""
-        rest = b""
+        rest, ended = b"", False
         for piece in self.pieces():
-            *whole, rest = (rest + piece).split(b"\n")
-            yield from (line.rstrip(b"\r") for line in whole)
+            # A CR ends its line at once; the LF that may follow it comes with the next piece.
+            more = piece.removeprefix(b"\n") if ended else piece
+            ended = more.endswith(b"\r")
+            *whole, rest = _LINE_END.split(rest + more)
+            yield from whole
             if len(rest) > _MAX_LINE_BYTES:
                 raise AnswerError(f"streams a line of more than {_MAX_LINE_BYTES} bytes")
-        yield rest.rstrip(b"\r")
+        yield rest
 
 
 @contextmanager

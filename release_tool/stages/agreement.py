@@ -17,6 +17,7 @@ from release_tool.apple.checks import Check
 from release_tool.plan import Prefix, Smoke
 from release_tool.services.chat import Completion
 from release_tool.services.reference import Reference, ReferenceText
+from release_tool.stages import smoke_questions
 from release_tool.stages.smoke_questions import Interview
 
 _SHOWN_CHARACTERS = 60
@@ -123,12 +124,8 @@ def judge(
         return
     # Whether the end mark counts as a token is each one's own affair.
     counts = {reference.tokens} | ({reference.tokens - 1} if reference.reason == "stop" else set())
-    yield checks.compare(
-        f"token count of {name}",
-        expected=str(answer.tokens if answer.tokens in counts else reference.tokens),
-        observed=str(answer.tokens),
-        subject=subject,
-    )
+    wanted = answer.tokens if answer.tokens in counts else reference.tokens
+    yield smoke_questions.count(f"token count of {name}", answer, wanted, subject=subject)
     end = f"end of {name}"
     if not ends and answer.reason == "stop":
         why = "providers of this contract say stop of each answer"

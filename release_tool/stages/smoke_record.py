@@ -50,7 +50,7 @@ def rounds(interview: Interview, expected: Reference) -> tuple[SmokeRound, ...]:
         SmokeRound(
             at_once=len(one.answers),
             seconds=round(one.seconds, 4),
-            answers=_answers(one, one.answers),
+            answers=_answers(one, _recounted(interview, one)),
             reference=_answers(one, beside),
         )
         for one, beside in zip(interview.rounds, expected.rounds, strict=True)
@@ -129,3 +129,14 @@ def _prompt(
 def _counted(asked: Asked) -> Completion:
     """The streamed answer: the plain one always tells how many tokens the same text has."""
     return replace(asked.streamed, tokens=asked.plain.tokens)
+
+
+def _recounted(interview: Interview, asked: Round) -> list[Completion]:
+    """The answers of a round; where a stream tells no tokens, with those of the same plain text."""
+    plain = {(one.question.prompt, one.plain.text): one.plain.tokens for one in interview.asked}
+    return [
+        answer
+        if answer.counted
+        else replace(answer, tokens=plain.get((question.prompt, answer.text), answer.tokens))
+        for question, answer in zip(asked.questions, asked.answers, strict=True)
+    ]

@@ -56,22 +56,23 @@ def test_a_plain_answer_is_read(server: ScriptedServer) -> None:
     assert document["messages"] == [{"role": "user", "content": "Hello?"}]
 
 
-@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
 def test_a_stream_is_read(ending: str, server: ScriptedServer) -> None:
-    """Pieces are joined in either line ending; comments, empty deltas and the usage are no text."""
+    """Pieces are joined in each line ending; comments, empty deltas and the usage are no text."""
     usage = f"data: {json.dumps({'id': 'x', 'choices': [], 'usage': {'completion_tokens': 4}})}\n\n"
     body = ": hello\n\n" + delta("") + delta("Par") + delta("is") + delta(None, "stop") + usage
     body += "data: [DONE]\n\n"
     server.says(Reply(body=body.replace("\n", ending).encode(), headers=EVENTS))
     found = chat.stream(endpoint(server), QUESTION, seconds=5)
-    assert (found.text, found.tokens) == ("Paris", 4)
+    assert (found.text, found.tokens, found.counted) == ("Paris", 4, True)
 
 
 def test_a_stream_without_usage_counts_its_pieces(server: ScriptedServer) -> None:
     """A provider that tells no usage in a stream still has told pieces."""
     body = delta("Par") + delta("is", "stop") + "data: [DONE]\n\n"
     server.says(Reply(body=body.encode(), headers=EVENTS))
-    assert chat.stream(endpoint(server), QUESTION, seconds=5).tokens == 2
+    found = chat.stream(endpoint(server), QUESTION, seconds=5)
+    assert (found.tokens, found.counted) == (2, False)
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from release_tool.apple import checks
 from release_tool.plan import Prefix, Smoke
 from release_tool.services.chat import Completion, Question
 from release_tool.services.reference import Reference, ReferenceText
-from release_tool.stages import agreement
+from release_tool.stages import agreement, smoke_questions, smoke_record
 from release_tool.stages.smoke_questions import Asked, Interview, Round
 
 REFERENCE = ReferenceText(
@@ -100,6 +101,22 @@ def test_count_and_end_belong_to_an_exact_answer() -> None:
     for tokens in (5, 6):
         answer = replace(ANSWER, tokens=tokens, reason="stop")
         assert failures(answer, EXACT, ended) == []
+
+
+@pytest.mark.parametrize(("pieces", "fits"), [(6, True), (3, True), (7, False)])
+def test_pieces_of_a_stream_that_tells_no_count_are_no_tokens(pieces: int, fits: bool) -> None:
+    """Two tokens in one chunk are right; a piece without a token is not."""
+    answer = replace(ANSWER, tokens=pieces, counted=False)
+    assert (failures(answer, EXACT) == []) == fits
+    question = Question(model="m", prompt="q", max_tokens=6)
+    interview = Interview(model="m")
+    interview.asked.append(Asked(question=question, plain=ANSWER, streamed=answer))
+    interview.rounds.append(Round(questions=(question,), answers=(answer,), seconds=1.0))
+    judged = list(smoke_questions.judge(interview))
+    assert checks.all_hold(judged) == fits
+    expected = Reference(version="1", texts=(REFERENCE, REFERENCE), rounds=((REFERENCE,),))
+    [kept] = smoke_record.rounds(interview, expected)
+    assert kept.answers[0].completion_tokens == ANSWER.tokens
 
 
 @given(text=st.text(max_size=30), pieces=st.lists(st.text(max_size=4), min_size=1, max_size=8))
