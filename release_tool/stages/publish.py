@@ -97,41 +97,16 @@ def run(
     )
     _judge_archive(archive, workspace, reporter)
     key = key_of(plan, archive)
-    outcome = store.create(
-        key,
-        workspace.path(archive.path),
-        sha256=archive.sha256,
-        version=plan.version,
-        reporter=reporter,
-        journal=_Journal(intents),
-    )
-    if outcome is Outcome.KEPT:
-        _judge_standing(plan, archive, key, store, reporter)
+    created = _put(plan, archive, key, workspace, reporter, intents, store)
     url = addresses.join(public_base, key)
     with workspace.scratch("publish") as scratch:
         copy = public_copy.PublicCopy(plan=plan, folder=scratch)
         _read_back(plan, archive, url, copy, reporter, policy)
         _judge_copy(plan, archive, url, copy, judge)
     if _holds_digest(plan):
-        _take_version(
-            plan,
-            archive,
-            Pointer(
-                version=plan.version,
-                platform=plan.product.platform,
-                key=key,
-                url=url,
-                sha256=archive.sha256,
-                size=archive.size,
-            ),
-            store,
-        )
+        _take_version(plan, archive, key, url, store)
     return PublishedRelease(
-        archive_sha256=archive.sha256,
-        size=archive.size,
-        key=key,
-        url=url,
-        created=outcome is Outcome.WRITTEN,
+        archive_sha256=archive.sha256, size=archive.size, key=key, url=url, created=created
     )
 
 
@@ -151,14 +126,45 @@ def _holds_digest(plan: ReleasePlan) -> bool:
     return plan.coordinator.contract == "2026-10"
 
 
+def _put(
+    plan: ReleasePlan,
+    archive: ReleaseArchive,
+    key: str,
+    workspace: Workspace,
+    reporter: Reporter,
+    intents: Intents,
+    store: ObjectStore,
+) -> bool:
+    """Whether the archive was put; without, exactly its bytes stood there."""
+    outcome = store.create(
+        key,
+        workspace.path(archive.path),
+        sha256=archive.sha256,
+        version=plan.version,
+        reporter=reporter,
+        journal=_Journal(intents),
+    )
+    if outcome is Outcome.KEPT:
+        _judge_standing(plan, archive, key, store, reporter)
+    return outcome is Outcome.WRITTEN
+
+
 def _take_version(
-    plan: ReleasePlan, archive: ReleaseArchive, ours: Pointer, store: ObjectStore
+    plan: ReleasePlan, archive: ReleaseArchive, key: str, url: str, store: ObjectStore
 ) -> None:
     """Let one archive have the version, whoever else publishes it at this moment.
 
     Such keys differ for other bytes, so both would come to stand, and a coordinator that asks for
     no approval lets the later registration replace the earlier one.
     """
+    ours = Pointer(
+        version=plan.version,
+        platform=plan.product.platform,
+        key=key,
+        url=url,
+        sha256=archive.sha256,
+        size=archive.size,
+    )
     place = f"{plan.publish.prefix}/v{plan.version}/{release_pointer.NAME}"
     store.replace(
         place,

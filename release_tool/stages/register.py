@@ -136,19 +136,21 @@ def run(
     )
     status = retries.call(sending.once, policy, reporter)
     sending.require_not_withdrawn_meanwhile()
+    watch = watch or Watch(seconds=plan.environment.fleet_watch_seconds)
+    return _registered(release, status, _judge_fleet(sending, watch, reporter))
+
+
+def _judge_fleet(sending: _Sending, watch: Watch, reporter: Reporter) -> list[Check]:
+    """What the registration did to the fleet; what could not be asked is said."""
+    release = sending.release
     found = fleet_gate.judge(
-        sending.seen_before(),
-        release,
-        coordinator,
-        tombstones,
-        watch or Watch(seconds=plan.environment.fleet_watch_seconds),
-        reporter,
+        sending.seen_before(), release, sending.coordinator, sending.tombstones, watch, reporter
     )
     for check in found:
         if check.outcome == "not_checked":
             reporter.note(f"not checked: {check.name}: {check.hint}")
     findings.require(found, f"{release.version} is registered, and what it left behind is wrong")
-    return _registered(release, status, found)
+    return found
 
 
 def _served(plan: ReleasePlan, coordinator: Coordinator, tombstones: Finder) -> Release | None:
