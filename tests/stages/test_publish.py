@@ -12,7 +12,7 @@ import pytest
 from release_tool import errors
 from release_tool.plan import ReleasePlan
 from release_tool.values import CheckOutcome, PublishedRelease, SmokeEvidence
-from tests import small_world
+from tests import small_world, smoke_samples
 from tests.scripted_server import Reply, Request
 from tests.small_world import SmallWorld
 from tests.stages import release_chain
@@ -139,7 +139,8 @@ def test_a_stand_in_does_not_serve_a_real_environment(world: SmallWorld, chain: 
     real = chain.plan.environment.model_copy(update={"provider": "bundle"})
     chain.plan = chain.plan.model_copy(update={"environment": real})
     unjudged = ["needs of the bundle, judged", "installer, judged"]
-    assert _refused(world, chain) == ["kind", "host", "what ran", "--version", *unjudged]
+    ran = ["checks", "kind", "host", "what ran", "--version"]
+    assert _refused(world, chain) == [*ran, *unjudged]
     judged = (CheckOutcome(name="judged", outcome="passed"),)
     chain.evidence = chain.evidence.model_copy(
         update={
@@ -149,6 +150,7 @@ def test_a_stand_in_does_not_serve_a_real_environment(world: SmallWorld, chain: 
             "version_ran": True,
             "needs": judged,
             "install": judged,
+            "checks": smoke_samples.of(chain.plan).checks,
         }
     )
     assert chain.publish().created
