@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from release_tool import credentials, data, errors, layout, smoke_lanes, smoke_records, values
 from release_tool.apple import armor, certificates, identity
-from release_tool.cli import model_cache, notary_route, provenance_run
+from release_tool.cli import model_cache, notary_route, provenance_run, release_before
 from release_tool.config import Resolved
 from release_tool.files import atomic, hashing, zip_writer
 from release_tool.files.workspace import Workspace
@@ -655,6 +655,7 @@ class Wiring:
             models=self.models,
             read=public_copy.with_facts(self.trust),
             install=install_smoke.judge,
+            before=release_before.find(self.workspace.root, self.plan.version),
             show=smoke_refused.as_markdown,
         )
 

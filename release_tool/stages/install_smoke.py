@@ -21,6 +21,7 @@ from typing import NamedTuple
 from release_tool import layout
 from release_tool.apple import checks, release
 from release_tool.apple.checks import Check
+from release_tool.files import archive_reader
 from release_tool.files.tree import DiskTree
 from release_tool.plan import ReleasePlan
 from release_tool.services import candidate_server, installer
@@ -58,6 +59,17 @@ Listing = Mapping[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReleaseBefore:
+    """An earlier release that users have."""
+
+    version: str
+    file: Path
+    """Its archive."""
+    sha256: str
+    """As it was published."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Candidate:
     """The release under trial."""
 
@@ -68,6 +80,8 @@ class Candidate:
     """Of the archive, by our own reader."""
     scratch: Path
     """A folder to be made for the trials."""
+    before: ReleaseBefore | None = None
+    """None where none is at hand."""
     outside: Sequence[Path] = field(default_factory=lambda: _outside(Path.home()))
     """Folders and files in which an installer leaves no trace."""
 
@@ -91,7 +105,13 @@ def judge(candidate: Candidate) -> list[Check]:
         script = candidate.scratch / "install.sh"
         script.write_bytes(filled)
         trial = _Trial(candidate, server, script)
-        found = [*trial.installs(), *trial.refuses(), *trial.survives(), *trial.steps()]
+        found = [
+            *trial.installs(),
+            *trial.updates(),
+            *trial.refuses(),
+            *trial.survives(),
+            *trial.steps(),
+        ]
     found.append(
         checks.compare(
             "installer",
@@ -145,6 +165,34 @@ class _Trial:
         yield _compare(
             "over a previous version", "the user's file", "kept", "kept" if kept else "gone"
         )
+
+    def updates(self) -> Iterator[Check]:
+        """Over the release that users have, as it was unpacked there."""
+        before = self._candidate.before
+        if before is None:
+            name, why = "over the release before", "no earlier published archive is at hand"
+            yield checks.not_checked(f"installer, {name}", why, subject=self._app)
+            return
+        name = f"over the release before, {before.version}"
+        home = self._home()
+        root = _root(home)
+        root.mkdir()
+        limits = archive_reader.Limits(
+            compressed_bytes=self._candidate.plan.limits.archive_bytes,
+            member_bytes=self._candidate.plan.limits.member_bytes,
+            members=self._candidate.plan.limits.members,
+        )
+        # macOS's tar, which packs what codesign signed, writes extended attributes as sidecars.
+        sidecars = self._candidate.plan.environment.signer == "portable"
+        found = archive_reader.unpack(before.file, root, limits=limits, sidecars=sidecars)
+        if found.sha256 != before.sha256:
+            yield _compare(name, before.file.name, before.sha256, found.sha256)
+            return
+        _write(root / _USERS_FILE, "the user's")
+        yield from self._installed(name, home, self._run(home))
+        kept = (root / _USERS_FILE).is_file()
+        yield _compare(name, "the user's file", "kept", "kept" if kept else "gone")
+        shutil.rmtree(home, ignore_errors=True)
 
     def refuses(self) -> Iterator[Check]:
         """What is not what was released changes nothing."""

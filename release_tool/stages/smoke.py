@@ -35,7 +35,7 @@ from release_tool.stages import (
     speed,
 )
 from release_tool.stages.final_copy import Unpack
-from release_tool.stages.install_smoke import Candidate
+from release_tool.stages.install_smoke import Candidate, ReleaseBefore
 from release_tool.stages.public_copy import Reader
 from release_tool.stages.smoke_observation import Seen, observe
 from release_tool.stages.smoke_refusal import Show, SoFar
@@ -107,6 +107,7 @@ def run(
     read: Reader | None = None,
     needs: Needs = bundle_needs.judge,
     install: Install | None = None,
+    before: ReleaseBefore | None = None,
     show: Show | None = None,
     surroundings: Surroundings | None = None,
 ) -> SmokeEvidence:
@@ -123,6 +124,7 @@ def run(
         read: judges what was unpacked, from the seal down (`public_copy.with_facts`).
         needs: judges the unpacked release without a Mac, before anything is started.
         install: tries the installer with the archive; None where it is not tried.
+        before: an earlier release, over which the installer is tried, too.
         show: makes a page of a refused run, which is kept in the workspace and named in the error.
         surroundings: this machine.
 
@@ -170,6 +172,7 @@ def run(
                 file=workspace.path(archive.path),
                 unpacked=copy.root,
                 scratch=scratch / "installer",
+                before=before,
             )
             tried = install(candidate) if install else ()
             installed = sofar.require("installer", tried, _INSTALLS_BADLY)

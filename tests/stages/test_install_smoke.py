@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from release_tool.apple.checks import Check
+from release_tool.files import hashing
 from release_tool.plan import ReleasePlan
-from release_tool.services import installer
+from release_tool.services import candidate_server, installer
 from release_tool.services.held_commands import HeldCommands
 from release_tool.stages import install_smoke, installer_file
 from release_tool.stages.install_smoke import Candidate
@@ -89,6 +91,7 @@ def test_the_template_does_all_that_it_must(candidate: Candidate) -> None:
         "fresh",
         "twice",
         "over a previous version",
+        "over the release before",
         "a changed download",
         "a cut download",
         "no release",
@@ -103,12 +106,34 @@ def test_the_template_does_all_that_it_must(candidate: Candidate) -> None:
         "killed at a command, and run again",
         "installer",
     ]
-    others = [check for check in found if "after the download" not in check.name]
+    open_ = ("after the download", "over the release before")
+    others = [check for check in found if not check.name.endswith(open_)]
     assert {check.outcome for check in others} == {"passed"}
     # Both ends of what stands: the old app, the one that is aside, the new one.
     killed = [check.subject for check in others if check.name == "installer, killed at a command"]
     assert len(killed) == install_smoke._KILLS
     assert [one.partition(",")[0] for one in killed].count("mv") == 2
+
+
+def test_the_release_before_is_updated_where_it_is_at_hand(candidate: Candidate) -> None:
+    """Its own files, unpacked as users have them; another archive than was published is refused."""
+    sha256 = hashing.sha256_of(candidate.file)
+    for digest, wrong in ((sha256, {}), ("0" * 64, {"darkbloom-bundle": sha256})):
+        before = install_smoke.ReleaseBefore(version="0.4.9", file=candidate.file, sha256=digest)
+        made = dataclasses.replace(candidate, before=before)
+        made.scratch.mkdir(exist_ok=True)
+        row = install_smoke._row(made.plan, made.archive)
+        with candidate_server.serving(made.file, row) as server:
+            script = made.scratch / "install.sh"
+            content = installer_file.read(made.plan)
+            mark = installer_file.PLACEHOLDER.encode()
+            script.write_bytes(content.replace(mark, server.url.encode()))
+            trial = install_smoke._Trial(made, server, script)
+            trial._homes = 10 + len(wrong)
+            found = list(trial.updates())
+        assert {check.name for check in found} == {"installer, over the release before, 0.4.9"}
+        assert list(failed(found).values()) == list(wrong.values())
+        assert ("the user's file" in {check.subject for check in found}) == (not wrong)
 
 
 def test_an_app_that_is_removed_before_the_new_one_comes_is_refused(candidate: Candidate) -> None:
