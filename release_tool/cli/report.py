@@ -77,7 +77,11 @@ def command(
     _write(path, text)
     print(shown_path(path.resolve()), file=session.out)
     if opened and not webbrowser.open(path.resolve().as_uri()):
-        raise errors.HostError("no browser could be started", subject=str(path))
+        raise errors.HostError(
+            "no browser could be started",
+            subject=str(path),
+            hint="the page is written: open this file on a machine that has one",
+        )
 
 
 def leave(session: Session, workspace: Path) -> str:

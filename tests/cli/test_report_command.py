@@ -134,3 +134,22 @@ def test_a_run_leaves_the_page_beside_its_ledger(tmp_path: Path) -> None:
     (tmp_path / "empty" / "ledger").mkdir(parents=True)
     assert report.leave(session, tmp_path / "empty") == ""
     assert not (tmp_path / "empty" / "report.html").exists()
+
+
+def test_without_a_browser_the_page_is_written_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--open` on a machine without one: exit 3, and where the file is."""
+    workspace = Release(tmp_path).up_to("profile").workspace
+    opened: list[str] = []
+
+    def refuse(address: str) -> bool:
+        opened.append(address)
+        return False
+
+    monkeypatch.setattr("webbrowser.open", refuse)
+    code, out, err = call(str(workspace), "--open")
+    assert code == 3
+    assert out.strip() == str(workspace / "report.html")
+    assert opened == [(workspace / "report.html").as_uri()]
+    assert "open this file on a machine that has one" in err
