@@ -122,7 +122,12 @@ class ModelStore:
         if self.hub is None or self.own is None:
             raise hub_errors.offline(pin.model, self.barred)
         if not COMMIT.fullmatch(pin.revision):
-            raise hub_errors.offline(pin.model, "no commit of it is named, only that is downloaded")
+            found = hub_errors.offline(
+                pin.model, "no commit of it is named, only that is downloaded"
+            )
+            # To fetch what nobody pinned would end here again.
+            found.hint = "pin one in release.yaml: `release-tool model pin` prints the lines for it"
+            raise found
         return self.hub, self.own
 
     @staticmethod

@@ -307,9 +307,10 @@ def test_two_runs_do_not_write_the_same_model(world: World) -> None:
 
 def test_a_branch_is_never_downloaded(world: World) -> None:
     """Only a commit stays what it is."""
-    with pytest.raises(errors.HostError, match="only that is downloaded"):
+    with pytest.raises(errors.HostError, match="only that is downloaded") as caught:
         world.store().obtain(Pin(MODEL, "", ""), Silent())
     assert world.hub.asked == []
+    assert "release-tool model pin" in caught.value.hint
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
