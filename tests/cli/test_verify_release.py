@@ -40,6 +40,8 @@ ARCHIVE = f"releases/v0.5.0/{NAME}"
 PROVENANCE = f"releases/v0.5.0/{statement.NAME}"
 BILL = f"releases/v0.5.0/{sbom.NAME}"
 OTHER = samples.key("other")
+# Of a machine on which much else runs: the first test waits for a whole release.
+pytestmark = pytest.mark.timeout(300)
 
 
 @dataclass
