@@ -195,17 +195,26 @@ def _checked(evidence: SmokeEvidence) -> Iterator[Checked]:
             name=name,
             passed=f"{len(passed)} of {len(rows)}" if rows else "not asked",
             names=", ".join(dict.fromkeys(one.name.removeprefix(f"{name}, ") for one in passed)),
-            others=tuple(_unmet(one) for one in rows if one.outcome != "passed"),
+            others=tuple(_others(rows)),
         )
     if evidence.macos_verdicts:
         told = "; ".join(f"{name} {said}" for name, said in evidence.macos_verdicts.items())
         yield Checked(name="macOS", passed=str(len(evidence.macos_verdicts)), names=told)
 
 
-def _unmet(one: CheckOutcome) -> str:
-    name = f"{one.name} of {one.subject}" if one.subject else one.name
-    why = one.hint or one.observed
-    return f"{one.outcome.replace('_', ' ')}: {name}{f' ({why})' if why else ''}"
+def _others(rows: Sequence[CheckOutcome]) -> Iterator[str]:
+    """What did not pass, by its reason: one reason may keep a dozen checks from being made."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for one in rows:
+        if one.outcome != "passed":
+            reason = (one.outcome.replace("_", " "), one.hint or one.observed)
+            found.setdefault(reason, []).append(one.name)
+    for (outcome, why), names in found.items():
+        told = ", ".join(
+            f"{name} ({names.count(name)})" if names.count(name) > 1 else name
+            for name in dict.fromkeys(names)
+        )
+        yield f"{outcome}: {told}{f': {why}' if why else ''}"
 
 
 def _latency(figure: SmokeFigure) -> Latency:

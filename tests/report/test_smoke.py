@@ -103,13 +103,14 @@ def test_the_three_tables_as_rendered(tmp_path: Path) -> None:
 def test_what_was_checked_is_shown(tmp_path: Path) -> None:
     """Needs, installer and macOS by name, what was not checked with its reason, and the digests."""
     outcome = CheckOutcome(name="installer, fresh", outcome="passed", subject="exit code")
-    late = CheckOutcome(name="installer, killed late", outcome="not_checked", hint="it ended first")
+    late = CheckOutcome(name="installer, killed late", outcome="not_checked", hint="it ended")
+    later = late.model_copy(update={"name": "installer, killed later"})
     made = evidence("0.5.0", host=HOST.model_copy(update={"sip": "enabled"})).model_copy(
         update={
             "cdhash": "c" * 40,
             "transcript_sha256": "d" * 64,
             "needs": (CheckOutcome(name="Metal target", outcome="passed"),),
-            "install": (outcome, outcome, late),
+            "install": (outcome, outcome, late, late, later),
             "macos_verdicts": {"spctl": "accepted"},
         }
     )
@@ -121,8 +122,12 @@ def test_what_was_checked_is_shown(tmp_path: Path) -> None:
     assert told["executable"] == f"{made.executable_sha256[:12]}, cdhash {'c' * 12}"
     assert f"{made.transcript} {'d' * 12}" in told["kept"]
     assert ["needs of the bundle", "1 of 1", "Metal target"] in found
-    assert ["installer", "2 of 3", "fresh"] in found
-    assert ["", "", "not checked: installer, killed late (it ended first)"] in found
+    assert ["installer", "2 of 5", "fresh"] in found
+    assert [
+        "",
+        "",
+        "not checked: installer, killed late (2), installer, killed later: it ended",
+    ] in (found)
     assert ["macOS", "1", "spctl accepted"] in found
     provider = next(row for row in found if row[0] == "provider")
     assert provider[1] == f"{len(made.checks)} of {len(made.checks)}"
