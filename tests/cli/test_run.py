@@ -289,7 +289,8 @@ def _stop_once_it_holds(process: subprocess.Popen[str], lock: Path) -> bool:
 
 
 def _is_held(lock: Path) -> bool:
-    if not lock.is_file():
+    # Who holds it has said so: its name is written a moment after the lock is taken.
+    if not lock.is_file() or not lock.read_text().strip():
         return False
     with lock.open("r") as probe:
         try:
