@@ -14,7 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from release_tool import credentials
+
 ROOT = Path(__file__).resolve().parent.parent
+# How this host reaches an index; uv takes the system's certificates only where it is told to.
+_WAY_OUT = {**credentials.for_pip(os.environ), "UV_NATIVE_TLS": "1", "UV_SYSTEM_CERTS": "1"}
 DATA = ("release.yaml", "templates/", "entitlements/")
 
 
@@ -69,7 +73,7 @@ def run(
     done = subprocess.run(
         [str(word) for word in command],
         cwd=folder,
-        env={"PATH": os.environ["PATH"], "HOME": str(folder.parent), **(environ or {})},
+        env={**_WAY_OUT, "HOME": str(folder.parent), **(environ or {})},
         capture_output=True,
         text=True,
         check=False,
