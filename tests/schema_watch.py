@@ -58,7 +58,7 @@ def faults(argv: Sequence[str], printed: str) -> list[str]:
         return []
     name = name_of(argv, document)
     if name not in schemas.NAMES:
-        return []
+        return [f"there is no schema {name}: release_tool/cli/schemas.py"]
     return [
         f"{one.json_path}: {one.message[:300]}" for one in validator(name).iter_errors(document)
     ]

@@ -17,6 +17,7 @@ from release_tool.cli.session import Session, pass_session
 from release_tool.report import expiry_issue
 from release_tool.report.expiry_issue import Watched
 from release_tool.report.summary import time_left
+from release_tool.schema_number import SCHEMA
 from release_tool.services.github_issues import Issue, Issues
 
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -165,6 +166,7 @@ def _tell(
 ) -> None:
     if as_json:
         document = {
+            "schema": SCHEMA,
             "ok": watched.is_well and not passing,
             "within": watched.within,
             "expiries": [row.as_json() for row in watched.rows],

@@ -15,6 +15,7 @@ from release_tool.cli.session import Session, pass_session
 from release_tool.credentials import Lookup
 from release_tool.plan import Smoke
 from release_tool.progress import Reporter, Silent
+from release_tool.schema_number import SCHEMA
 from release_tool.services import hub_cache, hub_errors
 from release_tool.services.model_store import ModelStore, Pin
 
@@ -116,6 +117,7 @@ def _tell(session: Session, name: str, commit: str, folder: Path, *, as_json: bo
     digest = hub_cache.digest(folder)
     if as_json:
         facts: Mapping[str, object] = {
+            "schema": SCHEMA,
             "ok": True,
             "model": name,
             "model_revision": commit,

@@ -177,6 +177,20 @@ def _diff() -> Schema:
     return {"anyOf": [differing, proof]}
 
 
+def _verify_release() -> Schema:
+    head = _object(count=_WHOLE, size=_WHOLE, sha256=_SHA256)
+    return _document(
+        ok=_FLAG,
+        version=_TEXT,
+        environment=_TEXT,
+        archive_sha256=_SHA256,
+        source_commit=_TEXT,
+        builder=_TEXT,
+        log_head={"anyOf": [head, {"type": "null"}]},
+        checks=_CHECKS,
+    )
+
+
 _MADE: Mapping[str, tuple[str, Callable[[], Schema]]] = {
     "release.yaml": ("the release file", release_file.schema),
     "record": ("a record of a ledger: `ledger/*.json`", _record),
@@ -228,6 +242,29 @@ _MADE: Mapping[str, tuple[str, Callable[[], Schema]]] = {
     ),
     "inspect": ("inspect --json", lambda: _document(kind=_KINDS, name=_TEXT)),
     "diff": ("diff --json", _diff),
+    "verify-release": ("verify-release --json", _verify_release),
+    "expiries": (
+        "expiries --json",
+        lambda: _document(
+            ok=_FLAG,
+            within=_WHOLE,
+            expiries=_list(_EXPIRY),
+            failed=_CHECKS,
+            unanswered=_CHECKS,
+            issue=_TEXT,
+        ),
+    ),
+    "model": (
+        "model pin --json and model fetch --json",
+        lambda: _document(
+            ok={"const": True},
+            model=_TEXT,
+            model_revision=_TEXT,
+            model_sha256=_SHA256,
+            folder=_TEXT,
+            files=_by_name(_WHOLE),
+        ),
+    ),
 }
 NAMES = tuple(_MADE)
 

@@ -95,7 +95,7 @@ class _Tag:
             # Nobody is there to answer: git must fail instead of asking.
             environ["GIT_TERMINAL_PROMPT"] = "0"
         self._git = Tags(Path.cwd(), environ, kept)
-        self._document = _document(options.config_file)
+        self._document = _document(options.config_file, self._git)
 
     def run(self) -> None:
         self._require_somebody()
@@ -219,8 +219,9 @@ class _Tag:
             print(line, file=self._session.out)
 
 
-def _document(chosen: Path | None) -> release_yaml.Document:
-    beside = Path.cwd() / data.RELEASE_FILE
+def _document(chosen: Path | None, git: Tags) -> release_yaml.Document:
+    """The file that was named, else the repository's, wherever in it one stands."""
+    beside = (git.top() if git.is_repository() else Path.cwd()) / data.RELEASE_FILE
     return release_yaml.read(chosen or (beside if beside.is_file() else data.release_file()))
 
 

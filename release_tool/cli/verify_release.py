@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +20,13 @@ from release_tool.plan import ReleasePlan
 from release_tool.progress import Silent
 from release_tool.provenance import keys
 from release_tool.provenance.keys import PublicKey
+from release_tool.schema_number import SCHEMA
+from release_tool.services import json_document
 from release_tool.services.coordinator import Coordinator
 from release_tool.stages.release_verification import Question, Verification
 
 _HEAD_BYTES = 64 * 1024
+_COMMIT = re.compile(r"[0-9a-f]{12,64}")
 _KEY_BYTES = 16 * 1024
 
 
@@ -97,14 +101,38 @@ def _nobodys() -> str:
 
 def _question(session: Session, options: Options) -> tuple[ReleasePlan, Question]:
     plan = _plan(session, options)
-    seen = _read(options.log_head, _HEAD_BYTES) if options.log_head else None
+    seen = _head(options.log_head) if options.log_head else None
     return plan, Question(
         plan=plan,
         trusted=_trusted(plan, options),
         trust=_roots(plan, options),
         seen=seen,
-        commit=options.commit.lower(),
+        commit=_commit(options.commit),
     )
+
+
+def _commit(given: str) -> str:
+    """A commit, or as much of it as is shown in one line."""
+    commit = given.strip().lower()
+    if commit and not _COMMIT.fullmatch(commit):
+        raise errors.UsageError(
+            "--commit is no commit", expected="12 to 64 hexadecimal digits", observed=given[:80]
+        )
+    return commit
+
+
+def _head(path: Path) -> bytes:
+    """The caller's own file: one that holds nothing of the kind says nothing about a release."""
+    content = _read(path, _HEAD_BYTES)
+    try:
+        json_document.read(content, limit_bytes=_HEAD_BYTES, what="a signed head")
+    except errors.FormatError as problem:
+        raise errors.UsageError(
+            f"--log-head {problem.message}",
+            subject=str(path),
+            expected="the log.head.json of a release",
+        ) from problem
+    return content
 
 
 def _plan(session: Session, options: Options) -> ReleasePlan:
@@ -188,6 +216,7 @@ def _read(path: Path, limit_bytes: int) -> bytes:
 def _json(plan: ReleasePlan, done: Verification) -> str:
     said, head = done.statement, done.head
     document = {
+        "schema": SCHEMA,
         "ok": done.holds,
         "version": plan.version,
         "environment": plan.environment.name,

@@ -54,6 +54,10 @@ class Git:
             raise _refused(self.folder, result.stderr)
         return result.returncode == 0
 
+    def top(self) -> Path:
+        """The top of the working tree that the folder belongs to."""
+        return Path(self._text("rev-parse", "--show-toplevel").removesuffix("\n"))
+
     def checkout(self) -> Checkout:
         """Read the commit, its date and what differs from it.
 

@@ -82,6 +82,7 @@ class Verification:
     """Of the log as it is served, signed."""
     _envelope_sha256: str = field(default="", init=False)
     _binary_sha256: str = field(default="", init=False)
+    _metallib_sha256: str = field(default="", init=False)
 
     @property
     def holds(self) -> bool:
@@ -192,9 +193,11 @@ class Verification:
         yield self._commit(said)
 
     def _commit(self, said: Statement) -> Check:
-        if self.question.commit:
-            observed = said.commit or "unknown"
-            return checks.compare("source commit", expected=self.question.commit, observed=observed)
+        given, observed = self.question.commit, said.commit or "unknown"
+        if given:
+            # As it is shown everywhere, a commit may be cut.
+            expected = observed if observed.startswith(given) else given
+            return checks.compare("source commit", expected=expected, observed=observed)
         if said.commit:
             return checks.passed("source commit", said.commit)
         if self._plan.environment.require_known_source:
@@ -230,18 +233,8 @@ class Verification:
         self._bill(served.sha256, copy.unpacked, facts)
 
     def _download(self, copy: public_copy.PublicCopy) -> tuple[str, public_url.Served | None]:
-        """By the address of the coordinator's contract, and the other one after it.
-
-        A release of before a change of contract stands at the other one.
-        """
-        plain = self._beside(self._plan.archive.name)
-        places = [plain]
-        if self.statement is not None:
-            places.append(
-                self._beside(f"artifacts/{self.statement.sha256}/{self._plan.archive.name}")
-            )
-        if self._plan.coordinator.contract == "2026-10":
-            places.reverse()
+        """By the address of the coordinator's contract, and the other one after it."""
+        places = self._places()
         for address in places:
             served = public_url.read(
                 address,
@@ -254,6 +247,17 @@ class Verification:
             if served is not None:
                 return address, served
         return places[0], None
+
+    def _places(self) -> list[str]:
+        """Where the archive may stand: a release of before a change of contract at the other."""
+        places = [self._beside(self._plan.archive.name)]
+        if self.statement is not None:
+            places.append(
+                self._beside(f"artifacts/{self.statement.sha256}/{self._plan.archive.name}")
+            )
+        if self._plan.coordinator.contract == "2026-10":
+            places.reverse()
+        return places
 
     def _signature(self, root: Path, unpacked: Unpacked) -> BundleFacts | None:
         plan = self._plan
@@ -278,6 +282,10 @@ class Verification:
         )
         by_path = {one.path: one.sha256 for one in unpacked.members}
         self._binary_sha256 = by_path.get(f"bin/{plan.bundle.main_executable}", "")
+        library = plan.bundle.metallib
+        self._metallib_sha256 = by_path.get(f"bin/{library.name}", "") if library else ""
+        hint = "whether Apple revoked a certificate or a ticket: that is asked online, by a Mac"
+        self.checks.append(checks.not_checked("revocation", hint))
         stapled = layout.of(plan).is_app and plan.environment.notarization == "required"
         if stapled and report.facts is not None and report.facts.ticket is None:
             self.checks.append(
@@ -462,13 +470,18 @@ class Verification:
             yield checks.compare(
                 "coordinator bundle_hash", expected=self.statement.sha256, observed=row.bundle_hash
             )
-        if self._binary_sha256:
-            yield checks.compare(
-                "coordinator binary_hash", expected=self._binary_sha256, observed=row.binary_hash
+        unpacked = (
+            ("coordinator binary_hash", self._binary_sha256, row.binary_hash),
+            ("coordinator metallib_hash", self._metallib_sha256, row.metallib_hash),
+        )
+        for name, expected, observed in unpacked:
+            if expected:
+                yield checks.compare(name, expected=expected, observed=observed)
+        places = self._places()
+        if row.url not in places:
+            yield checks.failed(
+                "coordinator url", expected=" or ".join(places), observed=row.url[:300]
             )
-        base = addresses.base(self._plan.endpoints.r2_public_url, name="R2_PUBLIC_URL")
-        if not row.url.startswith(f"{base}/"):
-            yield checks.failed("coordinator url", expected=base, observed=row.url[:300])
 
     def _other(self, latest: Release, kept: Log | None) -> Iterator[Check]:
         """It tells of one release only; that one, too, must be in the log."""

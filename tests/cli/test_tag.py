@@ -271,6 +271,17 @@ def test_every_constant_must_say_the_version(clone: Clone) -> None:
     assert "nothing matches version = " in err
 
 
+def test_the_repositorys_file_counts_below_its_top_too(
+    clone: Clone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a subfolder the same constants are asked for, not those of the tool's own file."""
+    (clone.path / "sub").mkdir()
+    monkeypatch.chdir(clone.path / "sub")
+    code, _, err = clone.tag("0.5.1", "--dry-run")
+    assert code == errors.UsageError.exit_code
+    assert "version in the source v.swift: expected 0.5.1; found 0.5.0" in err
+
+
 @pytest.mark.parametrize(
     ("text", "hint"),
     [

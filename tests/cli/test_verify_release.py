@@ -311,7 +311,10 @@ def test_a_log_that_was_set_back_shows_to_who_has_seen_more(world: World) -> Non
     [
         ("bundle_hash", "7" * 64, "coordinator bundle_hash"),
         ("binary_hash", "7" * 64, "coordinator binary_hash"),
+        ("metallib_hash", "7" * 64, "coordinator metallib_hash"),
         ("url", "https://elsewhere.example/a.tar.gz", "coordinator url"),
+        ("url", "{base}/releases/v0.4.0/evil.tar.gz", "coordinator url"),
+        ("url", "{base}/../../x", "coordinator url"),
         ("version", "0.6.0", "coordinator's 0.6.0"),
     ],
 )
@@ -327,7 +330,7 @@ def test_a_coordinator_that_tells_of_other_bytes_is_caught(
             database.commit()
         return str(before)
 
-    before = change(value)
+    before = change(value.replace("{base}", world.place.living.r2_public_url))
     try:
         world.place.await_cache()
         assert world.failed() == {wanted}
@@ -358,7 +361,27 @@ def test_the_commit_that_was_asked_for_is_compared(world: World) -> None:
     """Somebody who read a source wants the release of exactly that."""
     _, found = world.verify()
     assert world.failed("--commit", found["source_commit"]) == set()
+    assert world.failed("--commit", found["source_commit"][:12].upper()) == set()
     assert world.failed("--commit", "0" * 40) == {"source commit"}
+
+
+@pytest.mark.parametrize("given", ["abc", "main", "0" * 11, "x" * 40])
+def test_what_is_no_commit_condemns_no_release(world: World, given: str) -> None:
+    """It is the caller's word that is wrong, so it is asked for again."""
+    words = ("verify-release", "0.5.0", "--env", "rehearsal", "--dist", str(world.place.dist))
+    code, _, err = _call(*words, "--commit", given)
+    assert code == 2
+    assert "--commit is no commit" in err
+
+
+def test_a_file_that_is_no_head_condemns_no_release(world: World, tmp_path: Path) -> None:
+    """A mistyped path is a mistake of the caller, and no finding about what is published."""
+    other = tmp_path / "notes.txt"
+    other.write_text("no head")
+    words = ("verify-release", "0.5.0", "--env", "rehearsal", "--dist", str(world.place.dist))
+    code, _, err = _call(*words, "--log-head", str(other))
+    assert code == 2
+    assert "--log-head is not JSON" in err
 
 
 def test_people_read_a_verdict_first(world: World) -> None:
