@@ -30,8 +30,8 @@ JOBS = {
     },
     "notarize": {"APPLE_API_KEY_P8", "APPLE_API_KEY_ID", "APPLE_API_ISSUER_ID"},
     "smoke": set[str](),
-    "register": {*STORE, "RELEASE_KEY"},
-    "promote": STORE,
+    "register": {*STORE, "RELEASE_KEY", "PROVENANCE_KEY"},
+    "promote": {*STORE, "PROVENANCE_KEY"},
 }
 VERSION = "0.5.0"
 

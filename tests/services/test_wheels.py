@@ -177,7 +177,7 @@ def test_the_pinned_metallib_is_there(tmp_path: Path) -> None:
     """The index still serves the Metal library that `release.yaml` pins."""
     import yaml
 
-    from release_tool import data
+    from release_tool import credentials, data
 
     pin = yaml.safe_load(data.release_file().read_text())["bundle"]["metallib"]
     wanted = WheelFile(
@@ -188,5 +188,5 @@ def test_the_pinned_metallib_is_there(tmp_path: Path) -> None:
         member=pin["member"],
         sha256=pin["sha256"],
     )
-    path = wheels.fetch(wanted, cache=tmp_path, environ=os.environ)
+    path = wheels.fetch(wanted, cache=tmp_path, environ=credentials.for_pip(os.environ))
     assert path.read_bytes()[:4] == b"MTLB"
