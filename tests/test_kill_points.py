@@ -21,6 +21,7 @@ SAMPLE = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(200)
 def test_a_sample_of_all_points_holds() -> None:
     """One registration, one set of bytes, no second upload, nothing left behind or running."""
