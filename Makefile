@@ -3,12 +3,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup test test-online test-macos fidelity report-check docs lint format lock rehearse kill faults smoke-faults \
+.PHONY: help setup test test-slow test-online test-macos fidelity report-check docs lint format lock rehearse kill faults smoke-faults \
 	smoke-hosts workflow actionlint fuzz bench clean
 
 help:
 	@echo "make rehearse     carry a whole release through look-alikes on this machine"
 	@echo "make test         run the tests"
+	@echo "make test-slow    run the tests that take longer"
 	@echo "make test-online  run the tests that download real signed files from the package indexes"
 	@echo "make fidelity     make real Apple signatures again, and say what was derived and copied"
 	@echo "make test-macos   on a Mac: let Apple's tools judge what both signers wrote"
@@ -41,6 +42,10 @@ $(READY): requirements.txt pyproject.toml tools/find-python.sh
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not online and not slow"
+
+# What the default suite leaves out, but for what the targets below run by themselves.
+test-slow: $(READY)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow and not online" --timeout 900
 
 test-online: $(READY)
 	$(BIN)/python -m pytest -m online

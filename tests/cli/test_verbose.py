@@ -23,6 +23,7 @@ def told(*argv: str, environ: Mapping[str, str]) -> tuple[str, str]:
     return out.getvalue(), err.getvalue()
 
 
+@pytest.mark.slow
 def test_whom_it_asks_is_told_without_a_secret(release: Path, echo: ScriptedServer) -> None:
     """Each request with its answer and its time, the store's too; the queries are left out."""
     environ = _given(_addresses(echo.url))

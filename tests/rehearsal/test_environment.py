@@ -105,6 +105,7 @@ def test_a_second_start_finds_the_first(state: Path) -> None:
     assert start(state) == found[0] == environment.attach(state)
 
 
+@pytest.mark.slow
 def test_it_outlives_its_starter_and_its_own_death(state: Path) -> None:
     """A kill -9 of the starter leaves it alive; after its own the next has the same addresses."""
     code = f"""
@@ -131,6 +132,7 @@ def test_it_outlives_its_starter_and_its_own_death(state: Path) -> None:
     assert again.trust.read_bytes() == first.trust.read_bytes()
 
 
+@pytest.mark.slow
 def test_an_environment_of_before_the_notary_is_completed(state: Path) -> None:
     """A living one is ended; what it left stays as it is; keys and ticket signer are added."""
     first = start(state)
@@ -150,6 +152,7 @@ def test_an_environment_of_before_the_notary_is_completed(state: Path) -> None:
     assert requests.get(again.notary_url, timeout=10).status_code == 401
 
 
+@pytest.mark.slow
 def test_a_port_that_was_taken_meanwhile_is_replaced(state: Path) -> None:
     """The other addresses stay, and the environment starts."""
     first = start(state)
@@ -161,6 +164,7 @@ def test_a_port_that_was_taken_meanwhile_is_replaced(state: Path) -> None:
         assert again.r2_endpoint == first.r2_endpoint
 
 
+@pytest.mark.slow
 def test_a_stale_description_is_not_believed(state: Path) -> None:
     """Another server on the port, or nothing there, is not our environment."""
     first = start(state)

@@ -243,6 +243,7 @@ def test_a_provider_that_leaves_orphans_is_ended_whole(model: Path, home: Path) 
     assert smoke_parts.group_is_gone(groups[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "expected"),
     [

@@ -151,6 +151,7 @@ def test_an_app_that_is_removed_before_the_new_one_comes_is_refused(candidate: C
     assert subject.startswith("mv, call ")
 
 
+@pytest.mark.slow
 def test_a_kill_that_came_too_late_is_no_evidence(
     candidate: Candidate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,6 +197,7 @@ def test_commands_are_held_in_order_by_name_and_by_path(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_careless_installer_is_refused_by_each_of_its_faults(
     candidate: Candidate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,6 +225,7 @@ def test_a_careless_installer_is_refused_by_each_of_its_faults(
     assert "darkbloom-bundle.tar.gz is new" in wrong["installer", "outside"]
 
 
+@pytest.mark.slow
 def test_a_hasty_installer_is_refused(
     candidate: Candidate, monkeypatch: pytest.MonkeyPatch
 ) -> None:

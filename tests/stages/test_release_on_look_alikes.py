@@ -353,6 +353,7 @@ def _bridge(world: LookAlikes, plan: ReleasePlan, folder: Path, version: str) ->
     return chain
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("newer", [True, False])
 def test_flavours_rank_by_version_alone(
     world: LookAlikes, plan: ReleasePlan, tmp_path: Path, *, newer: bool
@@ -375,6 +376,7 @@ def test_flavours_rank_by_version_alone(
     assert all(row.active for row in rows.values())
 
 
+@pytest.mark.slow
 def test_a_version_of_another_flavour_is_taken(
     world: LookAlikes, plan: ReleasePlan, tmp_path: Path
 ) -> None:

@@ -95,6 +95,7 @@ def test_a_release_in_use_is_withdrawn_by_force_only(
     rollbacks.of(good, "0.5.1").run()
 
 
+@pytest.mark.slow
 def test_the_address_of_october_is_gone_back_to(
     october: LookAlikes, plan: ReleasePlan, tmp_path: Path
 ) -> None:
@@ -134,6 +135,7 @@ def test_a_wrong_administrators_key_changes_nothing(
     assert may.written() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault",
     [
