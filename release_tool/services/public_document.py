@@ -13,7 +13,11 @@ _CHUNK_BYTES = 64 * 1024
 
 
 def fetch(
-    address: str, *, limit_bytes: int, policy: retries.Policy = retries.DEFAULT
+    address: str,
+    *,
+    limit_bytes: int,
+    seconds: float = _SECONDS,
+    policy: retries.Policy = retries.DEFAULT,
 ) -> bytes | None:
     """Read a document whole; None where nothing is served (404).
 
@@ -34,7 +38,7 @@ def fetch(
     served = public_url.read(
         f"{address}?asked={secrets.token_hex(8)}",
         limit_bytes=limit_bytes,
-        seconds=_SECONDS,
+        seconds=seconds,
         reporter=Silent(),
         policy=policy,
         consumer=take,

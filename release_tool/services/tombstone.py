@@ -7,15 +7,12 @@ they send anything. Whatever stands at the key counts, readable or not.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
-from typing import BinaryIO
 
 from release_tool import errors
-from release_tool.progress import Silent
-from release_tool.services import addresses, json_document, precedence, public_url, retries
+from release_tool.services import addresses, json_document, precedence, public_document, retries
 from release_tool.services.object_store import ObjectStore
 
 NAME = "tombstone.json"
@@ -100,30 +97,16 @@ def find_served(
 ) -> Tombstone | None:
     """Ask the public address, where a job has no keys for the bucket.
 
-    A CDN may keep a 404 for minutes, so each question is one that it has never answered.
-
     Raises:
         RemoteRefusedError: what is served there is no tombstone that can be read, or the address
             does not serve plainly.
         TransientError: the address did not answer.
     """
     address = addresses.join(public_base, key_of(prefix, version))
-    collected = bytearray()
-
-    def take(body: BinaryIO) -> None:
-        collected.clear()
-        while chunk := body.read(LIMIT_BYTES):
-            collected.extend(chunk)
-
-    served = public_url.read(
-        f"{address}?asked={secrets.token_hex(8)}",
-        limit_bytes=LIMIT_BYTES,
-        seconds=_PUBLIC_SECONDS,
-        reporter=Silent(),
-        policy=policy,
-        consumer=take,
+    content = public_document.fetch(
+        address, limit_bytes=LIMIT_BYTES, seconds=_PUBLIC_SECONDS, policy=policy
     )
-    return _read(address, bytes(collected)) if served else None
+    return _read(address, content) if content is not None else None
 
 
 def refuse(stone: Tombstone | None) -> None:
