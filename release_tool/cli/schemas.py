@@ -11,9 +11,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from release_tool import release_file, values
+from release_tool import release_file
 from release_tool.ledger import Record
 from release_tool.plan import ReleasePlan
+from release_tool.report import overview
 from release_tool.schema_number import SCHEMA
 
 Schema = dict[str, Any]
@@ -91,25 +92,12 @@ def _plan() -> Schema:
 def _record() -> Schema:
     """A record, and the value of each stage by the stage's name."""
     made = _of_model(Record)
-    stages: Mapping[str, type[BaseModel]] = {
-        "profile": values.VerifiedProfile,
-        "assemble": values.AssembledBundle,
-        "sign": values.SignedBundle,
-        "notarize": values.Notarization,
-        "staple": values.StapledBundle,
-        "archive": values.ReleaseArchive,
-        "smoke": values.SmokeEvidence,
-        "publish": values.PublishedRelease,
-        "register": values.RegisteredRelease,
-        "promote": values.PromotedRelease,
-        "github": values.GitHubRelease,
-    }
     made["allOf"] = [
         {
             "if": {"properties": {"stage": {"const": stage}, "kind": {"const": "record"}}},
             "then": {"properties": {"value": _of_model(model)}},
         }
-        for stage, model in stages.items()
+        for stage, model in overview.STAGES.items()
     ]
     return made
 
