@@ -134,8 +134,7 @@ def leaves(value: object, location: Location = ()) -> Iterator[tuple[Location, A
 
 
 def _document(request: Request) -> Document:
-    beside = request.working_folder / data.RELEASE_FILE
-    chosen = request.config_file or (beside if beside.is_file() else data.release_file())
+    chosen = data.release_file_of(request.working_folder, request.config_file)
     document = release_yaml.read(chosen)
     changed = copy.deepcopy(document.data)
     for name, flag in request.flags.items():

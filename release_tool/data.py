@@ -15,6 +15,12 @@ def release_file() -> Path:
     return _find(RELEASE_FILE)
 
 
+def release_file_of(folder: Path, named: Path | None = None) -> Path:
+    """The `release.yaml` that counts: the named one, else the folder's, else the tool's own."""
+    beside = folder / RELEASE_FILE
+    return named or (beside if beside.is_file() else release_file())
+
+
 def templates_folder() -> Path:
     """The jinja2 templates."""
     return _find("templates")

@@ -110,8 +110,7 @@ def environment_of(folder: Path, name: str, config_file: Path | None) -> Environ
     Raises:
         UsageError: the release file cannot be read, or names no such environment.
     """
-    beside = folder / data.RELEASE_FILE
-    chosen = config_file or (beside if beside.is_file() else data.release_file())
+    chosen = data.release_file_of(folder, config_file)
     release, _ = _release(release_yaml.read(chosen), None)
     return _named(release, name)
 
@@ -121,8 +120,7 @@ class _Examination:
 
     def __init__(self, question: Question) -> None:
         self._question = question
-        beside = question.working_folder / data.RELEASE_FILE
-        chosen = question.config_file or (beside if beside.is_file() else data.release_file())
+        chosen = data.release_file_of(question.working_folder, question.config_file)
         self._document = release_yaml.read(chosen)
         self._release, self._layout = _release(self._document, question.flavour)
         self._environment = _environment(self._release, question.environment)

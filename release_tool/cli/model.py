@@ -94,8 +94,7 @@ def fetch(session: Session, config_file: Path | None, *, as_json: bool) -> None:
 
 
 def _smoke(config_file: Path | None) -> Smoke:
-    beside = Path.cwd() / data.RELEASE_FILE
-    chosen = config_file or (beside if beside.is_file() else data.release_file())
+    chosen = data.release_file_of(Path.cwd(), config_file)
     release, problems = release_file.validate(release_yaml.read(chosen), {})
     if release is None or problems:
         raise errors.UsageError(f"{chosen} is not fit", details=problems)

@@ -221,8 +221,8 @@ class _Tag:
 
 def _document(chosen: Path | None, git: Tags) -> release_yaml.Document:
     """The file that was named, else the repository's, wherever in it one stands."""
-    beside = (git.top() if git.is_repository() else Path.cwd()) / data.RELEASE_FILE
-    return release_yaml.read(chosen or (beside if beside.is_file() else data.release_file()))
+    folder = git.top() if git.is_repository() else Path.cwd()
+    return release_yaml.read(data.release_file_of(folder, chosen))
 
 
 def _refusal(proposal: Proposal) -> errors.ReleaseError:
