@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from release_tool import credentials, values
+from release_tool import config, credentials, values
 from release_tool.cli import wiring
 from release_tool.cli.session import Session
 from release_tool.plan import ReleasePlan
@@ -73,13 +73,18 @@ def prepare(
     return Prepared(settings=_settings(living), environment=living, binaries=binaries, model=folder)
 
 
-def settings(plan: ReleasePlan, dist: Path) -> Settings:
-    """Start the look-alikes or find them running; only their settings are wanted.
+def resolve(request: config.Request, dist: Path) -> config.Resolved:
+    """Resolve a plan; with the settings of the look-alikes, started or found, if it is theirs.
 
     Raises:
+        UsageError: as `config.resolve`.
         HostError: the environment does not start.
     """
-    return _settings(_started(plan, dist))
+    first = config.resolve(request)
+    if not first.plan.environment.embedded:
+        return first
+    made = _settings(_started(first.plan, dist))
+    return config.resolve(replace(request, settings=made))
 
 
 def trust(dist: Path, name: str) -> bytes:

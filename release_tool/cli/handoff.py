@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -382,11 +381,8 @@ def _plan(
         # No secret is wanted here, and none is asked for.
         stages=(),
     )
-    plan = config.resolve(request).plan
-    if dist is None or not plan.environment.embedded:
-        return plan
-    made = embedded.settings(plan, dist)
-    return config.resolve(replace(request, settings=made)).plan
+    resolved = config.resolve(request) if dist is None else embedded.resolve(request, dist)
+    return resolved.plan
 
 
 def _reporter(session: Session, *, as_json: bool) -> Reporter:

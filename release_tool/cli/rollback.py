@@ -101,21 +101,15 @@ def command(session: Session, /, **options: Any) -> None:  # noqa: ANN401 - clic
 
 
 def _resolve(session: Session, options: Options) -> tuple[config.Resolved, wiring.Inputs]:
-    first = config.resolve(_request(session, options))
-    inputs = wiring.Inputs(environ=session.environ)
-    if not first.plan.environment.embedded:
-        return first, inputs
-    made = embedded.settings(first.plan, options.dist)
-    trust = embedded.trust(options.dist, first.plan.environment.name)
-    return (
-        config.resolve(_request(session, options, made)),
-        wiring.Inputs(environ=session.environ, trust=trust),
-    )
+    resolved = embedded.resolve(_request(session, options), options.dist)
+    environment = resolved.plan.environment
+    if not environment.embedded:
+        return resolved, wiring.Inputs(environ=session.environ)
+    trust = embedded.trust(options.dist, environment.name)
+    return resolved, wiring.Inputs(environ=session.environ, trust=trust)
 
 
-def _request(
-    session: Session, options: Options, settings: config.Settings | None = None
-) -> config.Request:
+def _request(session: Session, options: Options) -> config.Request:
     return config.Request(
         environ=session.environ,
         working_folder=Path.cwd(),
@@ -124,7 +118,6 @@ def _request(
         version=options.target,
         version_flag="--to",
         flavour=options.flavour,
-        settings=settings,
         stages=_LIKE,
         from_source=False,
     )

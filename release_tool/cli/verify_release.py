@@ -136,10 +136,7 @@ def _head(path: Path) -> bytes:
 
 
 def _plan(session: Session, options: Options) -> ReleasePlan:
-    plan = config.resolve(_request(session, options)).plan
-    if plan.environment.embedded:
-        made = embedded.settings(plan, options.dist)
-        plan = config.resolve(_request(session, options, made)).plan
+    plan = embedded.resolve(_request(session, options), options.dist).plan
     if options.public_url:
         endpoints = plan.endpoints.model_copy(update={"r2_public_url": options.public_url})
         plan = plan.model_copy(update={"endpoints": endpoints})
@@ -154,9 +151,7 @@ def _plan(session: Session, options: Options) -> ReleasePlan:
     return plan
 
 
-def _request(
-    session: Session, options: Options, settings: config.Settings | None = None
-) -> config.Request:
+def _request(session: Session, options: Options) -> config.Request:
     return config.Request(
         environ=session.environ,
         working_folder=Path.cwd(),
@@ -165,7 +160,6 @@ def _request(
         version=options.version,
         version_flag="VERSION",
         flavour=options.flavour,
-        settings=settings,
         stages=(),
         from_source=False,
     )
