@@ -109,9 +109,9 @@ def test_the_template_does_all_that_it_must(candidate: Candidate) -> None:
     open_ = ("after the download", "over the release before")
     others = [check for check in found if not check.name.endswith(open_)]
     assert {check.outcome for check in others} == {"passed"}
-    # Both ends of what stands: the old app, the one that is aside, the new one.
+    # Before anything moved, and on both sides of the first move of the swap.
     killed = [check.subject for check in others if check.name == "installer, killed at a command"]
-    assert len(killed) == install_smoke._KILLS
+    assert len(killed) == install_smoke._KILLS_OF_THE_TEMPLATE
     assert [one.partition(",")[0] for one in killed].count("mv") == 2
 
 
@@ -142,7 +142,10 @@ def test_an_app_that_is_removed_before_the_new_one_comes_is_refused(candidate: C
         candidate,
         {'mkdir "$previous"\n    mv "$root/$app" "$previous/$app"': 'rm -rf "$root/$app"'},
     )
-    wrong = failed(install_smoke.judge(remover))
+    found = install_smoke.judge(remover)
+    killed = [one for one in found if one.name == "installer, killed at a command"]
+    assert len(killed) == install_smoke._KILLS  # of an installer that nothing else has killed
+    wrong = failed(found)
     told = wrong.pop(("held at each cp, ln, mv, rm", "Darkbloom.app"))
     assert told.startswith("gone before call ")
     assert ", mv ~/.darkbloom/.install.work." in told
