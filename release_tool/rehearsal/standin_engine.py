@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import queue
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 _IDLE_SECONDS = 0.02
+KEPT_PROMPTS = 8
+"""Prompts whose state is kept, of some megabytes each: a smoke run has fewer."""
+# mlx-lm reads longer prompts in pieces.
+_KEPT_TOKENS = 2048
 
 
 class GenerationError(RuntimeError):
@@ -67,9 +73,12 @@ class Engine:
         # Without a GPU mlx runs the host's C++ compiler for every kernel, once for each TMPDIR.
         if not mx.metal.is_available():
             mx.disable_compile()
+        self._mx = mx
         self._library = mlx_lm
         self._model, self._tokenizer = mlx_lm.load(str(folder))[:2]
         self._waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        self.kept: dict[tuple[int, ...], Any] = {}
+        """What the model holds of a prompt before its last token; the oldest goes first."""
         self.name = folder.resolve().name
 
     def ask(self, messages: Sequence[dict[str, str]], max_tokens: int) -> Iterator[Piece]:
@@ -93,8 +102,9 @@ class Engine:
 
     def _generate(self, job: Job) -> Iterator[Piece]:
         tokens = self._tokenizer.apply_chat_template(list(job.messages), add_generation_prompt=True)
+        rest, state = self._read(tokens)
         found = self._library.stream_generate(
-            self._model, self._tokenizer, tokens, max_tokens=job.max_tokens
+            self._model, self._tokenizer, rest, max_tokens=job.max_tokens, prompt_cache=state
         )
         for piece in found:
             yield Piece(
@@ -103,6 +113,29 @@ class Engine:
                 reason=piece.finish_reason,
                 prompt_count=len(tokens),
             )
+
+    def _read(self, tokens: list[int]) -> tuple[list[int], Any]:
+        """The tokens of a prompt that are still to be read, and the state behind the others.
+
+        On a CPU reading a prompt takes longer than the answer, and the same few are asked again and
+        again. It is read here as mlx-lm reads it, so the arithmetic is the same.
+        """
+        before = tuple(tokens[:-1])
+        if not 0 < len(before) <= _KEPT_TOKENS:
+            return tokens, None
+        if before not in self.kept:
+            state = self._new_state()
+            self._model(self._mx.array(before)[None], cache=state)
+            self._mx.eval([one.state for one in state])
+            self.kept[before] = state
+            while len(self.kept) > KEPT_PROMPTS:
+                del self.kept[next(iter(self.kept))]
+        return tokens[-1:], copy.deepcopy(self.kept[before])
+
+    def _new_state(self) -> Any:  # noqa: ANN401 - mlx-lm has no types
+        from mlx_lm.models import cache
+
+        return cache.make_prompt_cache(self._model)
 
 
 def _goes_on(job: Job, pieces: Iterator[Piece]) -> bool:

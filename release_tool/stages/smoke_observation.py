@@ -83,9 +83,12 @@ def _interview(
     plan: ReleasePlan, subject: Subject, home: Path
 ) -> tuple[Interview, str, Reference, str]:
     smoke = plan.smoke
-    # As often as the provider is asked, plain and streamed: else one of the two would be cold.
+    # As often as the provider is asked, plain and streamed: else one of the two would be cold. The
+    # figures of a stand-in say nothing, whatever they stand beside.
+    times = 2 if subject.command.kind == "bundle" else 1
     asked = [
-        reference.Prompt(prompt=one, max_tokens=smoke.max_tokens, times=2) for one in smoke.prompts
+        reference.Prompt(prompt=one, max_tokens=smoke.max_tokens, times=times)
+        for one in smoke.prompts
     ]
     asked.append(reference.Prompt(prompt=smoke.long_prompt, max_tokens=smoke.long_tokens))
     at_once = smoke_questions.at_once(smoke)

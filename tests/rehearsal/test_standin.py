@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from release_tool import errors
-from release_tool.rehearsal import samples, standin, tiny_model
+from release_tool.rehearsal import samples, standin, standin_engine, tiny_model
 from release_tool.services import child, hub_cache, provider, reference
 from release_tool.services.chat import Question
 from release_tool.services.provider import Provider
@@ -27,6 +27,7 @@ from tests import smoke_parts
 
 pytest.importorskip("mlx_lm", reason="the extra `smoke` is not installed")
 START_SECONDS = 60
+STARTED = {"add_generation_prompt": True}
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +128,25 @@ def test_a_cancelled_stream_frees_the_engine(living: Provider) -> None:
             return
         time.sleep(0.05)
     raise AssertionError(living.log)
+
+
+def test_a_prompt_that_is_asked_again_is_not_read_again(model: Path) -> None:
+    """What was read is kept for some prompts, and the answer is mlx-lm's own each time."""
+    engine = standin_engine.Engine(model)
+    prompts = [f"Tell me of {number} ships." for number in range(standin_engine.KEPT_PROMPTS + 2)]
+    read = []
+    for prompt in (*prompts, prompts[-1]):
+        job = standin_engine.Job(messages=[{"role": "user", "content": prompt}], max_tokens=8)
+        said = "".join(piece.text for piece in engine._generate(job))
+        tokens = engine._tokenizer.apply_chat_template(list(job.messages), **STARTED)
+        found = engine._library.stream_generate(
+            engine._model, engine._tokenizer, tokens, max_tokens=8
+        )
+        assert said == "".join(piece.text for piece in found)
+        read.append(next(reversed(engine.kept.values())))
+    assert len(engine.kept) == standin_engine.KEPT_PROMPTS
+    assert read[-1] is read[-2]
+    assert read[-1] is not read[0]
 
 
 def test_a_large_body_is_refused_before_it_is_read(living: Provider) -> None:
