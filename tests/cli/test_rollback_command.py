@@ -30,8 +30,9 @@ BACK = ("--to", "0.5.0", "--deactivate", "0.5.1", "--reason", "no start", "--by"
 class Place:
     """A dist folder with look-alikes whose coordinator forgets its cache within a second."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, cache_seconds: float = 0.5) -> None:
         self.folder = folder
+        self.cache_seconds = cache_seconds
         self.dist = folder / "dist"
         (folder / "lib.metallib").write_bytes(samples.metallib())
         tiny_model.make(folder / "model")
@@ -39,7 +40,7 @@ class Place:
             embedded.state_folder(self.dist, "rehearsal"),
             team_id="SLDQ2GJ6TL",
             bundle_id="io.darkbloom.provider",
-            cache_seconds=0.5,
+            cache_seconds=cache_seconds,
             processing_seconds=0.1,
             ticket_seconds=0.1,
         )
@@ -68,7 +69,7 @@ class Place:
 
     def await_cache(self) -> None:
         """Until the coordinator has forgotten what it answered last."""
-        time.sleep(0.6)
+        time.sleep(self.cache_seconds * 1.2)
 
     def latest(self) -> str:
         answer = requests.get(f"{self.living.coordinator_url}/v1/releases/latest", timeout=10)
