@@ -2,6 +2,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Else each worker of the tests translates every test anew, and each child the whole tool.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup test test-slow test-online test-macos fidelity report-check docs lint format lock rehearse kill faults smoke-faults \
 	smoke-hosts workflow actionlint fuzz bench clean
@@ -41,7 +43,8 @@ $(READY): requirements.txt pyproject.toml tools/find-python.sh
 	@touch $(READY)
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not online and not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
+		-m "not online and not slow"
 
 # What the default suite leaves out, but for what the targets below run by themselves.
 test-slow: $(READY)

@@ -30,6 +30,31 @@ settings.register_profile(
 )
 settings.load_profile("project")
 
+# Seconds each: handed out first, so that no worker begins one when the other has nothing left.
+_LONGEST = (
+    "cli/test_verify_release.py",
+    "rehearsal/test_standin.py",
+    "test_kill.py",
+    "stages/test_smoke.py",
+    "rehearsal/test_environment.py",
+    "faults/test_clients_on_a_bad_wire.py",
+    "cli/test_handoff_command.py",
+    "services/test_multipart_upload.py",
+    "cli/test_run.py",
+    "apple/test_tamperings.py",
+    "stages/test_install_smoke.py",
+    "stages/test_release_on_look_alikes.py",
+    "pages/test_commands.py",
+    "services/test_child.py",
+    "cli/test_flavours.py",
+    "faults/test_fault_matrix.py",
+    "test_config.py",
+    "cli/test_interrupted_notarization.py",
+    "cli/test_clock.py",
+    "workflows/test_first_jobs.py",
+    "cli/test_full_disk.py",
+)
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=5, help="how often the kill test kills a run")
@@ -40,6 +65,12 @@ def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput") or config.getoption("dist", "no") == "no":
         config.pluginmanager.register(Watch(), "canary")
         config.pluginmanager.register(schema_watch.Watch(), "schemas")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, the others as they were found."""
+    turns = {ROOT / "tests" / name: turn for turn, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: turns.get(item.path, len(turns)))
 
 
 @pytest.fixture(autouse=True)
