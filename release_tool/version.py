@@ -57,10 +57,17 @@ def check(text: str, *, origin: str) -> str:
     if not is_version(text):
         raise errors.UsageError(
             f"{origin} is not a version that the coordinator and SemVer both accept",
-            expected="X.Y.Z, X.Y.Z-dev.N, or X.Y.Z with one SemVer suffix",
+            expected=f"{example(text)}, X.Y.Z-dev.N, or X.Y.Z with one SemVer suffix",
             observed=repr(text[:_CHARACTERS]),
         )
     return text
+
+
+def example(text: str) -> str:
+    """What was meant, as an example: `0.5` and `v0.5.0` mean `0.5.0`."""
+    numbers = text.strip().removeprefix("v").split(".")
+    meant = ".".join([*numbers, "0", "0"][: max(3, len(numbers))])
+    return f"X.Y.Z, such as {meant if is_version(meant) else '0.5.0'}"
 
 
 def kind(version: str) -> Kind:

@@ -433,7 +433,7 @@ def test_everything_wrong_comes_in_one_error(tree: Path) -> None:
     )
     for part in (
         "signing identity does not end",
-        "'0.5' is not a version",
+        "both accept: expected X.Y.Z, such as 0.5.0",
         "PROD_COORDINATOR_URL is not an address that can be used",
         "PROD_RELEASE_KEY is not plain text",
         "the tree is not clean: release.yaml",

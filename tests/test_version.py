@@ -137,6 +137,25 @@ def test_versions_that_one_side_refuses(text: str) -> None:
         version.check(text, origin="--version")
 
 
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("0.5", "0.5.0"),
+        ("1", "1.0.0"),
+        ("v0.6.1", "0.6.1"),
+        ("v2.4-dev.1", "0.5.0"),
+        ("main", "0.5.0"),
+        ("", "0.5.0"),
+        ("0.5.0.1", "0.5.0"),
+    ],
+)
+def test_a_refused_version_is_told_by_what_it_may_have_meant(text: str, meant: str) -> None:
+    """What only lacks a part or has a letter before it is the example itself."""
+    with pytest.raises(errors.UsageError) as caught:
+        version.check(text, origin="--version")
+    assert caught.value.expected.startswith(f"X.Y.Z, such as {meant}, ")
+
+
 def _near_versions() -> st.SearchStrategy[str]:
     number = st.sampled_from(["0", "1", "12", "01", "\u0663", ""])
     tail = st.from_regex(r"\A([-+]?[0-9A-Za-z.+\n-]{0,8})\Z")
