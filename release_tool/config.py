@@ -326,7 +326,7 @@ class _Resolution:
         if not version.is_version(chosen):
             self.problems.append(
                 f"{origin}: {chosen[:128]!r} is not a version that the coordinator and SemVer"
-                " both accept"
+                f" both accept: expected {version.example(chosen)}"
             )
             return None
         if environment and environment.tags == "release" and version.kind(chosen) != "release":
@@ -404,10 +404,12 @@ class _Resolution:
         )
         self.problems += settled.problems
         self.notices += settled.notices
-        self.notices += env_file.unused(
+        stray = env_file.unused(
             self.request.environ, [section.prefix for section in self.sections.values()]
         )
-        self.missing += settled.missing
+        self.notices += stray.values()
+        # What lacks stops a run before any notice is printed.
+        self.missing += [one.beside(stray.get(one.name, "")) for one in settled.missing]
         self.origins |= settled.origins
         return settled
 

@@ -10,7 +10,7 @@ import binascii
 import hmac
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NoReturn
 
 from release_tool import errors
@@ -41,6 +41,8 @@ _MAKE_A_KEY = (
     " Keys, role Developer; the .p8 file can be downloaded once; APPLE_ID with APPLE_APP_PASSWORD"
     " serves on a Mac only"
 )
+LOCAL_FILE = ".env.release"
+"""Where a maintainer's own machine may keep settings; see `env_file`."""
 _STORE = ("publish", "promote")
 ADMIN_KEY = "ADMIN_KEY"
 """An administrator's key for the coordinator: it reads what is accepted, and withdraws releases."""
@@ -252,6 +254,10 @@ class Missing:
     stages: tuple[str, ...]
     advice: str = ""
 
+    def beside(self, found: str) -> Missing:
+        """The same, with what was found in its place; empty for nothing."""
+        return replace(self, advice=found) if found else self
+
     def line(self) -> str:
         """For the list of everything that is missing."""
         line = f"{' or '.join(self.wanted)} is not set: wanted for {', '.join(self.stages)}"
@@ -311,7 +317,7 @@ def missing_error(missing: Collection[Missing]) -> errors.CredentialError:
     return errors.CredentialError(
         f"{count} {'setting is' if count == 1 else 'settings are'} missing",
         details=[entry.line() for entry in missing],
-        hint="set them in the environment; an empty value counts as none",
+        hint=f"set them in the environment or in {LOCAL_FILE}; an empty value counts as none",
     )
 
 

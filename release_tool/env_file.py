@@ -20,7 +20,7 @@ from pathlib import Path
 from release_tool import credentials, errors
 from release_tool.credentials import Setting
 
-NAME = ".env.release"
+NAME = credentials.LOCAL_FILE
 # All settings of two environments take some 40 KiB, an identity and a profile included.
 _BYTES = 1024 * 1024
 _ASSIGNMENT = re.compile(r"[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)=")
@@ -63,15 +63,17 @@ def place(values: Mapping[str, str], name: str) -> str:
     return values.places.get(name, "") if isinstance(values, Environment) else ""
 
 
-def unused(values: Mapping[str, str], prefixes: Iterable[str]) -> list[str]:
-    """What a file gives for environments that there are not: a mistyped prefix."""
+def unused(values: Mapping[str, str], prefixes: Iterable[str]) -> dict[str, str]:
+    """What a file gives for environments that there are not, by setting: a mistyped prefix."""
     known = {"", *prefixes}
-    found = []
+    found: dict[str, str] = {}
     for name, at in values.places.items() if isinstance(values, Environment) else ():
         setting = setting_of(name)
         prefix = name.removesuffix(setting.name) if setting else ""
-        if prefix not in known:
-            found.append(f"{at}: {name} serves no environment: none has the prefix {prefix}")
+        if setting and prefix not in known:
+            told = f"{at}: {name} serves no environment: none has the prefix {prefix}"
+            before = found.get(setting.name)
+            found[setting.name] = f"{before}; {told}" if before else told
     return found
 
 

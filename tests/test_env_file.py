@@ -255,6 +255,37 @@ def test_unknown_names_are_told_and_left_out(folder: Path) -> None:
     assert "PATH is no setting" in err
     assert "LD_PRELOAD is no setting" in err
     assert "PORD_RELEASE_KEY serves no environment: none has the prefix PORD_" in out
+    out_of_doctor = io.StringIO()
+    main.invoke(["doctor"], Session(dict(ENVIRON), out=out_of_doctor))
+    assert "PORD_RELEASE_KEY serves no environment" in out_of_doctor.getvalue()
+
+
+def test_a_setting_that_lacks_is_told_with_its_mistyped_prefix(folder: Path) -> None:
+    """What lacks stops a run before any notice: the error itself says what stands in its place."""
+    write(folder, everything().replace("DEV_RELEASE_KEY", "PORD_RELEASE_KEY"))
+    for argv in (["plan"], ["run", "--until", "register"]):
+        err = io.StringIO()
+        session = Session(dict(ENVIRON), out=io.StringIO(), err=err)
+        code = main.invoke([*argv, "--env", "dev", "--version", "0.5.0"], session)
+        assert code == errors.CredentialError.exit_code
+        assert "DEV_RELEASE_KEY is not set: wanted for register" in err.getvalue()
+        assert ".env.release:8: PORD_RELEASE_KEY serves no environment" in err.getvalue()
+        assert "set them in the environment or in .env.release" in err.getvalue()
+
+
+def test_a_file_in_a_folder_above_is_told_and_left_unread(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has to wonder why its settings are missing below the top; beyond it nobody looks."""
+    write(folder, everything())
+    below = folder / "sub" / "folder"
+    below.mkdir(parents=True)
+    monkeypatch.chdir(below)
+    code, _, err = plan()
+    assert code == errors.CredentialError.exit_code
+    assert f"{folder.resolve() / env_file.NAME} is left unread" in err
+    git(below, "init", "-q")
+    assert env_file.NAME not in plan()[2].replace("or in .env.release;", "")
 
 
 @pytest.mark.parametrize("job", [{"GITHUB_ACTIONS": "true"}, {"CI": "true"}])

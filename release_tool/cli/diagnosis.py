@@ -131,6 +131,8 @@ class _Examination:
             for place, text in release_file.doubts(self._release)
             if self._environment is None or place[1] == self._environment.name
         ]
+        prefixes = [one.prefix for one in self._release.environments.values()]
+        self._warnings += env_file.unused(question.environ, prefixes).values()
 
     def run(self) -> Diagnosis:
         found: list[Finding] = []
@@ -528,7 +530,7 @@ def _lacks(setting: credentials.Setting, wanted: Sequence[str]) -> Check:
         f"setting {setting.name}",
         expected=f"{' or '.join(wanted)}, for {', '.join(setting.stages)}",
         observed="not set",
-        hint=setting.advice or f"set {wanted[0]} in the environment",
+        hint=setting.advice or f"set it in the environment or in {credentials.LOCAL_FILE}",
     )
 
 

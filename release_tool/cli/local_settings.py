@@ -14,16 +14,20 @@ WITHOUT = frozenset(
 """Commands that need no setting; a file that is not fit must not stop them."""
 
 
-def load(session: Session) -> None:
-    """Put the file's settings below the environment, where there is a file in this folder.
+def load(session: Session, path: Path) -> None:
+    """Put the file's settings below the environment; one of a folder above is only told of.
+
+    Args:
+        session: whose environment gets them.
+        path: of the file.
 
     Raises:
         CredentialError: others can read it, git tracks it, or it is no plain file.
         UsageError: a line of it is not understood.
     """
-    folder = Path.cwd()
-    path = folder / env_file.NAME
-    if not (path.is_symlink() or path.exists()):
+    folder = path.parent
+    if folder != Path.cwd():
+        _say(session, f"{path} is left unread: it serves commands that start in its folder")
         return
     if session.in_github_actions or session.environ.get("CI", "").strip().lower() == "true":
         # A job has its secrets from its environment; a file came with the source, and so from

@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -23,7 +24,7 @@ from release_tool.schema_number import SCHEMA
 
 # People compare twelve digits; programs get them whole with --json.
 _WHOLE_DIGEST = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
-# As `env_file` has it, which is only imported where there is one.
+# As `credentials` has it, which is only imported where there is one.
 _LOCAL_SETTINGS = ".env.release"
 _HELP = "release_tool.help"
 _COMMANDS = {
@@ -152,11 +153,23 @@ def cli(ctx: click.Context) -> None:
     session = ctx.obj if isinstance(ctx.obj, Session) else Session({})
     if ctx.invoked_subcommand is None:
         print(ctx.get_help(), file=session.out)
-    elif os.path.lexists(_LOCAL_SETTINGS) and not ctx.meta.get(_HELP):
+    elif not ctx.meta.get(_HELP) and (found := _local_settings()):
         from release_tool.cli import local_settings
 
         if ctx.invoked_subcommand not in local_settings.WITHOUT:
-            local_settings.load(session)
+            local_settings.load(session, found)
+
+
+def _local_settings() -> Path | None:
+    """The file of settings in this folder, or one above it up to the clone's top; or None."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        path = folder / _LOCAL_SETTINGS
+        if os.path.lexists(path):
+            return path
+        if os.path.lexists(folder / ".git"):
+            break
+    return None
 
 
 def main(argv: Sequence[str] | None = None) -> None:
