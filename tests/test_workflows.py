@@ -22,6 +22,7 @@ from release_tool.release_file import ReleaseFile
 from release_tool.services import hub_errors
 
 GITHUB = Path(__file__).parent.parent / ".github"
+ATTEMPT = "${{ github.run_attempt }}"
 ACTION = "./.github/actions/release-tool"
 HEAD = "ab" * 32
 # YAML 1.1 reads the key `on` as true.
@@ -333,8 +334,12 @@ def test_a_job_takes_what_the_one_before_it_packed(giver: str, taker: str) -> No
     assert pack == ["pack", "--github-output"]
     assert JOBS[giver]["outputs"]["head"] == "${{ steps.handoff.outputs.head }}"
     sent = steps(giver)[steps(giver).index(step) + 1]["with"]
-    fetched = artifacts(taker, "download")[-1]
-    assert (sent["name"], sent["path"]) == (fetched["name"], "dist/handoff.tar.gz")
+    fetched = artifacts(taker, "download")[0]
+    assert sent["path"] == "dist/handoff.tar.gz"
+    assert JOBS[giver]["outputs"]["attempt"] == ATTEMPT
+    assert fetched["name"] == sent["name"].replace(
+        ATTEMPT, f"${{{{ needs.{giver}.outputs.attempt }}}}"
+    )
     place, unpack, _ = handoffs(taker)[0]
     expected = f"${{{{ needs.{giver}.outputs.head }}}}".split()
     assert unpack[:3] == ["unpack", f"{fetched['path']}handoff.tar.gz", "--expect"]
@@ -343,25 +348,35 @@ def test_a_job_takes_what_the_one_before_it_packed(giver: str, taker: str) -> No
         assert place < place_of_run(taker)
 
 
-def test_every_upload_can_be_repeated() -> None:
-    """An attempt that broke off behind its upload is run again, and GitHub keeps the artifact."""
-    for job in JOBS:
-        for sent in artifacts(job, "upload"):
-            assert sent["overwrite"], job
-            if sent["path"] == "dist/handoff.tar.gz" and "if-no-files-found" not in sent:
-                assert job == "notarize"
+@pytest.mark.parametrize(("file", "job"), ALL_JOBS)
+def test_no_attempt_touches_what_another_uploaded(file: str, job: str) -> None:
+    """To overwrite is to delete first, and the name of an upload that broke off stays taken."""
+    for step in steps(job, file):
+        if "actions/upload-artifact" in step.get("uses", ""):
+            assert step["with"]["name"].endswith(f"-{ATTEMPT}"), job
+            assert "overwrite" not in step["with"], job
 
 
 def test_a_job_that_waited_in_vain_hands_its_ledger_to_its_next_attempt() -> None:
-    """What it packs then replaces what it fetched, and only that job takes what stands behind."""
+    """Beside the signature, under a name of its own; only that job takes what stands behind."""
     place = place_of_run("notarize")
     pack, keep, *_ = steps("notarize")[place + 1 :]
     assert "steps.notarize.outcome" in pack["if"]
     assert keep["if"] == pack["if"]
-    assert words_of(pack) == ["handoff", "pack"]
-    assert keep["with"]["name"] == artifacts("notarize", "download")[0]["name"]
-    continued = [job for job in JOBS for _, words, _ in handoffs(job) if "--continued" in words]
-    assert continued == ["notarize"]
+    packed = f"dist/attempt-{ATTEMPT}.tar.gz"
+    assert words_of(pack) == f"handoff pack {packed}".split()
+    assert keep["with"]["path"] == packed
+    # Of this signature's attempts alone, wherever a single one of them would lie.
+    beginning = "release-notarizing-${{ needs.sign.outputs.attempt }}-"
+    assert keep["with"]["name"] == f"{beginning}{ATTEMPT}"
+    fetched = artifacts("notarize", "download")[1]
+    assert fetched["pattern"] == f"{beginning}*"
+    assert fetched["merge-multiple"]
+    (taking,) = [
+        (job, words) for job in JOBS for _, words, _ in handoffs(job) if "--attempts" in words
+    ]
+    assert taking[0] == "notarize"
+    assert taking[1][-2:] == ["--attempts", fetched["path"].rstrip("/")]
 
 
 def test_the_matrix_has_the_lanes_of_the_release() -> None:
@@ -370,13 +385,14 @@ def test_the_matrix_has_the_lanes_of_the_release() -> None:
     matrix = JOBS["smoke"]["strategy"]["matrix"]["include"]
     assert [row["lane"] for row in matrix] == lanes
     assert JOBS["smoke"]["strategy"]["fail-fast"] is False
-    assert set(JOBS["smoke"]["outputs"]) == {f"head_{lane}" for lane in lanes}
+    told = {f"{what}_{lane}" for what in ("head", "attempt") for lane in lanes}
+    assert set(JOBS["smoke"]["outputs"]) == told
     (words,) = [words for _, words, _ in handoffs("smoked") if words[0] == "merge"]
     wanted = [
         word
         for lane in lanes
         for word in (
-            *("--lane", lane, f"dist/lanes/release-smoked-{lane}/handoff.tar.gz"),
+            *("--lane", lane, f"dist/lanes/{lane}/handoff.tar.gz"),
             f"${lane.upper()}",
         )
     ]
@@ -385,7 +401,16 @@ def test_the_matrix_has_the_lanes_of_the_release() -> None:
     assert step["env"] == {
         lane.upper(): f"${{{{ needs.smoke.outputs.head_{lane} }}}}" for lane in lanes
     }
-    assert artifacts("smoke", "upload")[0]["name"] == "release-smoked-${{ matrix.lane }}"
+    sent = artifacts("smoke", "upload")[0]["name"]
+    assert sent == f"release-smoked-${{{{ matrix.lane }}}}-{ATTEMPT}"
+    # Each by its name: a single one that a pattern finds would lie elsewhere.
+    assert artifacts("smoked", "download") == [
+        {
+            "name": f"release-smoked-{lane}-${{{{ needs.smoke.outputs.attempt_{lane} }}}}",
+            "path": f"dist/lanes/{lane}/",
+        }
+        for lane in lanes
+    ]
 
 
 # Which release it is.

@@ -10,6 +10,7 @@ part in it. Replaced is what `workflow_program` names; GitHub itself and Apple a
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import io
 import json
 import re
@@ -29,9 +30,11 @@ from workflow_world import DEV, PROD, STATED, Shape, World, existing
 
 from release_tool import credentials
 from release_tool.cli.wiring import STAGES
-from release_tool.rehearsal import places
+from release_tool.rehearsal import faults, places
 
 _RESTS_SECONDS = 0.02
+_ALWAYS = 100_000
+"""Faults: more than anybody asks."""
 
 
 class ReplayError(AssertionError):
@@ -155,11 +158,20 @@ class Replay:
             self._leaks(result)
             # A job that was quicker than the eye is judged as any other.
             yield "lost in the middle" if result.result == LOST else "too quick to be lost"
-        for key in [key for key in self.run.finished if key[0] == name]:
-            del self.run.finished[key]
+        if any(step.uses == "actions/upload-artifact" for step in job.steps):
+            self._forget(name)
+            result = self.run.run(name, kill=Kill(uploading="*"))
+            _require(result.result == LOST, f"{name} was not lost in its upload")
+            yield "lost in the upload"
+        self._forget(name)
         result = self.run.run(name, kill=Kill(before=len(job.steps)))
         _require(result.result == LOST, f"{name} was not lost at its end")
         yield "lost at the end"
+
+    def _forget(self, name: str) -> None:
+        """Let each row of a job run again."""
+        for key in [key for key in self.run.finished if key[0] == name]:
+            del self.run.finished[key]
 
     def _watch(self, name: str) -> Callable[[], bool] | None:
         """What is seen from outside when a job is in the middle of its work."""
@@ -202,7 +214,10 @@ class Replay:
         _require(digest in self.world.attested, "GitHub attested another archive")
         pointed = counts.objects.get("releases/latest/darkbloom-bundle-macos-arm64.tar.gz")
         _require(pointed == digest, "the alias leads to another archive")
-        signed, last = self._records("release-signed"), self._records("release-promoted")
+        signed, last = (
+            self._records("release-signed", "sign"),
+            self._records("release-promoted", "promote"),
+        )
         _require(
             {name: signed[name] for name in signed} == {name: last[name] for name in signed},
             "what was released is not what was signed",
@@ -223,9 +238,10 @@ class Replay:
         _require(len(found) == wanted, f"{len(found)} releases of {version} on GitHub")
         _require(not any(one["draft"] for one in found), "the release is still a draft")
 
-    def _records(self, artifact: str) -> dict[str, str]:
+    def _records(self, artifact: str, giver: str) -> dict[str, str]:
         """The ledger in a handoff that lies in the store, by the names of its files."""
-        with zipfile.ZipFile(self.run.store.folder / f"{artifact}.zip") as packed:
+        name = f"{artifact}-{self.run.results[giver].outputs['attempt']}"
+        with zipfile.ZipFile(self.run.store.folder / f"{name}.zip") as packed:
             whole = io.BytesIO(packed.read("handoff.tar.gz"))
         with tarfile.open(fileobj=whole, mode="r:gz") as tar:
             return {
@@ -307,6 +323,42 @@ def broken_lane(world: World, say: Callable[[str], None]) -> None:
     say("  its job run again alone: merged")
 
 
+def waited_in_vain(world: World, say: Callable[[str], None]) -> None:
+    """Apple's ticket is late, and the runner is lost while what was done is handed over.
+
+    The signed bytes stay, each later attempt goes on from the last one that handed over, and one
+    submission is all that Apple gets.
+
+    Raises:
+        ReplayError: not so.
+    """
+    one = Replay(world=world, shape=replace(DEV, version="0.5.1-dev.6"), say=say)
+    run = one.run
+    for name in ("resolve", "build", "sign"):
+        one._judge(name, run.run(name))  # noqa: SLF001 - one subject
+    before = {sent.subject for sent in world.counts().submissions}
+    world.living.set_faults({faults.TICKET_LATE: _ALWAYS})
+    try:
+        result = run.run("notarize", kill=Kill(uploading="release-*"))
+        _require(result.result == LOST, "the runner was not lost in its upload")
+        for attempt in (2, 3):
+            result = run.run("notarize")
+            _require(result.result == FAILURE, "a ticket that is not there was found")
+            _require(
+                "exit 8" in result.failed.log, f"it did not wait:\n{result.failed.log[-2000:]}"
+            )
+            _require(f"release-notarizing-1-{attempt}" in run.store.names(), "nothing is kept")
+    finally:
+        world.living.set_faults({faults.TICKET_LATE: 0})
+    result = run.run("notarize")
+    one._judge("notarize", result)  # noqa: SLF001
+    unpacked = next(trace.log for trace in result.traces if "handoff unpack" in trace.name)
+    _require("attempt-3.tar.gz" in unpacked, f"it does not go on from the last one:\n{unpacked}")
+    mine = [sent for sent in world.counts().submissions if sent.subject not in before]
+    _require(len(mine) == 1, f"{len(mine)} submissions")
+    say("  notarize   success  lost while it handed over, then twice in vain: one submission")
+
+
 def validation(world: World, say: Callable[[str], None]) -> None:
     """`validation_only` leaves an archive in the run, and nothing anywhere else.
 
@@ -320,7 +372,7 @@ def validation(world: World, say: Callable[[str], None]) -> None:
     ran = {name: result.result for name, result in one.run.results.items()}
     for name in ("attest", "publish", "promote", "github"):
         _require(ran[name] == SKIPPED, f"{name} ran although nothing shall be published")
-    _require("validated-archive" in one.run.store.names(), "no archive was kept")
+    _require("validated-archive-1" in one.run.store.names(), "no archive was kept")
     after = world.counts()
     _require(
         (before.writes, before.registrations) == (after.writes, after.registrations),
@@ -365,7 +417,8 @@ def rolled_back(world: World, say: Callable[[str], None]) -> None:
     alias = objects["releases/latest/darkbloom-bundle-macos-arm64.tar.gz"]
     archive = objects[f"releases/v{good}/darkbloom-bundle-macos-arm64.tar.gz"]
     _require(alias == archive, "the alias does not lead to the release before")
-    _require("rollback-ledger" in one.run.store.names(), "no ledger of it was kept")
+    kept = fnmatch.filter(one.run.store.names(), "rollback-ledger-*")
+    _require(bool(kept), "no ledger of it was kept")
     _require(not list(world.folder.rglob("reason")), "a shell read the reason")
     say(f"  rollback   success  {tried}users get {good} again")
 
@@ -396,6 +449,8 @@ def main() -> int:
         if not options.quick and options.shape is None:
             say("release.yml · dev, a lane that fails")
             broken_lane(world, say)
+            say("release.yml · dev, Apple takes its time")
+            waited_in_vain(world, say)
             say("release.yml · dev, validation_only")
             validation(world, say)
             say("rollback.yml · dev")

@@ -6,6 +6,7 @@ artifacts. A few actions from elsewhere are played by what they do; any other is
 
 from __future__ import annotations
 
+import fnmatch
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
@@ -47,12 +48,14 @@ class Kill:
     """Where the runner of a job is lost.
 
     Args:
-        before: the number of the step that never begins; None where `during` is met.
+        before: the number of the step that never begins; None where another is met.
         during: asked while a step runs that is given a secret, or calls `run`.
+        uploading: the pattern of an artifact whose name is taken and whose bytes never come.
     """
 
     before: int | None = None
     during: Callable[[], bool] | None = None
+    uploading: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +95,8 @@ class Run:
         world: around it.
         folder: gets a folder for each attempt of each job.
         store: the artifacts.
-        github: of the `github` context: event_name, ref, ref_name, ref_type, sha, run_id, …
+        github: of the `github` context: event_name, ref, ref_name, ref_type, sha, run_id, …; the
+            number of the attempt is this run's own.
         inputs: of who started it by hand.
         secrets: of the repository.
         environments: the secrets of each protected environment.
@@ -112,14 +116,25 @@ class Run:
     tokens: tuple[str, str]
     results: dict[str, Result] = field(default_factory=dict)
     finished: dict[tuple[str, int], Result] = field(default_factory=dict)
-    _attempts: int = 0
+    attempt: int = 1
+    """Counts as GitHub does: a job that is run again begins another attempt of the whole run."""
+    _begun: set[str] = field(default_factory=set)
+    """The jobs of this attempt."""
+    _places: int = 0
 
     def branch(self, folder: Path) -> Run:
         """The same run from here on, with artifacts of its own."""
         store = Store(folder / "artifacts")
         if self.store.folder.exists():
             shutil.copytree(self.store.folder, store.folder)
-        return replace(self, folder=folder, store=store, results=dict(self.results), finished={})
+        return replace(
+            self,
+            folder=folder,
+            store=store,
+            results=dict(self.results),
+            finished={},
+            _begun=set(self._begun),
+        )
 
     def wants(self, name: str) -> bool:
         """Whether a job runs at all, after what became of those that it needs."""
@@ -148,6 +163,10 @@ class Run:
         if not self.wants(name):
             self.results[name] = Result(result=SKIPPED)
             return self.results[name]
+        if name in self._begun:
+            self.attempt += 1
+            self._begun.clear()
+        self._begun.add(name)
         rows = []
         for number, row in enumerate(job.rows):
             done = self.finished.get((name, number))
@@ -163,8 +182,8 @@ class Run:
         return result
 
     def _row(self, job: Job, row: Mapping[str, object], kill: Kill | None, without: str) -> Result:
-        self._attempts += 1
-        place = self.folder / f"{self._attempts:03}-{job.id}"
+        self._places += 1
+        place = self.folder / f"{self._places:03}-{job.id}"
         runner = _Runner(run=self, job=job, row=row, place=place, kill=kill, without=without)
         return runner.result()
 
@@ -178,7 +197,7 @@ class Run:
             for other in job.needs
         }
         known: dict[str, Value] = {
-            "github": dict(self.github),
+            "github": {**self.github, "run_attempt": str(self.attempt)},
             "inputs": dict(self.inputs),
             "needs": needs,
             "vars": dict(self.variables),
@@ -277,6 +296,10 @@ class _Runner:
 
     def _lose_before(self, number: int) -> None:
         if self._kill and self._kill.before == number:
+            raise _LostError
+
+    def _lose_uploading(self, name: str) -> None:
+        if self._kill and self._kill.uploading and fnmatch.fnmatch(name, self._kill.uploading):
             raise _LostError
 
     def _told(self, output: str) -> str:
@@ -397,6 +420,7 @@ class _Runner:
         told = {f"GITHUB_{name.upper()}": value for name, value in github.items()}
         return {
             **told,
+            "GITHUB_RUN_ATTEMPT": str(self._run.attempt),
             **self._machine,
             "CI": "true",
             "GITHUB_ACTIONS": "true",
@@ -448,7 +472,10 @@ class _Runner:
                 },
                 self._upload,
             ),
-            "actions/download-artifact": ({"name", "path", "pattern"}, self._download),
+            "actions/download-artifact": (
+                {"name", "path", "pattern", "merge-multiple"},
+                self._download,
+            ),
             "actions/attest-build-provenance": ({"subject-path"}, self._attest),
         }
         if uses not in played:
@@ -482,6 +509,7 @@ class _Runner:
             self._workspace,
             overwrite=given.get("overwrite") == "true",
             hidden=given.get("include-hidden-files") == "true",
+            between=lambda: self._lose_uploading(given.get("name", "artifact")),
         )
         if count == 0 and given.get("if-no-files-found", "warn") == "error":
             message = f"No files were found with the provided path: {given['path']}"
@@ -493,7 +521,8 @@ class _Runner:
         if "name" in given:
             self._run.store.download(given["name"], target)
             return given["name"]
-        found = self._run.store.download_matching(given.get("pattern", "*"), target)
+        merge = given.get("merge-multiple") == "true"
+        found = self._run.store.download_matching(given.get("pattern", "*"), target, merge=merge)
         return ", ".join(found) or "no artifact matches"
 
     def _attest(self, given: Mapping[str, str]) -> str:

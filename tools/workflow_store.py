@@ -1,10 +1,13 @@
 """A store of artifacts with the manners of GitHub's.
 
 What matters of them: an artifact is a zip of plain files, so modes, links, empty folders and
-extended attributes do not survive it; a name is given once, unless it is overwritten; hidden files
-stay behind unless they are asked for; several artifacts come each into a folder of its own; and
-what no pattern matches is no failure. Rules: the READMEs of actions/upload-artifact v4 and
-actions/download-artifact v5.
+extended attributes do not survive it; hidden files stay behind unless they are asked for; and what
+no pattern matches is no failure. A name is given once in a run, over all of its attempts. To
+overwrite is to delete first and to upload then: a runner lost in between leaves nothing of either,
+and the name stays taken, since only what was finished can be deleted. Several artifacts come each
+into a folder of its own, but a single one that a pattern matches lies there flat. Rules: the
+READMEs and sources of actions/upload-artifact v4 and actions/download-artifact v5, and what their
+users saw (upload-artifact issue 560, download-artifact issue 419).
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +42,14 @@ class Store:
         return sorted(path.stem for path in self.folder.glob("*.zip"))
 
     def upload(
-        self, name: str, paths: str, workspace: Path, *, overwrite: bool, hidden: bool
+        self,
+        name: str,
+        paths: str,
+        workspace: Path,
+        *,
+        overwrite: bool,
+        hidden: bool,
+        between: Callable[[], None] = lambda: None,
     ) -> int:
         """Put files under a name; returns how many.
 
@@ -47,8 +57,9 @@ class Store:
             name: of the artifact.
             paths: one pattern or path a line, relative to the workspace.
             workspace: of the job.
-            overwrite: whether a finished artifact of that name is replaced.
+            overwrite: whether a finished artifact of that name is deleted first.
             hidden: whether files whose path has a component with a dot in front are taken.
+            between: called once the name is taken, before any byte is there.
 
         Raises:
             ArtifactError: the name is taken.
@@ -59,13 +70,16 @@ class Store:
         if not files:
             return 0
         target = self._file(name)
-        if target.exists() and not overwrite:
+        unfinished = target.with_suffix(".unfinished")
+        if overwrite:
+            target.unlink(missing_ok=True)
+        if target.exists() or unfinished.exists():
             message = f"(409) Conflict: an artifact with this name already exists: {name}"
             raise ArtifactError(message)
         root = _root(workspace, wanted, files)
         self.folder.mkdir(parents=True, exist_ok=True)
-        # A broken upload leaves nothing that anybody can fetch.
-        unfinished = target.with_suffix(".unfinished")
+        unfinished.touch()
+        between()
         with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED) as packed:
             for file in files:
                 packed.writestr(file.relative_to(root).as_posix(), file.read_bytes())
@@ -89,11 +103,17 @@ class Store:
                 to.write_bytes(packed.read(member))
                 to.chmod(_PLAIN)
 
-    def download_matching(self, pattern: str, target: Path) -> list[str]:
-        """Fetch each artifact whose name matches into a folder of its own; returns the names."""
+    def download_matching(self, pattern: str, target: Path, *, merge: bool = False) -> list[str]:
+        """Fetch each artifact whose name matches; returns the names.
+
+        Args:
+            pattern: of names.
+            target: gets a folder for each, unless there is one alone.
+            merge: whether all of them go into `target` itself.
+        """
         names = [name for name in self.names() if fnmatch.fnmatchcase(name, pattern)]
         for name in names:
-            self.download(name, target / name)
+            self.download(name, target if merge or len(names) == 1 else target / name)
         return names
 
     def _file(self, name: str) -> Path:

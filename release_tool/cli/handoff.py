@@ -24,6 +24,7 @@ from release_tool.report.summary import size
 from release_tool.schema_number import SCHEMA
 
 _HEAD = re.compile(r"[0-9a-f]{64}")
+_ATTEMPT = re.compile(r"attempt-([0-9]{1,9})\.tar\.gz")
 _NAME = "handoff.tar.gz"
 
 _environment = click.option(
@@ -129,6 +130,13 @@ def pack(
     is_flag=True,
     help="Also take intents and failures behind HEAD: what a broken-off attempt wrote down.",
 )
+@click.option(
+    "--attempts",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Of attempt-N.tar.gz in FOLDER, the one with the highest N in place of FILE, as with"
+    " --continued; FILE where there is none.",
+)
 @_environment
 @_version
 @_flavour
@@ -148,6 +156,7 @@ def unpack(
     config_file: Path | None,
     model: str | None,
     dist: Path,
+    attempts: Path | None,
     *,
     continued: bool,
     github_output: bool,
@@ -170,6 +179,8 @@ def unpack(
         # Before any work, as the job would lose it.
         github_commands.outputs_file(session.environ)
     root = workspace_root(plan, dist)
+    attempt = _newest(attempts) if attempts else None
+    file, continued = attempt or file, continued or attempt is not None
     found = unpacking.unpack(
         file,
         root,
@@ -201,6 +212,16 @@ def unpack(
             f"  {found.left_out} records behind the expected head are not taken", file=session.out
         )
     print(f"  head {found.head}", file=session.out)
+
+
+def _newest(folder: Path) -> Path | None:
+    """What the last attempt that broke off packed; a folder that nobody made holds none."""
+    numbers = {int(found[1]): path for path in folder.glob("*") if (found := _named(path))}
+    return numbers[max(numbers)] if numbers else None
+
+
+def _named(path: Path) -> re.Match[str] | None:
+    return _ATTEMPT.fullmatch(path.name) if path.is_file() else None
 
 
 @command.command("merge")

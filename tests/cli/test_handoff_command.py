@@ -218,6 +218,23 @@ def test_a_run_finishes_what_a_killed_unpack_had_decided(
     assert not (workspace / ".handoff").exists()
 
 
+def test_the_last_attempt_is_taken_where_one_broke_off(signed: Machines, tmp_path: Path) -> None:
+    """By its number and not by its name; without any, and where no folder is, it is FILE."""
+    archive, attempts = tmp_path / "handoff.tar.gz", tmp_path / "attempts"
+    head = Ledger(signed.workspace("sign") / "ledger").head
+    assert signed.call("sign", "handoff", "pack", str(archive))[0] == 0
+    unpack = ("handoff", "unpack", str(archive), "--expect", head, "--attempts", str(attempts))
+    assert f"from {archive}" in signed.call("attempts", *unpack)[1]
+    attempts.mkdir()
+    assert f"from {archive}" in signed.call("attempts", *unpack)[1]
+    for name in ("attempt-9.tar.gz", "attempt-10.tar.gz", "attempt-x.tar.gz", "other"):
+        (attempts / name).write_bytes(archive.read_bytes())
+    (attempts / "attempt-11.tar.gz").mkdir()
+    code, out, err = signed.call("attempts", *unpack)
+    assert code == 0, err
+    assert f"from {attempts / 'attempt-10.tar.gz'}" in out
+
+
 def test_another_head_is_exit_6(signed: Machines, tmp_path: Path) -> None:
     """Both heads, one next step, and no workspace; an empty output of a job is exit 2."""
     archive = tmp_path / "handoff.tar.gz"

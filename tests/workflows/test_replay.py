@@ -40,9 +40,32 @@ def test_a_hand_off_that_is_forgotten_is_found(tmp_path: Path) -> None:
     with workflow_world.existing(tmp_path / "world") as world:
         path = world.repository / ".github" / "workflows" / "release.yml"
         text = path.read_text()
-        old = "          name: release-signed\n          path: dist/handoff.tar.gz\n"
+        old = "          name: release-signed-${{ github.run_attempt }}\n"
+        assert old in text
         path.write_text(text.replace(old, old.replace("release-signed", "other"), 1))
         one = Replay(world=world, shape=workflow_world.DEV, say=print)
-        with pytest.raises(ReplayError, match="Artifact not found for name: release-signed"):
+        with pytest.raises(ReplayError, match="Artifact not found for name: release-signed-1"):
             one.whole(lacking=False, lost=False)
         assert one.run.results["notarize"].result == FAILURE
+
+
+NOTARIZING = "release-notarizing-${{ needs.sign.outputs.attempt }}-${{ github.run_attempt }}"
+
+
+def test_a_wait_in_vain_loses_nothing(tmp_path: Path) -> None:
+    """Neither the signed bytes nor the submission, wherever the runner is lost."""
+    with workflow_world.existing(tmp_path / "world") as world:
+        workflow_replay.waited_in_vain(world, print)
+
+
+def test_the_signed_bytes_are_lost_where_their_artifact_is_overwritten(tmp_path: Path) -> None:
+    """The same scenario finds it: GitHub deletes before it uploads."""
+    with workflow_world.existing(tmp_path / "world") as world:
+        path = world.repository / ".github" / "workflows" / "release.yml"
+        text = path.read_text()
+        assert NOTARIZING in text
+        again = "release-signed-${{ needs.sign.outputs.attempt }}\n          overwrite: true"
+        text = text.replace(NOTARIZING, again)
+        path.write_text(text.replace("attempt-${{ github.run_attempt }}.tar.gz", "handoff.tar.gz"))
+        with pytest.raises(ReplayError, match="Artifact not found for name: release-signed-1"):
+            workflow_replay.waited_in_vain(world, print)

@@ -143,6 +143,36 @@ def test_a_lost_runner_leaves_its_artifacts_and_tells_no_output(
     assert "409" in run.run("one").failed.log
 
 
+def test_a_runner_lost_in_an_upload_leaves_neither_bytes_nor_the_name(
+    tmp_path: Path, small: Small
+) -> None:
+    """What is overwritten is deleted first; the unfinished one is not there, and cannot go away."""
+    upload = f"{{uses: {UPLOAD}, with: {{name: n, path: f, overwrite: true}}}}"
+    own = f"{{uses: {UPLOAD}, with: {{name: 'm-${{{{ github.run_attempt }}}}', path: f}}}}"
+    run = begin(tmp_path, job("one", f"[{{run: 'touch f'}}, {own}, {upload}]"), small)
+    assert run.run("one").result == SUCCESS
+    run.finished.clear()
+    assert run.run("one", kill=Kill(uploading="n")).result == LOST
+    assert run.store.names() == ["m-1", "m-2"]
+    run.finished.clear()
+    assert "409" in run.run("one").failed.log
+    assert run.store.names() == ["m-1", "m-2", "m-3"]
+
+
+def test_a_job_that_runs_again_begins_another_attempt_of_its_run(
+    tmp_path: Path, small: Small
+) -> None:
+    """Jobs that follow it count the same one; those that stand keep what they told."""
+    tell = "[{id: a, run: 'echo v=$GITHUB_RUN_ATTEMPT >> $GITHUB_OUTPUT'}]"
+    more = "    outputs: {v: '${{ steps.a.outputs.v }}-${{ github.run_attempt }}'}\n"
+    jobs = job("one", tell, more) + job("two", tell, f"    needs: one\n{more}")
+    run = begin(tmp_path, jobs, small)
+    assert run.run("one").outputs == {"v": "1-1"}
+    run.run("two", kill=Kill(before=0))
+    assert run.run("two").outputs == {"v": "2-2"}
+    assert run.results["one"].outputs == {"v": "1-1"}
+
+
 def test_an_action_of_the_repository_needs_its_checkout(tmp_path: Path, small: Small) -> None:
     """It sees the environment of its step, its inputs, and no secret by name."""
     use = "{id: act, uses: ./act, with: {word: hello there}, env: {KEY: around}}"
@@ -212,7 +242,10 @@ def test_an_unknown_action_is_refused(tmp_path: Path, small: Small) -> None:
 
 
 def test_paths_of_an_artifact_begin_where_the_search_does(tmp_path: Path) -> None:
-    """Below the folder that is named, or before the first star; a single file lies at the top."""
+    """Below the folder that is named, or before the first star; a single file lies at the top.
+
+    Of several artifacts each has a folder, unless they are merged or only one is found.
+    """
     (tmp_path / "dist" / "dev" / "1").mkdir(parents=True)
     (tmp_path / "dist" / "dev" / "1" / "a.gz").touch()
     store = Store(tmp_path / "store")
@@ -221,5 +254,11 @@ def test_paths_of_an_artifact_begin_where_the_search_does(tmp_path: Path) -> Non
         store.download(name, tmp_path / "got" / name)
     found = {path.relative_to(tmp_path / "got").as_posix() for path in tmp_path.glob("got/**/a.gz")}
     assert found == {"star/dev/1/a.gz", "file/a.gz", "all/dev/1/a.gz"}
+    store.download_matching("st*", tmp_path / "one")
+    assert (tmp_path / "one" / "dev" / "1" / "a.gz").is_file()
+    assert store.download_matching("*a*", tmp_path / "two") == ["all", "star"]
+    assert (tmp_path / "two" / "star" / "dev" / "1" / "a.gz").is_file()
+    store.download_matching("*", tmp_path / "three", merge=True)
+    assert (tmp_path / "three" / "a.gz").is_file()
     with pytest.raises(ArtifactError, match="not valid"):
         store.upload("a/b", "dist/", tmp_path, overwrite=True, hidden=False)
