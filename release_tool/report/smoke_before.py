@@ -30,17 +30,32 @@ def of(workspace: Path, evidence: SmokeEvidence, lane: str = "") -> SmokeEvidenc
         evidence: of one of its hosts.
         lane: which of the lanes that the release asks for this host fills.
     """
-    nearest = None
+    found = list(_best(workspace, evidence, lane))
+    alike = (best for is_alike, best in found if is_alike)
+    return next(alike, found[0][1] if found else None)
+
+
+def each(workspace: Path, evidence: SmokeEvidence, lane: str = "") -> Iterator[SmokeEvidence]:
+    """Of each earlier release, the nearest first, the run on the host that is most like this one.
+
+    Args:
+        workspace: as `of`.
+        evidence: as `of`.
+        lane: as `of`.
+    """
+    return (best for _, best in _best(workspace, evidence, lane))
+
+
+def _best(
+    workspace: Path, evidence: SmokeEvidence, lane: str
+) -> Iterator[tuple[bool, SmokeEvidence]]:
+    """With each, whether its figures may be compared."""
     for records in _earlier(workspace, evidence.version):
         found = [(_likeness(evidence, lane, one), one[1]) for one in records]
-        if not found:
-            continue
-        # Of equals the newest.
-        likeness, best = max(reversed(found), key=lambda one: one[0])
-        if likeness[0]:
-            return best
-        nearest = nearest or best
-    return nearest
+        if found:
+            # Of equals the newest.
+            likeness, best = max(reversed(found), key=lambda one: one[0])
+            yield likeness[0], best
 
 
 def lane_of(record: Record, host: Host) -> str:

@@ -188,6 +188,22 @@ def test_figures_stand_beside_thresholds_and_the_release_before(good: Page) -> N
     assert [one.held for one in run.thresholds] == [True, True]
 
 
+def test_figures_stand_beside_those_of_the_same_kind_of_host(tmp_path: Path) -> None:
+    """The release before ran on this Mac, too; an old one was recorded last."""
+    before = Release(tmp_path, version="0.4.9", first_token=0.079).up_to("smoke")
+    smoke = page_samples.MADE["smoke"](before)
+    assert isinstance(smoke, values.SmokeEvidence)
+    older = page_samples.M4.model_copy(update={"chip": "Apple M1", "release": "14.6"})
+    other = {"host": older, "transcript": "smoke/m1.jsonl", "log": "smoke/m1.log"}
+    slow = tuple(one.model_copy(update={"max": 9.0}) for one in smoke.figures)
+    before.record("smoke", smoke.model_copy(update={**other, "figures": slow}))
+    (run,) = read(Release(tmp_path).up_to("smoke").workspace).runs
+    strips = [one for one in run.charts[0].strips if one.release == "0.4.9"]
+    assert strips
+    assert all(one.shown[-1] != "9.00 s" for one in strips)
+    assert run.differing == ()
+
+
 def test_each_host_that_counts_has_its_figures(tmp_path: Path) -> None:
     """Two kinds of hosts ran this archive: both are shown, and which lane is still without one."""
     release = Release(tmp_path).up_to("smoke")

@@ -44,7 +44,7 @@ def of(around: Around) -> Sizes | None:
     now = around.release.get("archive", values.ReleaseArchive)
     if now is None:
         return None
-    found = next((one for one in around.earlier if one.archive), None)
+    found = next(iter(around.earlier), None)
     before = found.archive if found else None
     here, there = _by_path(now), _by_path(before)
     largest = max([sum(here.values()), sum(there.values()), now.size, 1])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from release_tool import smoke_lanes, threshold
-from release_tool.report import smoke
-from release_tool.report.page.told import Around, Earlier
+from release_tool import smoke_lanes, smoke_records, threshold
+from release_tool.report import smoke, smoke_before
+from release_tool.report.page.told import SHOWN_EARLIER, Around, is_sane
 from release_tool.threshold import METRICS, Metric, Threshold
 from release_tool.values import SmokeEvidence, SmokeFigure
 
@@ -88,11 +89,26 @@ class Run:
 
 def of(around: Around) -> tuple[Run, ...]:
     """The runs that count, of every host, the newest last."""
-    return tuple(_run(one, around.earlier) for one in around.smokes[-_MOST_RUNS:])
+    lanes = {
+        evidence.transcript: smoke_before.lane_of(record, evidence.host)
+        for record in smoke_records.counting(around.release.records)
+        if (evidence := smoke_before.evidence_of(record))
+    }
+    return tuple(
+        _run(one, tuple(_earlier(around, one, lanes.get(one.transcript, ""))))
+        for one in around.smokes[-_MOST_RUNS:]
+    )
 
 
-def _run(evidence: SmokeEvidence, earlier: Sequence[Earlier]) -> Run:
-    before = [(one.version, one.smoke) for one in earlier if one.smoke and one.smoke.figures]
+def _earlier(around: Around, evidence: SmokeEvidence, lane: str) -> Iterator[SmokeEvidence]:
+    """The same kind of host in earlier releases, as the report in Markdown compares it."""
+    found = smoke_before.each(around.folder, evidence, lane)
+    sane = (one for one in found if is_sane(one.model_dump(mode="json")))
+    return itertools.islice(sane, SHOWN_EARLIER)
+
+
+def _run(evidence: SmokeEvidence, earlier: Sequence[SmokeEvidence]) -> Run:
+    before = [(one.version, one) for one in earlier]
     reports = [(version, smoke.of(evidence, found).differing) for version, found in before]
     return Run(
         title=smoke_lanes.shown(evidence.host),

@@ -21,7 +21,8 @@ ROLLBACKS = "rollback"
 """The folder beside the releases of an environment that holds the records of its rollbacks."""
 # Each costs a whole chain to read, and a chart of more rows says less.
 _LOOKED_AT = 8
-_SHOWN_EARLIER = 3
+SHOWN_EARLIER = 3
+"""Earlier releases beside which a figure is shown."""
 # An exabyte; neither infinity nor what is no number is below it.
 _LARGEST = 10**18
 
@@ -66,8 +67,7 @@ class Earlier:
     """A release that lies beside this one, and ranks below it."""
 
     version: str
-    archive: values.ReleaseArchive | None
-    smoke: values.SmokeEvidence | None
+    archive: values.ReleaseArchive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,17 +154,17 @@ def of(stages: Mapping[str, type[values.Value]], records: Sequence[Record], head
 def value_of(kind: type[values.Value] | None, record: Record) -> values.Value | None:
     """What a record holds; None where this version of the tool makes no sense of it."""
     try:
-        return kind.model_validate(record.value) if kind and _is_sane(record.value) else None
+        return kind.model_validate(record.value) if kind and is_sane(record.value) else None
     except ValidationError:
         return None
 
 
-def _is_sane(value: JsonValue) -> bool:
+def is_sane(value: JsonValue) -> bool:
     """Whether every number in it is one that somebody can have measured or counted."""
     if isinstance(value, dict):
-        return all(map(_is_sane, value.values()))
+        return all(map(is_sane, value.values()))
     if isinstance(value, list):
-        return all(map(_is_sane, value))
+        return all(map(is_sane, value))
     return not isinstance(value, int | float) or -_LARGEST <= value <= _LARGEST
 
 
@@ -189,10 +189,9 @@ def _earlier(folder: Path, version: str) -> Sequence[Earlier]:
         ledger = _beside(place)
         told = _told(ledger) if ledger else None
         archive = told.get("archive", values.ReleaseArchive) if told else None
-        smoke = told.get("smoke", values.SmokeEvidence) if told else None
-        if archive or smoke:
-            found.append(Earlier(version=name, archive=archive, smoke=smoke))
-    return found[:_SHOWN_EARLIER]
+        if archive:
+            found.append(Earlier(version=name, archive=archive))
+    return found[:SHOWN_EARLIER]
 
 
 def _ranked(folder: Path, version: str) -> list[tuple[str, Path]]:
