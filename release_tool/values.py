@@ -318,7 +318,7 @@ class SmokeEvidence(Value):
     executable_sha256: str
     """Of the bundle's own main executable, whatever ran."""
     cdhash: str
-    """Of the bundle's own main executable, as the archive stage read it."""
+    """Of the bundle's own main executable, as it was read of the unpacked archive that ran."""
     ran: str
     """What was started, for people."""
     ran_sha256: str

@@ -94,6 +94,7 @@ def run(
         archive_sha256=archive.sha256,
         binary_sha256=archive.binary_sha256,
         act="publishing",
+        cdhash=archive.cdhash,
     )
     _judge_archive(archive, workspace, reporter)
     key = key_of(plan, archive)

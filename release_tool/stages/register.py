@@ -119,6 +119,7 @@ def run(
         archive_sha256=archive.sha256,
         binary_sha256=archive.binary_sha256,
         act="registering",
+        cdhash=archive.cdhash,
     )
     _refuse_other_intent(release, intents)
     served = _served(plan, coordinator, tombstones)

@@ -184,7 +184,7 @@ def run(
             kind=subject.command.kind,
             contract=subject.command.contract.name,
             executable_sha256=subject.digest,
-            cdhash=archive.cdhash,
+            cdhash=subject.cdhash,
             ran=smoke_subject.ran(subject),
             ran_sha256=hashing.sha256_of(Path(subject.command.argv[0])),
             version=seen.version,

@@ -48,6 +48,7 @@ def require(
     archive_sha256: str,
     binary_sha256: str,
     act: str,
+    cdhash: str | None = None,
 ) -> None:
     """Refuse evidence of anything else than exactly this archive, in an environment's own way.
 
@@ -60,13 +61,14 @@ def require(
         archive_sha256: of the archive that is about to be handed on.
         binary_sha256: of its main executable.
         act: what is about to be done: `publishing`, `registering`, `promoting`.
+        cdhash: of its main executable; None where only its digest is at hand.
 
     Raises:
         VerificationError: it is of another archive, version or executable, an answer disagreed,
             a prompt of the plan was not asked, the bundle lacks what it needs, the installer
             failed its trial, this environment refuses its kind, or a lane has no such evidence.
     """
-    wanted = _Wanted(plan, archive_sha256, binary_sha256)
+    wanted = _Wanted(plan, archive_sha256, binary_sha256, cdhash)
     found = [*wanted.judge(evidence), *_lanes(wanted, evidence, others)]
     findings.require(found, f"the smoke evidence does not allow {act} this archive", hint=_AGAIN)
 
@@ -77,10 +79,14 @@ class _Wanted(NamedTuple):
     plan: ReleasePlan
     archive_sha256: str
     binary_sha256: str
+    cdhash: str | None
 
     def judge(self, evidence: SmokeEvidence) -> list[Check]:
         """Whether one host's evidence holds by itself."""
-        return _judge(self.plan, evidence, self.archive_sha256, self.binary_sha256)
+        found = _judge(self.plan, evidence, self.archive_sha256, self.binary_sha256)
+        if self.cdhash is not None:
+            found.append(checks.compare("cdhash", expected=self.cdhash, observed=evidence.cdhash))
+        return found
 
 
 def _lanes(wanted: _Wanted, newest: SmokeEvidence, others: Sequence[SmokeEvidence]) -> list[Check]:

@@ -25,6 +25,8 @@ class Subject:
     copy: FinalCopy
     executable: Path
     digest: str
+    cdhash: str
+    """Of the unpacked executable; empty where nobody has read its signature."""
     model: Path
     model_digest: str
     scratch: Path
@@ -80,7 +82,8 @@ def find(
     """What is run of an unpacked archive.
 
     Raises:
-        VerificationError: its executable or the model is another one than was recorded.
+        VerificationError: its executable, its signature or the model is another one than was
+            recorded.
     """
     path = layout.of(plan).place(plan.bundle.main_executable)
     executable = copy.app / path
@@ -92,6 +95,7 @@ def find(
         copy=copy,
         executable=executable,
         digest=_require_executable(executable, archive),
+        cdhash=_require_cdhash(copy, archive),
         model=model,
         model_digest=smoke_model.require_digest(plan, model),
         scratch=scratch,
@@ -106,6 +110,20 @@ def _require_executable(executable: Path, archive: ReleaseArchive) -> str:
             subject=executable.name,
             expected=archive.binary_sha256,
             observed=observed,
+        )
+    return observed
+
+
+def _require_cdhash(copy: FinalCopy, archive: ReleaseArchive) -> str:
+    if copy.facts is None:
+        return ""
+    observed = copy.facts.main.cdhash if copy.facts.main else ""
+    if observed != archive.cdhash:
+        raise errors.VerificationError(
+            "the app's signature is not the one that was recorded",
+            subject=copy.app.name,
+            expected=archive.cdhash,
+            observed=observed or "no signature",
         )
     return observed
 

@@ -90,6 +90,7 @@ def _start(world: SmallWorld, plan: ReleasePlan, folder: Path, content: bytes) -
         update={
             "archive_sha256": chain.archive.sha256,
             "executable_sha256": chain.archive.binary_sha256,
+            "cdhash": chain.archive.cdhash,
         }
     )
     made = signed_release.made()

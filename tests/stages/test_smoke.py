@@ -19,6 +19,7 @@ from release_tool import errors
 from release_tool.apple import checks, metal_functions
 from release_tool.apple.checks import Check
 from release_tool.files import archive_writer, hashing
+from release_tool.files.archive_reader import Unpacked
 from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Silent
@@ -26,11 +27,14 @@ from release_tool.rehearsal import samples, tiny_model
 from release_tool.services import gatekeeper, hub_cache, provider
 from release_tool.services.provider import ProviderCommand
 from release_tool.stages import (
+    final_copy,
     install_smoke,
     mac_verdicts,
+    public_copy,
     smoke,
     smoke_asked,
     smoke_scratch,
+    smoke_subject,
     speed,
 )
 from release_tool.stages.smoke import Judge, Surroundings
@@ -280,6 +284,45 @@ def test_what_the_bundle_needs_is_named_in_the_evidence(
     named = {check.name for check in found.needs}
     assert {"Metal functions", "Metal target", "linked library", "team of the code"} <= named
     assert {"flat copy", "resources", "minimum macOS of the code"} <= named
+
+
+def test_the_signature_of_what_was_unpacked_is_recorded(
+    plan: ReleasePlan, tmp_path: Path, model: Path
+) -> None:
+    """Its cdhash is read of the copy that runs; another one than was recorded is not run."""
+    world = of_a_signed_release(tmp_path, model, {})
+    made = signed_release.made()
+
+    def read(
+        plan: ReleasePlan, archive: ReleaseArchive, root: Path, unpacked: Unpacked
+    ) -> public_copy.Judged:
+        judged = public_copy.with_facts(made.trust, lambda: made.now)(plan, archive, root, unpacked)
+        return public_copy.Judged((), judged.facts)
+
+    (tmp_path / "scratch").mkdir()
+    copy = final_copy.unpack(
+        plan,
+        world.archive,
+        world.workspace.path(world.archive.path),
+        tmp_path / "scratch",
+        reporter=Silent(),
+        read=read,
+        system_unpack=None,
+    )
+    assert copy.facts
+    assert copy.facts.main
+    own = copy.facts.main.cdhash
+
+    def find(cdhash: str) -> smoke_subject.Subject:
+        archive = world.archive.model_copy(update={"cdhash": cdhash})
+        return smoke_subject.find(
+            plan, archive, copy, smoke_parts.stand_in(), world.model, tmp_path
+        )
+
+    assert find(own).cdhash == own
+    with pytest.raises(errors.VerificationError, match="signature is not the one") as caught:
+        find("0" * 40)
+    assert (caught.value.expected, caught.value.observed) == ("0" * 40, own)
 
 
 def test_a_bundle_that_lacks_what_it_needs_is_not_run(

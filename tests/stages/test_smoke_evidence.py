@@ -101,6 +101,21 @@ def test_a_foreign_record_opens_nothing(
     assert state(servers) == before
 
 
+@pytest.mark.parametrize("act", ["publishing", "registering"])
+def test_evidence_of_another_signature_opens_nothing(
+    act: str, servers: SmallWorld, plan: ReleasePlan, tmp_path: Path
+) -> None:
+    """The same executable under another signature, or one that nobody has read, is not this."""
+    chain = stand_before(act, servers, plan, tmp_path)
+    good, before = chain.evidence, state(servers)
+    for other in ("9" * 40, ""):
+        chain.evidence = good.model_copy(update={"cdhash": other})
+        with pytest.raises(errors.VerificationError, match=f"does not allow {act}") as caught:
+            ACTS[act](chain)
+        assert [line.split(":")[0] for line in caught.value.details] == ["cdhash"]
+    assert state(servers) == before
+
+
 @pytest.mark.parametrize("act", ACTS)
 def test_a_stand_in_opens_no_real_environment(
     act: str, servers: SmallWorld, plan: ReleasePlan, tmp_path: Path
