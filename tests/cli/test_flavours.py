@@ -50,6 +50,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
     folder = tmp_path_factory.mktemp("flavours")
     (folder / "lib.metallib").write_bytes(samples.metallib())
     tiny_model.make(folder / "model")
+    environment.start(
+        embedded.state_folder(folder / "dist", "rehearsal"),
+        team_id="SLDQ2GJ6TL",
+        bundle_id="io.darkbloom.provider",
+        cache_seconds=0.1,
+        processing_seconds=0.1,
+        ticket_seconds=0.1,
+    )
     workspace = folder / "dist" / "rehearsal" / "rust-bridge-0.4.9"
     begun = Made(folder, workspace, {})
     try:

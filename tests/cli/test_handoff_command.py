@@ -18,6 +18,7 @@ from release_tool.ledger import Ledger
 from release_tool.rehearsal import counts, environment, places, samples, tiny_model
 from release_tool.rehearsal.environment import Environment
 from release_tool.settings import Settings
+from release_tool.stages import install_smoke
 
 ADDRESSES = {
     *("R2_ENDPOINT", "R2_PUBLIC_URL", "R2_BUCKET", "COORDINATOR_URL"),
@@ -48,6 +49,7 @@ class Machines:
             self.state,
             team_id="SLDQ2GJ6TL",
             bundle_id="io.darkbloom.provider",
+            cache_seconds=0.1,
             processing_seconds=0.1,
             ticket_seconds=0.1,
         )
@@ -128,6 +130,8 @@ def test_each_job_runs_on_a_machine_of_its_own(
         ("register", ("--until", "register", "--yes")),
         ("promote", ("--until", "promote", "--yes")),
     )
+    # The installer has tests of its own.
+    monkeypatch.setattr(install_smoke, "_KILLS", 1)
     before = ""
     for job, argv in steps:
         with monkeypatch.context() as patched:

@@ -43,6 +43,14 @@ def state(tmp_path: Path) -> Iterator[Path]:
         living.stop()
 
 
+@pytest.fixture(scope="module")
+def living(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
+    """One for all that end nothing."""
+    made = start(tmp_path_factory.mktemp("shared") / "environment")
+    yield made
+    made.stop()
+
+
 def eventually(condition: Callable[[], bool], seconds: float = 10) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -81,13 +89,16 @@ def test_it_starts_answers_and_stops(state: Path) -> None:
         requests.get(living.coordinator_url, timeout=10)
 
 
-def test_secrets_are_files_of_the_owner_and_nowhere_else(state: Path) -> None:
+def test_secrets_are_files_of_the_owner_and_nowhere_else(living: Environment) -> None:
     """No secret stands in the description, the log, the repr or the process's arguments."""
-    living = start(state)
     secrets = [living.secret(name) for name in places.SECRETS]
     for name in (*places.SECRETS, "identity.p12"):
-        assert stat.S_IMODE(places.secret(state, name).stat().st_mode) == 0o600
-    texts = [places.description(state).read_text(), places.log(state).read_text(), repr(living)]
+        assert stat.S_IMODE(places.secret(living.state, name).stat().st_mode) == 0o600
+    texts = [
+        places.description(living.state).read_text(),
+        places.log(living.state).read_text(),
+        repr(living),
+    ]
     if sys.platform == "linux":
         texts.append(Path(f"/proc/{living.pid}/cmdline").read_text())
     assert not [name for name in secrets for text in texts if name in text]
@@ -196,18 +207,16 @@ def _listens(living: Environment) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def test_only_the_token_controls_it(state: Path) -> None:
+def test_only_the_token_controls_it(living: Environment) -> None:
     """Without the token of the folder nobody stops it or sets a fault."""
-    living = start(state)
     for path in ("/stop", "/faults"):
         answer = requests.post(f"{living.control_url}{path}", data=b"{}", timeout=10)
         assert answer.status_code == 401
     assert living.is_alive()
 
 
-def test_faults_are_set_from_outside(state: Path) -> None:
+def test_faults_are_set_from_outside(living: Environment) -> None:
     """A fault reaches its server; an unknown one is refused."""
-    living = start(state)
     living.set_faults({faults.PUBLIC_UNAVAILABLE: 1})
     url = f"{living.r2_public_url}/k"
     assert [requests.get(url, timeout=10).status_code for _ in range(2)] == [503, 404]

@@ -92,8 +92,11 @@ def test_another_prompt_gets_another_answer(living: Provider) -> None:
     )
 
 
-def test_it_presents_itself_as_a_stand_in(living: Provider) -> None:
+def test_it_presents_itself_as_a_stand_in(
+    living: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Health, models and log say that no provider runs here; the model has its own name."""
+    monkeypatch.setattr(provider, "_DEATH_SECONDS", 0.2)
     assert living.version.endswith("-stand-in")
     assert living.model("org/tiny") == living.model("/models/tiny") == "tiny"
     with pytest.raises(errors.VerificationError, match="serves another model"):

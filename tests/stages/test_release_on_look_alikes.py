@@ -217,6 +217,8 @@ def test_a_prerelease_that_may_prefers_is_named(
     """The look-alike ranks as May does, so 0.5.0 is never served behind 0.5.0-dev.1."""
     _start(world, plan, tmp_path / "a", version="0.5.0-dev.1", binary=b"dev").resume()
     final = _start(world, plan, tmp_path / "b")
+    limits = final.plan.limits.model_copy(update={"latest_poll_seconds": _CACHE_SECONDS})
+    final.plan = final.plan.model_copy(update={"limits": limits})
     with pytest.raises(errors.RemoteRefusedError, match="ranks"):
         final.resume()
     assert len(world.rows.registrations()) == 2
