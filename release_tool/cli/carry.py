@@ -83,7 +83,7 @@ def carry(session: Session, options: Options) -> None:
         try:
             found = _run(session, options, resolved, inputs, workspace, ledger)
         finally:
-            summarize(session, workspace, ledger)
+            summarize(session, workspace, ledger, about(resolved.plan))
             if page := report.leave(session, workspace.root):
                 session.state = f"ledger head {ledger.head[:12]} · report {page}"
         _close(session, options, workspace, found, time.monotonic() - started)
@@ -321,13 +321,18 @@ def require_settings(resolved: config.Resolved, coming: list[str]) -> None:
     resolved.credentials.require(coming, supplied=resolved.request.supplied)
 
 
+def about(plan: ReleasePlan) -> str:
+    """The release in a few words."""
+    return f"{plan.name} {plan.version} · {plan.environment.name}"
+
+
 def _greet(
     session: Session, resolved: config.Resolved, ledger: Ledger, workspace: Workspace
 ) -> None:
     plan = resolved.plan
     state = "clean" if plan.source.clean else "with changes"
     commit = plan.source.commit[:7]
-    left = f"{plan.name} {plan.version} · {plan.environment.name} · from {commit} ({state})"
+    left = f"{about(plan)} · from {commit} ({state})"
     flags = sum(origin.kind == "flag" for origin in resolved.origins.values())
     print(f"{left}   plan: {len(resolved.origins)} values, {flags} from flags", file=session.out)
     for notice in resolved.notices:
@@ -359,13 +364,13 @@ def _close(
     print(f"{done} in {seconds:.1f} s   {state}", file=session.out)
 
 
-def summarize(session: Session, workspace: Workspace, ledger: Ledger) -> None:
+def summarize(session: Session, workspace: Workspace, ledger: Ledger, of: str = "") -> None:
     """The table for a job's page, after a failure too; it never stands in an outcome's way."""
     path = session.environ.get("GITHUB_STEP_SUMMARY")
     if not path or not ledger.records:
         return
     try:
-        text = overview.read(workspace.root).as_markdown() + "\n"
+        text = overview.read(workspace.root).as_markdown(of) + "\n"
         for told in smoke_report.read(workspace.root):
             text += f"\n{told.as_markdown()}\n"
         github_commands.summarize(Path(path), text)

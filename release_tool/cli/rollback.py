@@ -158,7 +158,7 @@ class _Rollback:
                 found = self._steps_done(ledger, survey)
             finally:
                 self._session.state = f"ledger head {ledger.head[:12]}"
-                carry.summarize(self._session, self._workspace, ledger)
+                carry.summarize(self._session, self._workspace, ledger, carry.about(self._plan))
         self._close(survey, found, ledger, time.monotonic() - started)
 
     def _require_settings(self) -> None:

@@ -133,8 +133,12 @@ class Overview:
             ],
         }
 
-    def as_markdown(self) -> str:
-        """For the step summary of a job."""
+    def as_markdown(self, about: str = "") -> str:
+        """For the step summary of a job.
+
+        Args:
+            about: the release in a few words: a page of jobs shows one summary below the other.
+        """
         environment = jinja2.Environment(
             loader=jinja2.FileSystemLoader(data.templates_folder()),
             undefined=jinja2.StrictUndefined,
@@ -143,7 +147,8 @@ class Overview:
             lstrip_blocks=True,
         )
         environment.filters["cell"] = cell
-        return environment.get_template("summary.md.j2").render(overview=self)
+        headline = f"{about}: {self.verdict}" if about else self.verdict
+        return environment.get_template("summary.md.j2").render(overview=self, headline=headline)
 
 
 def read(workspace: Path) -> Overview:

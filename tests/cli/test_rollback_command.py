@@ -306,7 +306,7 @@ def test_a_bad_release_is_taken_back_for_ever(place: Place, tmp_path: Path) -> N
     assert place.served() == {good}
     pointer = place.document("latest/release.json")
     assert (pointer["version"], pointer["instead_of"]) == ("0.5.0", "0.5.1")
-    assert "rolled back" in summary.read_text()
+    assert summary.read_text().startswith("## Darkbloom 0.5.0 · rehearsal: rolled back\n")
     assert "version=0.5.0\nhead=" in output.read_text()
     code, out, _ = place.call("status", "--dist", str(place.dist))
     assert code == 0

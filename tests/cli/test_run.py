@@ -214,7 +214,10 @@ def test_a_job_writes_its_summary_and_groups(parts: Path, tmp_path: Path) -> Non
     )
     assert code == 0
     assert "::group::assemble" in out
-    assert "| assemble | done |" in (tmp_path / "summary.md").read_text()
+    page = (tmp_path / "summary.md").read_text()
+    # A run's page shows the summaries of all jobs: each says of what it is.
+    assert page.startswith("## Darkbloom 0.5.9 · rehearsal: done up to assemble\n")
+    assert "| assemble | done |" in page
 
 
 def test_a_missing_model_is_told_before_anything_runs(parts: Path) -> None:
