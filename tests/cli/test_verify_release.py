@@ -22,7 +22,10 @@ from typing import Any
 import click
 import pytest
 import requests
+import yaml
 
+from release_tool import data
+from release_tool.apple import requirement, requirement_parser, requirement_text
 from release_tool.cli import main
 from release_tool.provenance import canonical, keys, log, sbom, statement
 from release_tool.provenance.keys import SigningKey
@@ -34,6 +37,7 @@ from tests.cli.test_rollback_command import NAME, Place, _call
 from tests.provenance import samples
 
 DOCUMENT = Path(__file__).parents[2] / "docs/verify-release.md"
+README = Path(__file__).parents[2] / "README.md"
 LOG, HEAD = "releases/log.jsonl", "releases/log.head.json"
 ARCHIVE = f"releases/v0.5.0/{NAME}"
 PROVENANCE = f"releases/v0.5.0/{statement.NAME}"
@@ -400,17 +404,22 @@ def test_people_read_a_verdict_first(world: World) -> None:
     assert out.endswith("exit 6\n")
 
 
+def _scripts(page: Path) -> list[str]:
+    return re.findall(r"^```shell\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
 def _blocks() -> list[str]:
     """What the document lets people type, but for what only a Mac has."""
-    found = re.findall(r"^```shell\n(.*?)^```$", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
-    return [one for one in found if not one.startswith("# on a Mac")]
+    return [one for one in _scripts(DOCUMENT) if not one.startswith("# on a Mac")]
 
 
-def _by_hand(world: World, folder: Path, blocks: list[str]) -> subprocess.CompletedProcess[str]:
+def _by_hand(
+    world: World, folder: Path, blocks: list[str], digest: str = ""
+) -> subprocess.CompletedProcess[str]:
     """In a shell, with the assets of the release on GitHub in a folder."""
     assets = folder / "assets"
     assets.mkdir()
-    digest = hashlib.sha256(world.get(ARCHIVE)).hexdigest()
+    digest = digest or hashlib.sha256(world.get(ARCHIVE)).hexdigest()
     (assets / "SHA256SUMS").write_text(f"{digest}  {NAME}\n")
     (assets / log.HEAD_NAME).write_bytes((world.heads / "seen.json").read_bytes())
     settings = {
@@ -434,6 +443,38 @@ def test_the_recipe_by_hand_verifies_a_release(world: World, tmp_path: Path) -> 
     assert done.stdout.count("Signature Verified Successfully") == 3
     assert f"{NAME}: OK" in done.stdout
     assert (tmp_path / "unpacked/Darkbloom.app/Contents/Info.plist").is_file()
+
+
+def test_the_recipe_of_readme_is_where_the_document_begins() -> None:
+    """Whoever reads only README types the same lines, and what a Mac adds to them."""
+    archive, on_a_mac = _scripts(README)
+    assert [archive, on_a_mac] == _scripts(DOCUMENT)[:2]
+    assert on_a_mac.startswith("# on a Mac")
+
+
+def test_the_recipe_of_readme_sees_a_replaced_archive(world: World, tmp_path: Path) -> None:
+    """The sums on GitHub do not fit what the bucket gives, and nothing is unpacked."""
+    archive, _ = _scripts(README)
+    digest = hashlib.sha256(world.get(ARCHIVE)).hexdigest()
+    for name in ("ours", "another"):
+        (tmp_path / name).mkdir()
+    assert _by_hand(world, tmp_path / "ours", [archive], digest).returncode == 0
+    assert (tmp_path / "ours/unpacked/Darkbloom.app").is_dir()
+    with world.kept():
+        _other_archive(world)
+        done = _by_hand(world, tmp_path / "another", [archive], digest)
+    assert done.returncode != 0
+    assert f"{NAME}: FAILED" in done.stdout
+    assert not (tmp_path / "another/unpacked").exists()
+
+
+def test_the_recipe_asks_codesign_for_the_team_and_the_app() -> None:
+    """Its requirement is the one that our own signer writes: release.yaml's app, by its team."""
+    (line,) = re.findall(r"^wanted='(.*?)'$", _scripts(README)[1], re.MULTILINE | re.DOTALL)
+    product = yaml.safe_load(data.release_file().read_text())["product"]
+    ours = requirement.developer_id(product["bundle_id"], product["team_id"])
+    told = requirement_text.to_text(requirement_parser.parse(line))
+    assert told == requirement_text.to_text(ours)
 
 
 @pytest.mark.parametrize(

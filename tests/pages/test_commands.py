@@ -35,7 +35,10 @@ NOT_RUN: tuple[tuple[str, str], ...] = (
 )
 """Commands that cannot run on this host, and why; they are understood whole."""
 
-SCRIPTS = {"verify-release.md": "cli/test_verify_release.py"}
+SCRIPTS = {
+    "README.md": "cli/test_verify_release.py",
+    "verify-release.md": "cli/test_verify_release.py",
+}
 """Pages with whole scripts (`shell`), and the tests that run them."""
 
 MACS_OWN = frozenset({"codesign", "security", "spctl", "xcrun", "plutil"})
