@@ -15,13 +15,15 @@ from release_tool.cli import embedded, github_commands, lane_packs
 from release_tool.cli.console import RunConsole
 from release_tool.cli.run import DIST, FILE
 from release_tool.cli.session import Session, pass_session, shown_path, workspace_root
-from release_tool.handoff import merging, packing, unpacking
+from release_tool.handoff import earlier, merging, packing, unpacking
 from release_tool.handoff.contents import LEDGER
+from release_tool.handoff.unpacking import Unpacked
 from release_tool.ledger import Ledger
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter, Silent
 from release_tool.report.summary import size
 from release_tool.schema_number import SCHEMA
+from release_tool.services import precedence
 
 _HEAD = re.compile(r"[0-9a-f]{64}")
 _ATTEMPT = re.compile(r"attempt-([0-9]{1,9})\.tar\.gz")
@@ -191,6 +193,10 @@ def unpack(
     )
     if github_output:
         github_commands.hand_on(session.environ, {"head": found.head})
+    _tell(session, file, root, found, as_json=as_json)
+
+
+def _tell(session: Session, file: Path, root: Path, found: Unpacked, *, as_json: bool) -> None:
     if as_json:
         facts = {
             "workspace": str(root),
@@ -222,6 +228,58 @@ def _newest(folder: Path) -> Path | None:
 
 def _named(path: Path) -> re.Match[str] | None:
     return _ATTEMPT.fullmatch(path.name) if path.is_file() else None
+
+
+@command.command("earlier")
+@click.argument("file", type=FILE)
+@click.option("--expect", metavar="HEAD", help="The head of its ledger, where it is known.")
+@_environment
+@_version
+@_flavour
+@_config
+@_dist
+@_json
+@pass_session
+def earlier_release(
+    session: Session,
+    file: Path,
+    expect: str | None,
+    environment: str | None,
+    version: str | None,
+    flavour: str | None,
+    config_file: Path | None,
+    dist: Path,
+    *,
+    as_json: bool,
+) -> None:
+    """Unpack FILE, the handoff of an earlier release that was published, beside this one.
+
+    The smoke run tries the installer over its archive, and reports show its figures beside. Its
+    records are verified, and decide nothing: so its head need not be known. --version is the one
+    that is being released.
+
+    \b
+    By hand:   release-tool handoff earlier handoff.tar.gz --env prod --version 0.5.0
+    In a job:  release-tool handoff earlier dist/earlier/handoff.tar.gz
+    """
+    if expect is not None:
+        _require_head(expect)
+    plan = _plan(session, environment, version, flavour, config_file)
+    manifest = unpacking.manifest_of(file)
+    if not precedence.is_newer(plan.version, manifest.version):
+        raise errors.UsageError(
+            "this is no earlier release",
+            subject=str(file),
+            expected=f"a version below {plan.version}",
+            observed=repr(manifest.version[:80]),
+            hint="say by --version what is being released, and name the handoff of one before it",
+        )
+    there = earlier.of(plan, manifest)
+    root = workspace_root(there, dist)
+    found = earlier.unpack(
+        file, root, there, expect=expect, reporter=_reporter(session, as_json=as_json)
+    )
+    _tell(session, file, root, found, as_json=as_json)
 
 
 @command.command("merge")

@@ -11,7 +11,7 @@ import contextlib
 import errno
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -31,6 +31,8 @@ from release_tool.progress import Reporter, Silent, task
 from release_tool.standing import chained
 
 Outcome = Literal["created", "extended", "kept"]
+Judge = Callable[[Sequence[Record]], None]
+"""Refuses records of another kind than are wanted."""
 SCRATCH = ".handoff"
 """Beside the workspaces, on their volume. Its lock stays, as locks do."""
 
@@ -54,8 +56,9 @@ def unpack(
     root: Path,
     plan: ReleasePlan,
     *,
-    expect: str,
+    expect: str | None,
     continued: bool = False,
+    judge: Judge | None = None,
     reporter: Reporter | None = None,
 ) -> Unpacked:
     """Unpack a handoff into the workspace of a release.
@@ -64,9 +67,11 @@ def unpack(
         archive: what `pack` wrote.
         root: the workspace; none yet, or one whose ledger is a beginning of the handoff's.
         plan: what this job is about to do.
-        expect: the ledger's head, as it travelled another way.
+        expect: the ledger's head, as it travelled another way; None for any, of a release that
+            nobody goes on with.
         continued: also take what an attempt that broke off wrote down behind that head: its
             intents and failures, never a result.
+        judge: what the records are held against; None for the plan.
         reporter: sees the task `unpack` over the compressed bytes.
 
     Raises:
@@ -77,7 +82,9 @@ def unpack(
         TransientError: somebody holds the release.
         HostError: the system refuses.
     """
-    incoming = Incoming(root, plan, expect, continued=continued, reporter=reporter or Silent())
+    incoming = Incoming(
+        root, plan, expect, continued=continued, judge=judge, reporter=reporter or Silent()
+    )
     with atomic.naming(root, "unpack into"), contextlib.ExitStack() as held:
         held.enter_context(hold(root.parent / SCRATCH))
         if root.exists():
@@ -140,18 +147,27 @@ class Incoming:
     Args:
         root: the workspace.
         plan: what this job is about to do.
-        expect: the head that was expected.
+        expect: the head that was expected; None for any.
         continued: whether intents and failures behind it are taken.
+        judge: what the records are held against; None for the plan.
         reporter: sees the bytes.
     """
 
     def __init__(
-        self, root: Path, plan: ReleasePlan, expect: str, *, continued: bool, reporter: Reporter
+        self,
+        root: Path,
+        plan: ReleasePlan,
+        expect: str | None,
+        *,
+        continued: bool,
+        reporter: Reporter,
+        judge: Judge | None = None,
     ) -> None:
         self._root = root
         self._plan = plan
         self._expect = expect
         self._continued = continued
+        self._judge = judge or self._require_this_plan
         self._reporter = reporter
         self._found = _Found()
         self.counted: tuple[Record, ...] = ()
@@ -206,21 +222,7 @@ class Incoming:
             self._artifact(member, reader, scratch)
 
     def _manifest(self, member: Member, reader: ArchiveReader) -> None:
-        if member.path != MANIFEST or member.kind != "file":
-            raise _no_manifest()
-        if member.size > contents.MANIFEST_BYTES:
-            raise errors.FormatError("is too large for a manifest", subject=MANIFEST)
-        try:
-            manifest = Manifest.model_validate_json(b"".join(reader.content()))
-        except ValidationError as problem:
-            first = problem.errors(include_url=False)[0]
-            where = ".".join(str(step) for step in first["loc"])
-            raise errors.FormatError(
-                "the manifest of the handoff cannot be read",
-                subject=MANIFEST,
-                observed=f"{where}: {first['msg']}" if where else str(first["msg"]),
-                hint="another version of release-tool packed it: pack it again with this one",
-            ) from problem
+        manifest = _manifest(member, reader)
         self._require_this_release(manifest)
         self._found.manifest = manifest
 
@@ -271,7 +273,7 @@ class Incoming:
             )
         self.counted = ledger.records[: self._length(ledger)]
         self._found.named = contents.artifacts(ledger.records)
-        self._require_this_plan()
+        self._judge(self.counted)
         self._require_beginning(ledger)
         self._found.wanted = self._wanted()
         for record in ledger.records[len(self.counted) :]:
@@ -280,7 +282,7 @@ class Incoming:
 
     def _length(self, ledger: Ledger) -> int:
         """How many of the records count: those up to the expected head, and maybe intents."""
-        if ledger.head == self._expect:
+        if self._expect is None or ledger.head == self._expect:
             return len(ledger.records)
         heads = contents.heads(ledger)
         if not self._continued or self._expect not in heads:
@@ -300,9 +302,9 @@ class Incoming:
     def _wanted(self) -> dict[str, Artifact]:
         return contents.artifacts(self.counted)
 
-    def _require_this_plan(self) -> None:
+    def _require_this_plan(self, records: Sequence[Record]) -> None:
         """Every record that stands was made by the plan that goes on with it."""
-        for record in chained(self.counted).values():
+        for record in chained(records).values():
             names = tuple(record.plan_part)
             try:
                 same = record.plan_digest == self._plan.part_digest(names)
@@ -448,6 +450,38 @@ def _sync(folder: Path) -> None:
             if not (inner := Path(path) / name).is_symlink():
                 inner.chmod(0o755)
         atomic.sync_directory(Path(path))
+
+
+def manifest_of(archive: Path) -> Manifest:
+    """What a handoff says that it is of; nothing of that is proved yet.
+
+    Raises:
+        FormatError: it is no handoff.
+        HostError: the system refuses.
+    """
+    with _naming(archive), archive.open("rb") as source:
+        reader = ArchiveReader(source, limits=contents.LIMITS, links=True)
+        for member in reader.members():
+            return _manifest(member, reader)
+    raise _no_manifest()
+
+
+def _manifest(member: Member, reader: ArchiveReader) -> Manifest:
+    if member.path != MANIFEST or member.kind != "file":
+        raise _no_manifest()
+    if member.size > contents.MANIFEST_BYTES:
+        raise errors.FormatError("is too large for a manifest", subject=MANIFEST)
+    try:
+        return Manifest.model_validate_json(b"".join(reader.content()))
+    except ValidationError as problem:
+        first = problem.errors(include_url=False)[0]
+        where = ".".join(str(step) for step in first["loc"])
+        raise errors.FormatError(
+            "the manifest of the handoff cannot be read",
+            subject=MANIFEST,
+            observed=f"{where}: {first['msg']}" if where else str(first["msg"]),
+            hint="another version of release-tool packed it: pack it again with this one",
+        ) from problem
 
 
 def _no_manifest() -> errors.FormatError:
