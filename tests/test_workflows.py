@@ -41,6 +41,9 @@ PAIRS = [
 ]
 # What each job runs of the pipeline, in its own words.
 STAGES = {
+    # Both only look whether the settings of these are set.
+    "signing-settings": {"profile", "sign", "notarize"},
+    "publishing-settings": {"publish", "register", "promote"},
     "sign": {"profile", "assemble", "sign"},
     "notarize": {"notarize", "staple", "archive"},
     "smoke": {"smoke"},
@@ -48,6 +51,7 @@ STAGES = {
     "promote": {"promote"},
     "github": {"github"},
 }
+LOOKING = ("signing-settings", "publishing-settings")
 # What a job states because records that it goes on with do, beside what its own stages need.
 ADDRESSES = ("R2_ENDPOINT", "R2_PUBLIC_URL", "R2_BUCKET", "COORDINATOR_URL")
 STATED = {
@@ -260,6 +264,40 @@ def test_a_job_has_the_settings_of_its_own_stages_and_no_other(job: str) -> None
     assert {name for name in plain if name in JOBS[job]["env"]} == plain
     # Keys belong to a protected environment; GITHUB_TOKEN each job has of its own.
     assert ("environment" in JOBS[job]) == bool(secret - {"GITHUB_TOKEN"})
+    if secret - {"GITHUB_TOKEN"}:
+        reaches = own & {"publish", "register", "promote"}
+        assert ("needs.resolve.outputs.environment" in JOBS[job]["environment"]) == bool(reaches)
+        assert ("signing" in JOBS[job]["environment"]) == (not reaches or job in LOOKING)
+
+
+def test_what_is_wanted_late_is_asked_for_before_the_build() -> None:
+    """Every setting of every job that signs or publishes, by jobs that get `set` or nothing."""
+    assert {*LOOKING} <= set(JOBS["build"]["needs"])
+    looked: set[str] = set()
+    for job in LOOKING:
+        (call,) = [step for step in steps(job) if words_of(step)]
+        assert call["with"]["command"].startswith("plan --set-for ")
+        stages = set(call["with"]["command"].split()[-1].split(","))
+        assert stages == STAGES[job]
+        looked |= stages
+    late = set().union(*(own for job, own in STAGES.items() if job not in LOOKING))
+    wanted = {
+        one.name for one in credentials.SETTINGS if set(one.stages) & late and not one.optional
+    }
+    found = {one.name for one in credentials.SETTINGS if set(one.stages) & looked}
+    # Each job has a token of its own.
+    assert wanted <= found | {"GITHUB_TOKEN"}
+
+
+def test_nothing_before_the_build_asks_reviewers_of_a_validation() -> None:
+    """It runs in the environment without any, and no job is skipped: that would skip the build."""
+    told = JOBS["publishing-settings"]
+    assert told["environment"] == (
+        "${{ inputs.validation_only && 'signing' || needs.resolve.outputs.environment }}"
+    )
+    assert "if" not in told
+    (call,) = [step for step in steps("publishing-settings") if words_of(step)]
+    assert call["if"] == "${{ !inputs.validation_only }}"
 
 
 def test_secrets_stand_at_the_step_that_needs_them() -> None:
@@ -271,11 +309,13 @@ def test_secrets_stand_at_the_step_that_needs_them() -> None:
             if secret & set(step.get("env", {})):
                 words = words_of(step)
                 assert words, (job, step)
-                assert words[0] in ("run", "rollback", "expiries"), (job, step)
+                assert words[0] in ("run", "rollback", "expiries", "plan"), (job, step)
+                assert (words[0] == "plan") == (job in LOOKING), (job, step)
             for name in step.get("env", {}):
                 given = step["env"][name]
                 if name in secret:
-                    assert given == f"${{{{ secrets.{name} }}}}", (job, name)
+                    shown = " && 'set'" if job in LOOKING else ""
+                    assert given == f"${{{{ secrets.{name}{shown} }}}}", (job, name)
 
 
 def test_every_setting_of_the_tool_reaches_some_job() -> None:
@@ -453,9 +493,11 @@ def test_releases_of_one_environment_wait_for_each_other(tag: str) -> None:
 
 def test_only_what_publishes_stands_behind_the_validation() -> None:
     """`validation_only` leaves out every job that shows anything to anybody, and only those."""
-    held = {job for job, section in JOBS.items() if "!inputs.validation_only" in str(section)}
+    held = {
+        job for job, section in JOBS.items() if "!inputs.validation_only" in section.get("if", "")
+    }
     assert held == {"attest", "publish", "promote", "github"}
     outward = {"publish", "register", "promote", "github"}
     assert outward <= set(wiring.STAGES)
     for job, own in STAGES.items():
-        assert bool(own & outward) == (job in held), job
+        assert bool(own & outward) == (job in held) or job in LOOKING, job

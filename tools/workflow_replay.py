@@ -29,9 +29,10 @@ from workflow_runner import FAILURE, LOST, SKIPPED, Kill, Result, Run
 from workflow_world import DEV, PROD, STATED, Shape, World, existing
 
 from release_tool import credentials
-from release_tool.cli.wiring import STAGES
 from release_tool.rehearsal import faults, places
 
+FIRST = ("resolve", "signing-settings", "publishing-settings")
+"""The jobs before the build."""
 _RESTS_SECONDS = 0.02
 _ALWAYS = 100_000
 """Faults: more than anybody asks."""
@@ -83,7 +84,7 @@ class Replay:
                 tried += self._lost(name)
             result = self.run.run(name)
             self._judge(name, result)
-            told = f"  {name:<10} {result.result:<8} {time.monotonic() - began:6.1f} s"
+            told = f"  {name:<19} {result.result:<8} {time.monotonic() - began:6.1f} s"
             self.say(f"{told}  {'; '.join(tried)}".rstrip())
 
     def _judge(self, name: str, result: Result) -> None:
@@ -102,6 +103,8 @@ class Replay:
                 _require(value not in trace.summary, f"{trace.job}: {name} is in a summary")
             if trace.name.startswith("make"):
                 _require(not trace.holds & keys.keys(), f"{trace.job}: installs with keys around")
+            if trace.job.endswith("-settings"):
+                _require(not trace.holds & keys.keys(), f"{trace.job}: it only looks")
             errors = sum(kind == "error" for kind, _ in trace.annotations)
             _require(errors <= 10, f"{trace.job}: GitHub shows ten errors of a step")
 
@@ -280,24 +283,20 @@ def _is_plain(name: str) -> bool:
 
 
 def _user(run: Run, secret: str, prefix: str) -> str:
-    """The job that runs the first stage which needs a setting."""
+    """The job that looks, before the build, whether a setting is set."""
     setting = next(one for one in credentials.SETTINGS if one.name == secret.removeprefix(prefix))
-    done = 0
-    for name, job in run.workflow.jobs.items():
-        last = max((_until(step) for step in job.steps), default=0)
-        if set(setting.stages) & set(STAGES[done:last]):
+    jobs = list(run.workflow.jobs)
+    for name in jobs[: jobs.index("build")]:
+        looked = {stage for step in run.workflow.jobs[name].steps for stage in _looked_at(step)}
+        if set(setting.stages) & looked:
             return name
-        done = max(done, last)
-    raise ReplayError(f"no job needs {secret}")
+    raise ReplayError(f"no job looks before the build whether {secret} is set")
 
 
-def _until(step: Step) -> int:
-    """How many stages are done behind a step of a job."""
+def _looked_at(step: Step) -> list[str]:
+    """The stages whose settings a step asks for by name alone."""
     words = str(step.given.get("command", "")).split()
-    for option in ("--until", "--only"):
-        if words[:1] == ["run"] and option in words:
-            return STAGES.index(words[words.index(option) + 1]) + 1
-    return 0
+    return words[-1].split(",") if words[:2] == ["plan", "--set-for"] else []
 
 
 def broken_lane(world: World, say: Callable[[str], None]) -> None:
@@ -308,7 +307,7 @@ def broken_lane(world: World, say: Callable[[str], None]) -> None:
     """
     one = Replay(world=world, shape=replace(DEV, version="0.5.1-dev.2"), say=say)
     run = one.run
-    for name in ("resolve", "build", "sign", "notarize"):
+    for name in (*FIRST, "build", "sign", "notarize"):
         one._judge(name, run.run(name))  # noqa: SLF001 - one subject
     result = run.run("smoke", broken="newest")
     _require(result.result == FAILURE, "a matrix with a broken lane succeeded")
@@ -334,7 +333,7 @@ def waited_in_vain(world: World, say: Callable[[str], None]) -> None:
     """
     one = Replay(world=world, shape=replace(DEV, version="0.5.1-dev.6"), say=say)
     run = one.run
-    for name in ("resolve", "build", "sign"):
+    for name in (*FIRST, "build", "sign"):
         one._judge(name, run.run(name))  # noqa: SLF001 - one subject
     before = {sent.subject for sent in world.counts().submissions}
     world.living.set_faults({faults.TICKET_LATE: _ALWAYS})

@@ -140,9 +140,9 @@ class Run:
         """Whether a job runs at all, after what became of those that it needs."""
         job = self.workflow.jobs[name]
         needed = [self.results[other].result for other in self.workflow.ancestors(name)]
-        direct = [self.results[other].result for other in job.needs]
         status = {
-            "success": all(one == SUCCESS for one in direct),
+            # Of every job before it: one that was skipped far ahead skips it too.
+            "success": all(one == SUCCESS for one in needed),
             "failure": FAILURE in needed,
             "cancelled": False,
         }

@@ -31,6 +31,7 @@ from release_tool.rehearsal.environment import Environment
 ROOT = Path(__file__).resolve().parent.parent
 BRANCH, REPOSITORY, BUCKET = "master", "Layr-Labs/d-inference", "replay"
 RUN_ID = "4711"
+SIGNING = "signing"
 # What a checkout must hold for the jobs; the tool itself runs from where this file stands.
 _COPIED = (".github", "Makefile", ".gitignore", "release.yaml", "entitlements", "templates")
 _READY_SECONDS = 30.0
@@ -173,7 +174,12 @@ class World:
             inputs=inputs,
             secrets={name: secrets[name] for name in secrets if is_address(name)},
             environments={
-                shape.environment: {name: secrets[name] for name in secrets if not is_address(name)}
+                SIGNING: {name: secrets[name] for name in secrets if is_apples(name)},
+                shape.environment: {
+                    name: secrets[name]
+                    for name in secrets
+                    if not (is_address(name) or is_apples(name))
+                },
             },
             variables={"PROVIDER_BUILD_COMMAND": str(self.folder / "parts" / "build")},
             tokens=(self.living.secret(places.GITHUB_TOKEN), "ghs_reads-contents-alone"),
@@ -183,6 +189,11 @@ class World:
 def is_address(name: str) -> bool:
     """Whether a secret is one of the repository, since many jobs state it."""
     return name.endswith(ADDRESSES)
+
+
+def is_apples(name: str) -> bool:
+    """Whether a secret is one of the environment in which jobs sign and notarize."""
+    return name.startswith(("APPLE_", "PROVISIONING_"))
 
 
 @contextmanager

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from release_tool import config, credentials, release_file
-from release_tool.cli import completing, github_commands, notary_route
+from release_tool import config, credentials, errors, release_file
+from release_tool.cli import completing, github_commands, notary_route, presence
 from release_tool.cli.session import Session, pass_session
 from release_tool.release_yaml import dotted
 from release_tool.schema_number import SCHEMA
@@ -47,6 +47,13 @@ _VALUE_WIDTH = 52
     help="Hand environment, version, flavour and signer to later jobs; they hold the settings, so"
     " none is asked.",
 )
+@click.option(
+    "--set-for",
+    "set_for",
+    metavar="STAGE,…",
+    help="Only say whether the settings of these stages are set. What a secret holds is not"
+    " looked at, so a job may give `set` in its place.",
+)
 @pass_session
 def command(
     session: Session,
@@ -54,6 +61,7 @@ def command(
     version: str | None,
     flavour: str | None,
     config_file: Path | None,
+    set_for: str | None,
     *,
     as_json: bool,
     schema: bool,
@@ -66,23 +74,27 @@ def command(
     \b
     Resolved:  release-tool plan --env dev --version 0.5.0
     Schema:    release-tool plan --schema
+    In a job:  release-tool plan --set-for publish,register,promote
     """
     if schema:
         print(json.dumps(release_file.schema(), indent=2, ensure_ascii=False), file=session.out)
         return 0
-    resolved = config.resolve(
-        config.Request(
-            environ=session.environ,
-            working_folder=Path.cwd(),
-            config_file=config_file,
-            environment=environment,
-            version=version,
-            flavour=flavour,
-            # The job that resolves holds no setting, and none is asked of it.
-            stages=() if github_output else None,
-            supplied=notary_route.supplied(session.environ),
-        )
+    request = config.Request(
+        environ=session.environ,
+        working_folder=Path.cwd(),
+        config_file=config_file,
+        environment=environment,
+        version=version,
+        flavour=flavour,
+        # The job that resolves holds no setting, and none is asked of it.
+        stages=() if github_output else None,
+        supplied=notary_route.supplied(session.environ),
     )
+    if set_for is not None:
+        _require_alone(as_json=as_json, github_output=github_output)
+        presence.require(session, request, set_for)
+        return 0
+    resolved = config.resolve(request)
     if github_output:
         plan = resolved.plan
         outputs = {
@@ -106,6 +118,15 @@ def command(
     for line in problem.lines():
         print(line, file=session.err)
     return problem.exit_code
+
+
+def _require_alone(*, as_json: bool, github_output: bool) -> None:
+    if as_json or github_output:
+        raise errors.UsageError(
+            "--set-for stands alone",
+            observed="--json" if as_json else "--github-output",
+            hint="leave one of them out",
+        )
 
 
 def as_document(resolved: config.Resolved) -> dict[str, object]:

@@ -201,3 +201,58 @@ def test_a_wrong_option_is_usage(tree: Path) -> None:
     code, _, err = plan("--env", "rehearsal", "--config", "missing.yaml")
     assert code == 2
     assert "missing.yaml" in err
+
+
+def names_alone(**changed: str) -> dict[str, str]:
+    """What a job that only looks gives: addresses, and `set` for every secret."""
+    addresses = {f"PROD_{name}": SEVEN[name] for name in ("R2_ENDPOINT", "R2_PUBLIC_URL")}
+    secrets = ("R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY", "RELEASE_KEY", "PROVENANCE_KEY")
+    return {**addresses, **{f"PROD_{name}": "set" for name in secrets}, **changed}
+
+
+PUBLISHING = ("--env", "prod", "--version", "0.5.0", "--set-for", "publish,register,promote")
+SIGNING = ("--env", "prod", "--version", "0.5.0", "--set-for", "profile,sign,notarize")
+
+
+@pytest.fixture
+def tagged(tree: Path) -> Path:
+    """On the tag that is released, as production wants it."""
+    git(tree, "checkout", "-q", "-B", "master")
+    git(tree, "update-ref", "refs/remotes/origin/master", "HEAD")
+    git(tree, "-c", "user.name=x", "-c", "user.email=x@y", "tag", "-a", "v0.5.0", "-m", "0.5.0")
+    return tree
+
+
+def test_a_job_that_only_looks_needs_no_value(tagged: Path) -> None:
+    """Nothing is missing: exit 0, and no secret was judged by what it holds."""
+    code, out, err = plan(*PUBLISHING, environ=names_alone())
+    assert (code, err) == (0, "")
+    assert "publish, register, promote" in out
+    code, _, err = plan(*SIGNING, environ=dict.fromkeys(APPLE, "set"))
+    assert (code, err) == (0, "")
+
+
+@pytest.mark.parametrize("name", ["R2_ENDPOINT", "RELEASE_KEY", "PROVENANCE_KEY"])
+def test_each_one_that_is_missing_is_named_early(tagged: Path, name: str) -> None:
+    """An empty one counts as none, and those of other stages are not asked for."""
+    code, _, err = plan(*PUBLISHING, environ=names_alone(**{f"PROD_{name}": " "}))
+    assert code == 4
+    assert f"PROD_{name}" in err
+    assert "is not set" in err
+    assert "APPLE" not in err
+
+
+def test_notarytools_password_serves_where_a_mac_notarizes(tagged: Path) -> None:
+    """Whatever looks for it beforehand; half an API key beside it is a mistake all the same."""
+    signing = ("APPLE_CERTIFICATE_P12", "APPLE_CERTIFICATE_PASSWORD", "PROVISIONING_PROFILE_BASE64")
+    given = dict.fromkeys((*signing, "APPLE_ID", "APPLE_APP_PASSWORD"), "set")
+    assert plan(*SIGNING, environ=given)[0] == 0
+    code, _, err = plan(*SIGNING, environ={**given, "APPLE_API_KEY_ID": "set"})
+    assert code == 4
+    assert "APPLE_API_KEY_P8 is not set" in err
+
+
+def test_a_stage_that_is_none_and_another_answer_are_refused(tagged: Path) -> None:
+    """Exit 2: a misspelt stage would need nothing."""
+    for more in (("--set-for", "publsh"), ("--set-for", ""), (*PUBLISHING[4:], "--json")):
+        assert plan("--env", "prod", "--version", "0.5.0", *more)[0] == 2

@@ -184,18 +184,23 @@ def test_an_action_of_the_repository_needs_its_checkout(tmp_path: Path, small: S
 
 
 def test_jobs_behind_a_failure_are_skipped(tmp_path: Path, small: Small) -> None:
-    """Unless their condition says otherwise; one behind a skipped job is skipped as well."""
+    """Unless their condition says otherwise; one behind a skipped job is skipped as well.
+
+    However far ahead that was, and whatever ran between them.
+    """
     jobs = (
         job("bad", "[{run: 'false'}, {id: b, run: 'true'}]")
         + job("next", "[{run: 'true'}]", "    needs: bad\n")
         + job("last", "[{run: 'true'}]", "    needs: next\n    if: ${{ !failure() }}\n")
         + job("told", "[{run: 'true'}]", "    needs: bad\n    if: ${{ !cancelled() }}\n")
+        + job("after", "[{run: 'true'}]", "    needs: last\n    if: ${{ !cancelled() }}\n")
+        + job("behind", "[{run: 'true'}]", "    needs: after\n")
     )
     run = begin(tmp_path, jobs, small)
     assert [run.run(name).result for name in run.workflow.jobs] == [
-        *(FAILURE, SKIPPED, SUCCESS, SKIPPED)
+        *(FAILURE, SKIPPED, SUCCESS, SKIPPED, SUCCESS, SKIPPED)
     ]
-    assert list(run.workflow.jobs) == ["bad", "next", "told", "last"]
+    assert list(run.workflow.jobs) == ["bad", "next", "told", "last", "after", "behind"]
 
 
 def test_rows_of_a_matrix_tell_outputs_of_their_own(tmp_path: Path, small: Small) -> None:
