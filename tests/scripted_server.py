@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -56,6 +58,9 @@ class ScriptedServer:
         return step if isinstance(step, Reply) else step(request)
 
     def close(self) -> None:
+        with contextlib.suppress(OSError):
+            # Ends its wait for the next connection.
+            self._server.socket.shutdown(socket.SHUT_RDWR)
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()

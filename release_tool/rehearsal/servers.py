@@ -152,6 +152,9 @@ class Server:
 
     def _close(self) -> None:
         if self._thread.is_alive():
+            # Else its wait for the next connection goes on for a while; not every system ends it.
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
             self._server.shutdown()
         self._server.server_close()
         self._socket.close()

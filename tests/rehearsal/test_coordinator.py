@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import http.server
 import io
 import json
+import socket
 import tarfile
 import threading
 import time
@@ -112,6 +114,9 @@ class Place:
     def close(self) -> None:
         self.server.stop()
         self.store.close()
+        with contextlib.suppress(OSError):
+            # Ends its wait for the next connection.
+            self.public.socket.shutdown(socket.SHUT_RDWR)
         self.public.shutdown()
         self.public.server_close()
 
