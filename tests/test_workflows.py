@@ -388,6 +388,19 @@ def test_a_job_takes_what_the_one_before_it_packed(giver: str, taker: str) -> No
         assert place < place_of_run(taker)
 
 
+@pytest.mark.parametrize("job", [*STAGES, "smoked"])
+def test_every_job_that_does_something_leaves_its_report(job: str) -> None:
+    """However it ends: the last step, under a name of its own, with the page and its twin."""
+    if job in LOOKING:
+        return
+    last = steps(job)[-1]
+    assert last["if"] == "${{ always() }}"
+    assert last["with"]["path"] == "dist/*/*/report.*"
+    assert last["with"]["if-no-files-found"] == "ignore"
+    lane = "-${{ matrix.lane }}" if job == "smoke" else ""
+    assert last["with"]["name"] == f"report-{job}{lane}-{ATTEMPT}"
+
+
 @pytest.mark.parametrize(("file", "job"), ALL_JOBS)
 def test_no_attempt_touches_what_another_uploaded(file: str, job: str) -> None:
     """To overwrite is to delete first, and the name of an upload that broke off stays taken."""

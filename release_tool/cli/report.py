@@ -95,7 +95,12 @@ def leave(session: Session, workspace: Path) -> str:
         page = document.read(workspace)
         if not page.records:
             return ""
-        _write(path, rendering.as_html(page, cover(session.environ)))
+        covered = cover(session.environ)
+        _write(path, rendering.as_html(page, covered))
+        if session.in_github_actions:
+            # What a job leaves is read where no browser is, too.
+            text = rendering.render(page, "markdown", cover=covered)
+            _write(path.with_suffix(SUFFIXES["markdown"]), text)
     except (OSError, errors.ReleaseError) as problem:
         said = f"the report was not written: {problem}"
         print(f"release-tool: warning: {said}", file=session.err)

@@ -215,6 +215,9 @@ def test_a_job_writes_its_summary_and_groups(parts: Path, tmp_path: Path) -> Non
     assert code == 0
     assert "::group::assemble" in out
     page = (tmp_path / "summary.md").read_text()
+    left = parts / "dist" / "rehearsal" / "0.5.9"
+    assert "assemble" in (left / "report.html").read_text()
+    assert "assemble" in (left / "report.md").read_text()
     # A run's page shows the summaries of all jobs: each says of what it is.
     assert page.startswith("## Darkbloom 0.5.9 · rehearsal: done up to assemble\n")
     assert "| assemble | done |" in page

@@ -39,4 +39,4 @@ def test_a_release_is_resolved_built_and_signed(tmp_path: Path) -> None:
         signed = run.run("sign")
         assert signed.result == SUCCESS, signed.failed.log
         assert len(signed.outputs["head"]) == 64
-        assert run.store.names() == ["binaries-1", "release-signed-1"]
+        assert run.store.names() == ["binaries-1", "release-signed-1", "report-sign-1"]
