@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -46,6 +46,7 @@ _KILLING_SECONDS = 600.0
 _COMMANDS = ", ".join(NAMES)
 _SHOWN_CALL = 100
 _WHOLE = ("old", "new", "aside")
+_SAME = "as in the archive"
 _SHOWN = 3
 _LOG_LINES = 3
 _TRACE = re.compile(r"darkbloom|eigeninference", re.IGNORECASE)
@@ -97,8 +98,6 @@ def judge(candidate: Candidate) -> list[Check]:
         VerificationError: it is no installer, or does not end.
         HostError: no process can be started here.
     """
-    if not layout.of(candidate.plan).is_app:
-        return [checks.not_checked("installer", "a release of flat files has none to be tried")]
     content = installer_file.read(candidate.plan)
     row = _row(candidate.plan, candidate.archive)
     before = _traces(candidate.outside)
@@ -150,7 +149,9 @@ class _Trial:
         self._candidate = candidate
         self._server = server
         self._script = script
-        self._app = f"{candidate.plan.product.name}.app"
+        self._layout = layout.of(candidate.plan)
+        self._app = self._layout.top
+        """What is swapped as a whole: the app, or `bin` where there is none."""
         self._new = _listing(candidate.unpacked / self._app)
         self._flat = _listing(candidate.unpacked / release.FLAT)
         self._homes = 0
@@ -167,6 +168,25 @@ class _Trial:
         kept = (_root(home) / _USERS_FILE).is_file()
         yield _compare(
             "over a previous version", "the user's file", "kept", "kept" if kept else "gone"
+        )
+        if not self._layout.is_app:
+            yield from self._refuses_to_hide_an_app()
+
+    def _refuses_to_hide_an_app(self) -> Iterator[Check]:
+        """Flat files are older than every app: who has one keeps it, and what leads to it."""
+        home, name = self._home(), "over an installed app"
+        app = f"{self._candidate.plan.product.name}.app"
+        for program in layout.flat_names(self._candidate.plan):
+            _write(_root(home) / app / "Contents/MacOS" / program, "of a later version")
+            link = _root(home) / release.FLAT / program
+            link.parent.mkdir(exist_ok=True)
+            link.symlink_to(f"../{app}/Contents/MacOS/{program}")
+        before = _listing(_root(home))
+        ended = self._run(home)
+        refused = "refused" if ended.ending.status > 0 else str(ended.ending)
+        yield _compare(name, "exit code", "refused", refused)
+        yield _compare(
+            name, "what stood there", "unchanged", _changed(before, _listing(_root(home)))
         )
 
     def updates(self) -> Iterator[Check]:
@@ -239,10 +259,13 @@ class _Trial:
         """A small older release: flat copies under `bin/`, and a file that must vanish."""
         home = self._home()
         root = _root(home)
+        places = {f"{self._app}/{self._layout.executables}".rstrip("/"), release.FLAT}
         for name in layout.flat_names(self._candidate.plan):
-            for place in (f"{self._app}/Contents/MacOS", release.FLAT):
+            for place in places:
                 _write(root / place / name, f"{name} of a previous version")
-        _write(root / self._app / _STALE, "left over")
+        # Nothing seals a folder of flat files.
+        if self._layout.is_app:
+            _write(root / self._app / _STALE, "left over")
         _write(root / _USERS_FILE, "the user's")
         return home
 
@@ -363,10 +386,10 @@ class _Trial:
             if path.startswith(f"{self._app}/")
         }
         if (root / self._app).exists():
-            found = _listing(root / self._app)
-            if found == old:
+            if _listing(root / self._app) == old:
                 return "old"
-            return "new" if found == self._new else _difference(self._new, found)
+            found = self._compared(root)
+            return "new" if found == _SAME else found
         # The new one in a scratch folder is no comfort to who has lost the old one.
         aside = any(_listing(place) == old for place in root.rglob(self._app))
         return "aside" if aside else "gone"
@@ -377,7 +400,7 @@ class _Trial:
         said = "; ".join(ended.log[-_LOG_LINES:])
         code = str(ended.ending) if ended.ending.status == 0 else f"{ended.ending}: {said}"
         yield _compare(name, "exit code", "exit code 0", code)
-        yield _compare(name, self._app, "as in the archive", self._compared(root))
+        yield _compare(name, self._app, _SAME, self._compared(root))
         wrong = [f"bin/{program}" for program in self._programs() if not self._runs(root, program)]
         yield _compare(
             name, "bin/", "leads to the app's files", ", ".join(wrong) or "leads to the app's files"
@@ -387,7 +410,15 @@ class _Trial:
         if not (root / self._app).is_dir():
             return "not there"
         found = _listing(root / self._app)
-        return _difference(self._new, found) or "as in the archive"
+        if not self._layout.is_app:
+            # Links of old services stand among the files.
+            legacy = installer_file.LEGACY_NAMES.values()
+            found = {path: what for path, what in found.items() if path not in self._linked(legacy)}
+        return _difference(self._new, found) or _SAME
+
+    def _linked(self, names: Iterable[str]) -> set[str]:
+        """Those of these names that the archive does not hold itself."""
+        return set(names) - self._new.keys()
 
     def _programs(self) -> dict[str, str]:
         """The names under `bin/`, and the flat copy that each must equal."""

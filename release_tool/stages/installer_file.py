@@ -51,7 +51,8 @@ def read(plan: ReleasePlan) -> bytes:
 def render(plan: ReleasePlan) -> str:
     """The smallest installer that keeps the contract of May."""
     bundle = plan.bundle
-    flat = layout.flat_names(plan)
+    flat, places = layout.flat_names(plan), layout.of(plan)
+    metallib = bundle.metallib.name if bundle.metallib else ""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(data.templates_folder()),
         undefined=jinja2.StrictUndefined,
@@ -61,6 +62,11 @@ def render(plan: ReleasePlan) -> str:
     )
     return environment.get_template(TEMPLATE).render(
         name=plan.product.name,
+        is_app=places.is_app,
+        top=places.top,
+        what="app" if places.is_app else "folder",
+        programs=f"{places.top}/{places.executables}".rstrip("/"),
+        programs_alone=[one for one in flat if one != metallib],
         folder=FOLDER,
         placeholder=PLACEHOLDER,
         platform=plan.product.platform,
@@ -70,7 +76,7 @@ def render(plan: ReleasePlan) -> str:
         minimum_macos=plan.product.minimum_macos,
         archive_bytes=plan.limits.archive_bytes,
         main_executable=bundle.main_executable,
-        metallib=bundle.metallib.name if bundle.metallib else "",
+        metallib=metallib,
         metallib_is_flat=bundle.metallib is not None and bundle.metallib.flat_copy,
         flat_copies=flat,
         legacy_names=[(old, new) for new, old in LEGACY_NAMES.items() if new in flat],

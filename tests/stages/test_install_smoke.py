@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from release_tool.apple.checks import Check
-from release_tool.files import hashing
+from release_tool.files import archive_writer, hashing
 from release_tool.plan import ReleasePlan
 from release_tool.services import candidate_server, installer
 from release_tool.services.held_commands import HeldCommands
@@ -140,7 +140,7 @@ def test_an_app_that_is_removed_before_the_new_one_comes_is_refused(candidate: C
     """Between rm and mv there is no app: a moment that no clock hits, and each command does."""
     remover = own(
         candidate,
-        {'mkdir "$previous"\n    mv "$root/$app" "$previous/$app"': 'rm -rf "$root/$app"'},
+        {'mkdir "$previous"\n    mv "$root/$top" "$previous/$top"': 'rm -rf "$root/$top"'},
     )
     found = install_smoke.judge(remover)
     killed = [one for one in found if one.name == "installer, killed at a command"]
@@ -211,8 +211,8 @@ def test_a_careless_installer_is_refused_by_each_of_its_faults(
         candidate,
         {
             '[ "$found" = "$2" ] || die': "true || die",
-            'mv "$root/$app" "$previous/$app"': ":",
-            'mv "$work/new/$app" "$root/$app"': 'cp -R "$work/new/$app" "$root/"',
+            'mv "$root/$top" "$previous/$top"': ":",
+            'mv "$work/new/$top" "$root/$top"': 'cp -R "$work/new/$top" "$root/"',
             "take_lock\n  put_back": f'take_lock\n  : >"{outside}/darkbloom-bundle.tar.gz"\n',
             "link darkbloom-enclave eigeninference-enclave": 'rm -f "$root/provider.toml"',
         },
@@ -237,7 +237,7 @@ def test_a_hasty_installer_is_refused(
     hasty = own(
         candidate,
         {
-            "\n  download\n": '\n  rm -rf "${root:?}/$app"\n  download\n',
+            "\n  download\n": '\n  rm -rf "${root:?}/$top"\n  download\n',
             "\nmain\n": "\n(main) || exit 0\n",
         },
     )
@@ -247,18 +247,75 @@ def test_a_hasty_installer_is_refused(
     assert wrong["no release", "exit code"] == "exit code 0"
 
 
-def test_a_release_of_flat_files_is_not_tried(candidate: Candidate) -> None:
-    """There is no app to install, and the evidence says that nobody tried."""
-    flat = changed(candidate.plan, flavour={"layout": "flat"})
-    other = Candidate(
-        plan=flat,
-        archive=candidate.archive,
-        file=candidate.file,
-        unpacked=candidate.unpacked,
-        scratch=candidate.scratch,
+@pytest.fixture
+def bridge(plan: ReleasePlan, tmp_path: Path) -> Candidate:
+    """A release of flat files, as the last provider in Rust was."""
+    names = ("darkbloom", "eigeninference-enclave")
+    executables = [
+        {**plan.bundle.executables[at].model_dump(mode="json"), "name": name, "flat_copy": True}
+        for at, name in enumerate(names)
+    ]
+    flat = changed(
+        plan,
+        flavour={"layout": "flat"},
+        bundle={"main_executable": names[0], "executables": executables, "metallib": None},
     )
-    assert [check.outcome for check in install_smoke.judge(other)] == ["not_checked"]
-    assert not candidate.scratch.exists()
+    unpacked = tmp_path / "bridge"
+    (unpacked / "bin").mkdir(parents=True)
+    for name in names:
+        (unpacked / "bin" / name).write_bytes(name.encode() * 1000)
+        (unpacked / "bin" / name).chmod(0o755)
+    file = tmp_path / "darkbloom-bundle-macos-arm64.tar.gz"
+    packed = archive_writer.pack(unpacked, file, date=1)
+    (tmp_path / "outside").mkdir()
+    archive = ReleaseArchive(
+        path=file.name,
+        sha256=packed.sha256,
+        size=packed.size,
+        tar_sha256=packed.tar_sha256,
+        binary_sha256=digest(names[0].encode() * 1000),
+        enclave_sha256=digest(names[1].encode() * 1000),
+        metallib_sha256="",
+        cdhash="0" * 40,
+        code_directory_sha256="0" * 64,
+        source_commit="unknown",
+        test_outcome="unknown",
+        members=(),
+    )
+    return Candidate(
+        plan=flat,
+        archive=archive,
+        file=file,
+        unpacked=unpacked,
+        scratch=tmp_path / "scratch",
+        outside=(tmp_path / "outside",),
+    )
+
+
+def test_a_release_of_flat_files_is_tried_like_an_app(bridge: Candidate) -> None:
+    """`bin/` is swapped as a whole, whenever it is killed, and never over an installed app."""
+    found = install_smoke.judge(bridge)
+    assert failed(found) == {}
+    passed = {one.name.removeprefix("installer, ") for one in found if one.outcome == "passed"}
+    assert passed >= {
+        *("fresh", "twice", "over a previous version", "over an installed app"),
+        *("a changed download", "a cut download", "no release", "after two kills"),
+        *("killed at a command", "killed at a command, and run again", "installer"),
+    }
+
+
+def test_flat_files_that_hide_an_app_are_refused(bridge: Candidate) -> None:
+    """An installer that looks for none, and copies over what runs: both are told by name."""
+    careless = own(
+        bridge,
+        {
+            "  refuse_app\n": "",
+            'mv "$work/new/$top" "$root/$top"': 'cp -R "$work/new/$top" "$root/"',
+        },
+    )
+    wrong = failed(install_smoke.judge(careless))
+    assert wrong["over an installed app", "exit code"] == "exit code 0"
+    assert "differs" in wrong["over an installed app", "what stood there"]
 
 
 def test_an_installer_that_waits_is_ended(tmp_path: Path) -> None:

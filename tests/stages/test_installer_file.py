@@ -154,8 +154,11 @@ def require_installed(machine: Machine) -> None:
     }
 
 
+@pytest.mark.parametrize("layout", ["app", "flat"])
 @pytest.mark.parametrize("trust", ["apple", "look-alike"])
-def test_shellcheck_finds_nothing(plan: ReleasePlan, tmp_path: Path, trust: str) -> None:
+def test_shellcheck_finds_nothing(
+    plan: ReleasePlan, tmp_path: Path, trust: str, layout: str
+) -> None:
     """No note of any severity, the optional checks among them, but for those of taste."""
     found = shutil.which("shellcheck", path=str(Path(sys.executable).parent))
     if found is None:
@@ -163,7 +166,8 @@ def test_shellcheck_finds_nothing(plan: ReleasePlan, tmp_path: Path, trust: str)
         assert "CI" not in os.environ or platform.machine() != "x86_64", "shellcheck is missing"
         pytest.skip("shellcheck is not installed beside this Python")
     script = tmp_path / "install.sh"
-    script.write_text(installer_file.render(changed(plan, environment={"trust": trust})))
+    asked = changed(plan, environment={"trust": trust}, flavour={"layout": layout})
+    script.write_text(installer_file.render(asked))
     finished = subprocess.run(
         [found, "--enable=all", f"--exclude={','.join(TASTE)}", str(script)],
         capture_output=True,
