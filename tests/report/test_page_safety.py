@@ -165,6 +165,19 @@ def test_any_text_is_text_in_the_twin(text: str) -> None:
     assert shape == list(_shape(rendering.as_markdown(_with_text(small(), "x"))))
 
 
+@pytest.mark.parametrize(
+    ("text", "made"),
+    [
+        ("cdhash d5cea7fffdb1, timestamped", "cdhash <code>d5cea7fffdb1</code>, timestamped"),
+        ("@one, @two; three", "<code>&#64;one&#44; &#64;two</code>; three"),
+        ("<b>,,", "<code>&#60;b&#62;</code>,,"),
+    ],
+)
+def test_the_comma_behind_code_is_of_the_sentence(text: str, made: str) -> None:
+    """A digest is copied out of the page without it."""
+    assert marked.escaped(text) == made
+
+
 @given(_texts() | st.text(max_size=60))
 def test_a_text_of_the_twin_holds_nothing_that_github_links(text: str) -> None:
     """Outside of code only plain words are left: no mention, issue, commit, address or emoji."""

@@ -34,10 +34,16 @@ def escaped(text: str) -> Safe:
     words = shown(text).split()
     return Safe(
         " ".join(
-            " ".join(run) if plain else fact(" ".join(run))
+            " ".join(run) if plain else _as_code(" ".join(run))
             for plain, run in itertools.groupby(words, _is_plain)
         )
     )
+
+
+def _as_code(text: str) -> str:
+    """The words as code; the comma or semicolon behind them belongs to the sentence."""
+    words = text.rstrip(",;")
+    return fact(words) + text[len(words) :]
 
 
 def _is_plain(word: str) -> bool:
