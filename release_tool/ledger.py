@@ -8,6 +8,7 @@ liar: whoever needs more compares the head with one that travelled another way.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -169,11 +170,14 @@ def _open_lock(path: Path) -> TextIO:
 
 
 def _refused(message: str, path: Path, problem: OSError) -> errors.HostError:
+    is_full = problem.errno in (errno.ENOSPC, errno.EDQUOT)
     return errors.HostError(
         message,
         subject=str(path),
         observed=problem.strerror or str(problem),
-        hint="name another folder with --dist, or let this user write here",
+        hint="make room on this volume, then run again"
+        if is_full
+        else "name another folder with --dist, or let this user write here",
     )
 
 
