@@ -18,7 +18,7 @@ from release_tool.apple import certificates, checks
 from release_tool.apple.checks import Check
 from release_tool.cli import notary_route, preflight, probes
 from release_tool.cli.preflight import Probe
-from release_tool.cli.wiring import Inputs, Wiring
+from release_tool.cli.wiring import Inputs, Services, steps
 from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
 from release_tool.services import clocks, http_client
@@ -75,7 +75,9 @@ def ask(question: Question) -> list[Answer]:
         why = f"settings and release file come first: {problem.message}"
         return [(checks.not_checked("services", why), errors.UsageError)]
     workspace = Workspace(question.working_folder / "dist" / "doctor")
-    wired = Wiring(resolved=resolved, workspace=workspace, inputs=Inputs(environ=question.environ))
+    wired = Services(
+        resolved=resolved, workspace=workspace, inputs=Inputs(environ=question.environ)
+    )
     wired.trust = question.trust
     asked, left = _sorted(wired, question.services or _NEEDS)
     if not question.services:
@@ -97,9 +99,9 @@ def _request(question: Question) -> config.Request:
     )
 
 
-def _sorted(wired: Wiring, services: Collection[str]) -> tuple[list[Probe], list[Answer]]:
+def _sorted(wired: Services, services: Collection[str]) -> tuple[list[Probe], list[Answer]]:
     """What can be asked, and what lacks a setting."""
-    run = {step.name for step in wired.steps() if isinstance(step, Stage)}
+    run = {step.name for step in steps(wired) if isinstance(step, Stage)}
     known = {probe.name: probe for probe in probes.of(wired)}
     lacking = {one.name: one.wanted[0] for one in wired.resolved.credentials.missing}
     replaced = notary_route.supplied(wired.inputs.environ)
@@ -117,7 +119,7 @@ def _sorted(wired: Wiring, services: Collection[str]) -> tuple[list[Probe], list
     return asked, left
 
 
-def _without_a_tag(wired: Wiring) -> Probe:
+def _without_a_tag(wired: Services) -> Probe:
     """There is no tag of no version, and the token is what counts here."""
     return Probe(name="github", stages=frozenset(), ask=lambda: wired.github.check())
 

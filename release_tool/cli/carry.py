@@ -238,10 +238,10 @@ def _run(
 ) -> dict[str, values.Value]:
     if not options.as_json:
         _greet(session, resolved, ledger, workspace)
-    wired = wiring.Wiring(resolved=resolved, workspace=workspace, inputs=inputs)
+    wired = wiring.Services(resolved=resolved, workspace=workspace, inputs=inputs)
     observer = _observer(session, options)
     run = pipeline.Run(
-        steps=wired.steps(),
+        steps=wiring.steps(wired),
         plan=resolved.plan,
         ledger=ledger,
         root=workspace.root,
@@ -287,7 +287,7 @@ def _on_this_host(options: Options, plan: ReleasePlan, ledger: Ledger) -> Mappin
     return {}
 
 
-def _look_back(wired: wiring.Wiring, names: list[str], observer: Observer) -> None:
+def _look_back(wired: wiring.Services, names: list[str], observer: Observer) -> None:
     """What was finished may have been withdrawn since; what is to come the preflight asks about."""
     if not probes.OUTWARD.intersection(names):
         return

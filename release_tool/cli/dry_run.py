@@ -69,9 +69,9 @@ def _previewed(
 ) -> tuple[PreviewedCode, ...]:
     carry.require_settings(resolved, list(_BEFORE))
     workspace = Workspace(folder / "release")
-    wired = wiring.Wiring(resolved=resolved, workspace=workspace, inputs=inputs)
+    wired = wiring.Services(resolved=resolved, workspace=workspace, inputs=inputs)
     run = pipeline.Run(
-        steps=wired.steps(),
+        steps=wiring.steps(wired),
         plan=resolved.plan,
         ledger=Ledger(workspace.root / "ledger"),
         root=workspace.root,

@@ -11,7 +11,7 @@ from release_tool import errors
 from release_tool.apple import certificates, provisioning_profile
 from release_tool.apple.policy import expiry
 from release_tool.cli.preflight import Probe
-from release_tool.cli.wiring import Wiring
+from release_tool.cli.wiring import Services
 from release_tool.progress import Silent
 from release_tool.services import addresses, codesign, keychain, public_url
 from release_tool.services.timestamp import TimestampService
@@ -24,9 +24,9 @@ OUTWARD = frozenset({"publish", "register", "promote", "github"})
 """The stages that bring a release to users: none of them for a withdrawn version."""
 
 
-def of(wiring: Wiring) -> list[Probe]:
+def of(wired: Services) -> list[Probe]:
     """Every probe of a release; the preflight picks those that coming stages need."""
-    asks = _Asks(wiring)
+    asks = _Asks(wired)
     return [
         Probe(
             name="disk",
@@ -51,25 +51,25 @@ def of(wiring: Wiring) -> list[Probe]:
         Probe(name="provenance key", stages=frozenset({"publish", "promote"}), ask=asks.key),
         Probe(name="release log", stages=OUTWARD - {"github"}, ask=asks.log),
         Probe(name="public address", stages=frozenset({"publish"}), ask=asks.public),
-        Probe(name="tombstone", stages=OUTWARD, ask=wiring.look_out),
+        Probe(name="tombstone", stages=OUTWARD, ask=wired.look_out),
         Probe(name="coordinator", stages=frozenset({"register", "promote"}), ask=asks.latest),
         Probe(name="release key", stages=frozenset({"register"}), ask=asks.release_key),
         Probe(name="github", stages=frozenset({"github"}), ask=asks.github),
     ]
 
 
-def ends(wiring: Wiring) -> tuple[expiry.Row, ...]:
+def ends(wired: Services) -> tuple[expiry.Row, ...]:
     """What ends of that which is at hand; what cannot be read is told by its own probe."""
     found: provisioning_profile.Profile | None = None
     leaf: certificates.Certificate | None = None
     chain: tuple[certificates.Certificate, ...] = ()
     with contextlib.suppress(errors.ReleaseError):
-        if wiring.identity is not None:
-            leaf, chain = wiring.identity.leaf, wiring.identity.chain
+        if wired.identity is not None:
+            leaf, chain = wired.identity.leaf, wired.identity.chain
     with contextlib.suppress(errors.ReleaseError):
-        if wiring.inputs.profile is not None:
-            found = provisioning_profile.read(wiring.inputs.profile, trust=wiring.trust)
-    authorities = expiry.apple_timestamp_authorities() if wiring.trust.is_apple else ()
+        if wired.inputs.profile is not None:
+            found = provisioning_profile.read(wired.inputs.profile, trust=wired.trust)
+    authorities = expiry.apple_timestamp_authorities() if wired.trust.is_apple else ()
     return expiry.forecast(
         now=datetime.now(UTC),
         leaf=leaf,
@@ -82,12 +82,12 @@ def ends(wiring: Wiring) -> tuple[expiry.Row, ...]:
 class _Asks:
     """The questions, one method each."""
 
-    def __init__(self, wiring: Wiring) -> None:
-        self._wiring = wiring
-        self._plan = wiring.plan
+    def __init__(self, wired: Services) -> None:
+        self._wired = wired
+        self._plan = wired.plan
 
     def disk(self) -> None:
-        root = self._wiring.workspace.root
+        root = self._wired.workspace.root
         free = shutil.disk_usage(root if root.exists() else root.parent.parent.parent).free
         if free < _FREE_BYTES:
             raise errors.HostError(
@@ -98,27 +98,27 @@ class _Asks:
             )
 
     def entitlements(self) -> None:
-        _ = self._wiring.entitlements
+        _ = self._wired.entitlements
 
     def profile(self) -> None:
-        found = self._wiring.inputs.profile
+        found = self._wired.inputs.profile
         if found is None:
             return
         try:
-            claimed, identity = self._wiring.entitlements, self._wiring.identity
+            claimed, identity = self._wired.entitlements, self._wired.identity
         except errors.ReleaseError:
             # Told by the probes `entitlements` and `signer`; the profile is not to blame.
             claimed, identity = (), None
         profile.judge(
             self._plan,
-            provisioning_profile.read(found, trust=self._wiring.trust),
+            provisioning_profile.read(found, trust=self._wired.trust),
             entitlements=claimed,
             certificate=identity.leaf if identity else None,
             now=datetime.now(UTC),
         )
 
     def binaries(self) -> None:
-        folder = self._wiring.inputs.binaries
+        folder = self._wired.inputs.binaries
         if folder is None:
             raise errors.UsageError(
                 "nothing says where the binaries are", hint="name their folder with --binaries"
@@ -129,11 +129,11 @@ class _Asks:
 
     def signer(self) -> None:
         if self._plan.environment.signer == "codesign":
-            codesign.require(self._wiring.apple_tools)
-        identity = self._wiring.identity
+            codesign.require(self._wired.apple_tools)
+        identity = self._wired.identity
         if identity is None and self._plan.environment.signer == "codesign":
             wanted = keychain.Wanted(name=self._plan.product.signing_identity)
-            keychain.find(wanted, tools=self._wiring.apple_tools)
+            keychain.find(wanted, tools=self._wired.apple_tools)
             return
         if identity is None:
             raise errors.CredentialError(
@@ -145,7 +145,7 @@ class _Asks:
     def expiry(self) -> None:
         # What the profile holds is judged with the profile.
         signing = ("signing certificate", "intermediate", "timestamp CA")
-        judged = expiry.judge(row for row in ends(self._wiring) if row.what in signing)
+        judged = expiry.judge(row for row in ends(self._wired) if row.what in signing)
         ended = [check for check in judged if check.outcome == "failed"]
         if ended:
             raise errors.CredentialError(
@@ -157,15 +157,15 @@ class _Asks:
     def timestamps(self) -> None:
         if self._plan.environment.signer == "portable":
             url = self._plan.endpoints.timestamp_url
-            TimestampService(url=url, trust=self._wiring.trust).stamp(b"preflight")
+            TimestampService(url=url, trust=self._wired.trust).stamp(b"preflight")
 
     def notary(self) -> None:
         # Key, role and agreements all show in it, and it changes nothing.
-        with self._wiring.notary(Silent()) as notary:
+        with self._wired.notary(Silent()) as notary:
             notary.history()
 
     def tickets(self) -> None:
-        self._wiring.tickets.check()
+        self._wired.tickets.check()
 
     def reference(self) -> None:
         if importlib.util.find_spec("mlx_lm") is None:
@@ -174,20 +174,20 @@ class _Asks:
             )
 
     def model(self) -> None:
-        smoke_model.check(self._plan, self._wiring.inputs.model, self._wiring.models)
+        smoke_model.check(self._plan, self._wired.inputs.model, self._wired.models)
 
     def bucket(self) -> None:
-        store = self._wiring.new_store()
+        store = self._wired.new_store()
         store.check()
         # Better told now than after an hour of signing and waiting.
         store.check_write(f"{self._plan.publish.prefix}/preflight")
 
     def key(self) -> None:
         if self._plan.environment.provenance is not None:
-            _ = self._wiring.signing_key
+            _ = self._wired.signing_key
 
     def log(self) -> None:
-        events = self._wiring.release_events()
+        events = self._wired.release_events()
         if events is not None:
             events.log.check()
 
@@ -202,11 +202,11 @@ class _Asks:
         )
 
     def latest(self) -> None:
-        version_series.require_own(self._plan, self._wiring.coordinator)
+        version_series.require_own(self._plan, self._wired.coordinator)
 
     def release_key(self) -> None:
-        self._wiring.coordinator.check_key()
+        self._wired.coordinator.check_key()
 
     def github(self) -> None:
-        self._wiring.github.check()
-        github.check_tag(self._plan, self._wiring.github)
+        self._wired.github.check()
+        github.check_tag(self._plan, self._wired.github)

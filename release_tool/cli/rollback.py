@@ -135,7 +135,7 @@ class _Rollback:
         self._plan: ReleasePlan = resolved.plan
         root = (options.dist / self._plan.environment.name / FOLDER).resolve()
         self._workspace = Workspace(root)
-        self._wired = wiring.Wiring(resolved=resolved, workspace=self._workspace, inputs=inputs)
+        self._wired = wiring.Services(resolved=resolved, workspace=self._workspace, inputs=inputs)
 
     def run(self) -> None:
         started = time.monotonic()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from release_tool import values
-from release_tool.cli.wiring import Wiring
+from release_tool.cli.wiring import Services
 from release_tool.progress import Reporter
 from release_tool.stages import registered_copy, rollback
 from release_tool.stages.rollback_survey import Survey
@@ -22,7 +22,7 @@ LAST = "point"
 class Steps:
     """What one rollback does, in order."""
 
-    wired: Wiring
+    wired: Services
     survey: Survey
     by: str
     reason: str

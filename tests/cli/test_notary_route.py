@@ -18,14 +18,14 @@ from tests.stages.release_parts import changed
 PASSWORD = "abcd-efgh-ijkl-mnop"
 
 
-def _wiring(plan: ReleasePlan, folder: Path) -> wiring.Wiring:
+def _wiring(plan: ReleasePlan, folder: Path) -> wiring.Services:
     secrets = {
         name: Secret(name, value)
         for name, value in (("APPLE_ID", "a@example.com"), ("APPLE_APP_PASSWORD", PASSWORD))
     }
     resolved = SimpleNamespace(plan=plan, credentials=Credentials(secrets=secrets))
     inputs = wiring.Inputs(environ={})
-    return wiring.Wiring(resolved=resolved, workspace=Workspace(folder), inputs=inputs)  # type: ignore[arg-type]
+    return wiring.Services(resolved=resolved, workspace=Workspace(folder), inputs=inputs)  # type: ignore[arg-type]
 
 
 def test_an_apple_id_is_taken_through_notarytool(

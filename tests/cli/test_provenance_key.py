@@ -50,7 +50,7 @@ def test_a_file_that_is_no_key_is_left(tmp_path: Path) -> None:
     assert _call("provenance-key", str(tmp_path / "none" / "key.pem"))[0] == 3
 
 
-def _wired(folder: Path, secret: str, *pinned: str) -> wiring.Wiring:
+def _wired(folder: Path, secret: str, *pinned: str) -> wiring.Services:
     text = data.release_file().read_text()
     folder.mkdir(exist_ok=True)
     (folder / "release.yaml").write_text(text.replace("keys: []", f"keys: [{', '.join(pinned)}]"))
@@ -62,7 +62,7 @@ def _wired(folder: Path, secret: str, *pinned: str) -> wiring.Wiring:
     request = config.Request(
         environ=environ, working_folder=folder, environment="dev", version="0.5.0-dev.1"
     )
-    return wiring.Wiring(
+    return wiring.Services(
         resolved=config.resolve(request),
         workspace=Workspace(folder),
         inputs=wiring.Inputs(environ=environ),

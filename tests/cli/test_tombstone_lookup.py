@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from release_tool.cli.wiring import Inputs, Wiring
+from release_tool.cli.wiring import Inputs, Services
 from release_tool.credentials import Credentials, Secret
 from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
@@ -48,7 +48,7 @@ def test_a_job_looks_where_it_can(
         plan=plan.model_copy(update={"endpoints": endpoints}),
         credentials=Credentials(secrets=secrets),
     )
-    wiring = Wiring(
+    wiring = Services(
         resolved=resolved,  # type: ignore[arg-type]
         workspace=Workspace(tmp_path),
         inputs=Inputs(environ={}),
