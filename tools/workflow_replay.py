@@ -26,11 +26,12 @@ from pathlib import Path
 import workflow_expressions as expressions
 from workflow_files import Job, Step
 from workflow_runner import FAILURE, LOST, SKIPPED, Kill, Result, Run
-from workflow_world import DEV, PROD, STATED, Shape, World, existing
+from workflow_world import APPLES, DEV, PROD, STATED, Shape, World, existing
 
 from release_tool import credentials
 from release_tool.rehearsal import faults, places
 
+WATCH = "expiry-watch.yml"
 FIRST = ("resolve", "signing-settings", "publishing-settings")
 """The jobs before the build."""
 _RESTS_SECONDS = 0.02
@@ -380,6 +381,42 @@ def validation(world: World, say: Callable[[str], None]) -> None:
     )
 
 
+def watched(world: World, say: Callable[[str], None]) -> None:
+    """expiry-watch.yml opens one issue for what is missing, keeps it, and closes it.
+
+    Raises:
+        ReplayError: not so.
+    """
+    one = Replay(world=world, shape=replace(PROD, by_tag=False, workflow=WATCH), say=say)
+    secrets = sorted(_named(one.run.workflow.jobs["watch"]) & world.secrets(one.shape).keys())
+    _require(len(secrets) == len(APPLES), f"it is given {secrets}")
+    before = world.counts()
+    for secret in secrets:
+        one._judge("watch", one.run.run("watch", without=secret))  # noqa: SLF001
+        one._forget("watch")  # noqa: SLF001
+        (issue,) = _issues(world)
+        _require(issue["state"] == "open", f"without {secret} all is said to be well")
+        body = str(issue["body"]).replace("\\", "")
+        _require(secret in body, f"no word of {secret}:\n{body}")
+    say("  each secret missing once: one issue names it")
+    one._judge("watch", one.run.run("watch"))  # noqa: SLF001
+    (issue,) = _issues(world)
+    _require(issue["state"] == "closed", f"the issue stays: {issue['body']}")
+    after = world.counts()
+    _require(
+        (after.submissions, after.writes, after.registrations)
+        == (before.submissions, before.writes, before.registrations),
+        "something was submitted or published",
+    )
+    say("  watch      success  all is there: the issue is closed")
+
+
+def _issues(world: World) -> list[dict[str, object]]:
+    state = places.github(world.living.state) / "state.json"
+    found: list[dict[str, object]] = json.loads(state.read_bytes())["issues"]
+    return found
+
+
 def rolled_back(world: World, say: Callable[[str], None]) -> None:
     """rollback.yml gives users the release before, whatever stands in its reason.
 
@@ -455,6 +492,8 @@ def main() -> int:
             validation(world, say)
             say("rollback.yml · dev")
             rolled_back(world, say)
+            say(f"{WATCH} · prod")
+            watched(world, say)
     say(f"Replayed in {time.monotonic() - began:.0f} s. Replaced: Apple's roots and services,")
     say("GitHub and its runners, the Mac's executable in the smoke run, the install of the lock.")
     return 0

@@ -271,8 +271,10 @@ class _Runner:
             (place / name).mkdir(parents=True)
 
     def _token(self) -> str:
+        """Two of them stand for all: one that may write, and one that may not."""
         writes, reads = self._run.tokens
-        return writes if self._job.permissions.get("contents") == "write" else reads
+        rights = [self._job.permissions.get(name) for name in ("contents", "issues")]
+        return writes if "write" in rights else reads
 
     def result(self) -> Result:
         scope = _Scope(inputs=self._run.inputs, environ={}, contexts=tuple(self._known()))

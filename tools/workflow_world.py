@@ -32,6 +32,10 @@ ROOT = Path(__file__).resolve().parent.parent
 BRANCH, REPOSITORY, BUCKET = "master", "Layr-Labs/d-inference", "replay"
 RUN_ID = "4711"
 SIGNING = "signing"
+APPLES = (
+    *("APPLE_CERTIFICATE_P12", "APPLE_CERTIFICATE_PASSWORD", "PROVISIONING_PROFILE_BASE64"),
+    *("APPLE_API_KEY_P8", "APPLE_API_KEY_ID", "APPLE_API_ISSUER_ID"),
+)
 # What a checkout must hold for the jobs; the tool itself runs from where this file stands.
 _COPIED = (".github", "Makefile", ".gitignore", "release.yaml", "entitlements", "templates")
 _READY_SECONDS = 30.0
@@ -193,7 +197,7 @@ def is_address(name: str) -> bool:
 
 def is_apples(name: str) -> bool:
     """Whether a secret is one of the environment in which jobs sign and notarize."""
-    return name.startswith(("APPLE_", "PROVISIONING_"))
+    return name in APPLES
 
 
 @contextmanager

@@ -35,6 +35,12 @@ def test_a_bad_release_is_rolled_back(tmp_path: Path) -> None:
         workflow_replay.rolled_back(world, print)
 
 
+def test_the_weekly_watch_keeps_one_issue(tmp_path: Path) -> None:
+    """It names each setting that is missing, and is closed once all is there."""
+    with workflow_world.existing(tmp_path / "world") as world:
+        workflow_replay.watched(world, print)
+
+
 def test_a_hand_off_that_is_forgotten_is_found(tmp_path: Path) -> None:
     """Without the step that packs, the next job has nothing to take."""
     with workflow_world.existing(tmp_path / "world") as world:
