@@ -10,7 +10,7 @@ from pathlib import Path
 import release_tool
 from release_tool.apple.checks import Check
 from release_tool.plan import ReleasePlan
-from release_tool.services.provider import ProviderCommand
+from release_tool.services.provider_command import ProviderCommand
 
 CHECKOUT = Path(release_tool.__file__).resolve().parent.parent
 

@@ -23,7 +23,7 @@ from release_tool.cli import carry, entry, wiring
 from release_tool.cli.session import Session
 from release_tool.release_yaml import Location
 from release_tool.services import host
-from release_tool.services.provider import ProviderCommand
+from release_tool.services.provider_command import ProviderCommand
 from release_tool.values import Host
 
 TRUST, METALLIB = "trust.pem", "sample.metallib"

@@ -15,7 +15,7 @@ from release_tool.progress import Reporter
 from release_tool.rehearsal import environment, model, places, samples
 from release_tool.rehearsal.environment import Environment
 from release_tool.services import wheels
-from release_tool.services.provider import ProviderCommand
+from release_tool.services.provider_command import ProviderCommand
 from release_tool.settings import Settings
 from release_tool.stages import github
 

@@ -8,63 +8,26 @@ to end counts as well: users' machines run it for weeks.
 
 from __future__ import annotations
 
-import signal
 import socket
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from release_tool import errors
 from release_tool.apple import checks
 from release_tool.apple.checks import Check
-from release_tool.apple.policy import deaths
-from release_tool.services import chat, child, listening, provider_contract
+from release_tool.services import chat, child, listening, provider_contract, provider_ends
 from release_tool.services.chat import Completion, Refusal
-from release_tool.services.provider_contract import MAY, Authorization, BuiltFor, Contract
+from release_tool.services.provider_command import ProviderCommand, environment
+from release_tool.services.provider_contract import Contract
 
-Kind = Literal["bundle", "stand-in"]
-STAND_IN_FOR = "STAND_IN_FOR"
-"""Tells a stand-in the executable in whose place it answers."""
-STAND_IN_CONTRACT = "STAND_IN_CONTRACT"
-"""Tells a stand-in whose manners it has."""
-STAND_IN_BUILT_FOR = "STAND_IN_BUILT_FOR"
-"""Tells a stand-in the environment and the coordinator's address that it was built with."""
-
-VERSION_SECONDS = 60.0
-"""The first start of code that macOS has not seen yet takes some seconds of assessment."""
-SMOKE_SECONDS = 180.0
-"""`runtime-smoke` compiles kernels on its first run."""
 _POLL_SECONDS = 0.1
 _PROBE_SECONDS = 2.0
 _PORT_ATTEMPTS = 3
 _DEATH_SECONDS = 2.0
 _TOKEN_BYTES = 4096
-
-Explain = Callable[[str, Sequence[str]], deaths.Reading]
-
-
-def explain_without_facts(signal_name: str, said: Sequence[str]) -> deaths.Reading:
-    """What a death means where nobody has read the signature."""
-    return deaths.read(signal_name, said=said)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProviderCommand:
-    """How a provider is started: the words before `start` or `--version`."""
-
-    argv: tuple[str, ...]
-    kind: Kind
-    """`bundle`: the shipping executable itself. `stand-in` proves the wiring only."""
-    environment: Mapping[str, str] = field(default_factory=dict)
-    """Added to the small world that every provider gets."""
-    contract: Contract = MAY
-    authorization: Authorization = "open"
-    explain: Explain = explain_without_facts
-    """What a death by signal means, asked with the signal's name and its last words."""
 
 
 class Provider:
@@ -232,7 +195,9 @@ class Provider:
         except chat.AnswerError as problem:
             ending = self._running.wait(_DEATH_SECONDS)
             if ending is not None:
-                raise _died("while it answered", ending, self._running, self._command) from problem
+                raise provider_ends.died(
+                    "while it answered", ending, self._running, self._command
+                ) from problem
             raise errors.VerificationError(
                 problem.message,
                 subject="provider",
@@ -241,113 +206,7 @@ class Provider:
                 details=self._running.log,
                 hint=problem.hint,
             ) from problem
-        _require_no_flood(self._running)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Started:
-    """A short run of an executable, such as `--version`."""
-
-    ending: child.Ending
-    lines: tuple[str, ...]
-    """What it printed, without empty lines."""
-    log: tuple[str, ...]
-    record: str
-
-
-def start(
-    command: ProviderCommand,
-    words: Sequence[str],
-    *,
-    home: Path,
-    seconds: float,
-    environment_more: Mapping[str, str] | None = None,
-) -> Started:
-    """Run an executable to its end.
-
-    Args:
-        command: the executable.
-        words: its arguments.
-        home: an existing folder, its whole world.
-        seconds: how long it may take.
-        environment_more: what else its environment holds.
-
-    Raises:
-        VerificationError: it is ended by a signal, hangs, or leaves a process behind.
-    """
-    name = Path(command.argv[0]).name if command.kind == "bundle" else "provider"
-    done = child.run(
-        [*command.argv, *words],
-        environment={**environment(command, home), **(environment_more or {})},
-        folder=home,
-        seconds=seconds,
-    )
-    if done is None:
-        raise errors.VerificationError(f"{words[0]} did not end within {seconds:g} s", subject=name)
-    if done.ending.status < 0:
-        raise _killed(f"ended at {words[0]}", name, done.ending, done.log, command)
-    if done.aftermath.left:
-        raise _left(f"{words[0]} leaves processes behind", name, done.aftermath, done.log)
-    lines = tuple(line.strip() for line in done.stdout.splitlines() if line.strip())
-    return Started(ending=done.ending, lines=lines, log=done.log, record=done.record)
-
-
-def ask_version(command: ProviderCommand, *, home: Path) -> str:
-    """What `--version` prints last, without the program's name in front.
-
-    Args:
-        command: the provider.
-        home: an existing folder, its whole world.
-
-    Raises:
-        VerificationError: it does not start, fails, hangs, prints nothing or leaves a process.
-    """
-    done = start(command, ["--version"], home=home, seconds=VERSION_SECONDS)
-    if done.ending.status != 0 or not done.lines:
-        raise errors.VerificationError(
-            "does not tell its version",
-            subject="provider",
-            observed=str(done.ending) if done.ending.status else "it prints nothing",
-            details=done.log,
-        )
-    return done.lines[-1].split()[-1]
-
-
-def runtime_smoke(command: ProviderCommand, *, home: Path, built_for: BuiltFor) -> list[Check]:
-    """What an October provider says of its own Metal runtime; nothing of one of May.
-
-    Args:
-        command: the provider.
-        home: an existing folder, its whole world.
-        built_for: the environment of this release.
-
-    Raises:
-        VerificationError: it dies, hangs or leaves a process.
-    """
-    contract = command.contract
-    if not contract.smoke_markers:
-        return []
-    done = start(
-        command,
-        ["runtime-smoke"],
-        home=home,
-        seconds=SMOKE_SECONDS,
-        environment_more=contract.smoke_seeds,
-    )
-    name = "runtime-smoke"
-    ending = checks.compare(name, expected="exit code 0", observed=str(done.ending))
-    told = [line for line in done.lines if line.startswith(contract.built_for_mark)]
-    said = told[0].removeprefix(contract.built_for_mark).strip() if told else "nothing"
-    found = [
-        checks.compare(
-            name,
-            subject=marker,
-            expected="printed",
-            observed="printed" if marker in done.lines else "missing",
-        )
-        for marker in contract.smoke_markers
-    ]
-    return [ending, *found, *built_for.judge(said)]
+        provider_ends.require_no_flood(self._running)
 
 
 @contextmanager
@@ -388,14 +247,14 @@ def serve(
             if version is None and attempt < _PORT_ATTEMPTS:
                 continue
             if version is None:
-                raise _died("before it answered", running.ending, running, command)
+                raise provider_ends.died("before it answered", running.ending, running, command)
             if command.contract.has_keys and command.authorization == "token":
                 endpoint = chat.Endpoint(port=port, token=_token(home, running))
             made = Provider(running, endpoint, version, command=command, home=home)
             yield made
-            _require_no_flood(running)
+            provider_ends.require_no_flood(running)
             early = running.ending
-        made.end = _judge_end(running, early, command, grace_seconds)
+        made.end = provider_ends.judge(running, early, command, grace_seconds)
         return
 
 
@@ -404,13 +263,13 @@ def _await_health(
 ) -> str | None:
     """The version that `/health` tells; None if another process took the port before it."""
     while time.monotonic() < deadline:
-        _require_no_flood(running)
+        provider_ends.require_no_flood(running)
         ending = running.ending
         if ending is not None:
             running.settle()
             if any("address already in use" in line.lower() for line in running.log):
                 return None
-            raise _died("before it answered", ending, running, command)
+            raise provider_ends.died("before it answered", ending, running, command)
         version = chat.health(endpoint, seconds=_PROBE_SECONDS)
         # Another process may have taken the port meanwhile, and then ours has just died of it.
         if version is not None and running.wait(_POLL_SECONDS) is None:
@@ -422,65 +281,6 @@ def _await_health(
         details=running.log,
         hint="raise limits.provider_start_seconds if the model is large",
     )
-
-
-def _judge_end(
-    running: child.Child, early: child.Ending | None, command: ProviderCommand, grace_seconds: float
-) -> list[Check]:
-    """How it lived until it was told to end, and how it ended then."""
-    after, ending = running.aftermath, running.ending
-    asked = f"an end within {grace_seconds:g} s of TERM"
-    found = [
-        checks.compare(
-            "lives until it is told to end",
-            expected="alive",
-            observed=str(early) if early else "alive",
-            hint=_meaning(early, running, command),
-        ),
-        checks.compare(
-            "ends when it is told to",
-            expected=asked,
-            observed="KILL was needed" if after.killed else asked,
-            hint="a service that does not end is killed in the middle of an answer",
-        ),
-        checks.compare(
-            "leaves no process behind",
-            expected="none",
-            observed=", ".join(after.left) or "none",
-            hint="they were ended here; users' machines would keep them",
-        ),
-    ]
-    badly = None if early or after.killed else _badly(ending)
-    found.append(
-        checks.compare(
-            "ends without a crash",
-            expected="an exit, or TERM",
-            observed=str(badly) if badly else "an exit, or TERM",
-            hint=_meaning(badly, running, command),
-        )
-    )
-    return found
-
-
-def _badly(ending: child.Ending | None) -> child.Ending | None:
-    """An end by a signal that nobody sent."""
-    return ending if ending and ending.status < 0 and ending.status != -signal.SIGTERM else None
-
-
-def _meaning(ending: child.Ending | None, running: child.Child, command: ProviderCommand) -> str:
-    if ending is None or ending.status >= 0:
-        return ""
-    reading = command.explain(ending.signal_name, running.log)
-    return f"likely {reading.means}: {reading.hint}"
-
-
-def environment(command: ProviderCommand, home: Path) -> dict[str, str]:
-    """The whole environment of a provider: its small world and what isolates it from others."""
-    return {
-        **child.small_world(home),
-        **provider_contract.isolation(home),
-        **command.environment,
-    }
 
 
 def free_port() -> int:
@@ -512,53 +312,3 @@ def _token(home: Path, running: child.Child) -> str:
     if not token.isprintable() or not token:
         raise errors.VerificationError("wrote a key that is none", subject="provider")
     return token
-
-
-def _require_no_flood(running: child.Child) -> None:
-    if running.flooded:
-        raise errors.VerificationError(
-            "floods its output",
-            subject="provider",
-            expected=f"less than {child.FLOOD_BYTES} bytes",
-            details=running.log,
-        )
-
-
-def _left(
-    message: str, name: str, after: child.Aftermath, log: Sequence[str]
-) -> errors.ReleaseError:
-    return errors.VerificationError(
-        message,
-        subject=name,
-        expected="none",
-        observed=", ".join(after.left),
-        details=log,
-        hint="they were ended; users' machines would keep them",
-    )
-
-
-def _died(
-    when: str, ending: child.Ending | None, running: child.Child, command: ProviderCommand
-) -> errors.ReleaseError:
-    running.settle()
-    if ending and ending.status < 0:
-        return _killed(f"ended {when}", "provider", ending, running.log, command)
-    return errors.VerificationError(
-        f"ended {when}",
-        subject="provider",
-        observed=str(ending) if ending else "",
-        details=running.log,
-    )
-
-
-def _killed(
-    message: str, name: str, ending: child.Ending, log: Sequence[str], command: ProviderCommand
-) -> errors.ReleaseError:
-    reading = command.explain(ending.signal_name, log)
-    return errors.VerificationError(
-        message,
-        subject=name,
-        observed=str(ending),
-        details=[f"likely {reading.means}", *log],
-        hint=reading.hint,
-    )

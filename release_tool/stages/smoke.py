@@ -23,7 +23,7 @@ from release_tool.progress import Reporter
 from release_tool.services import host as this_host
 from release_tool.services import hub_cache, reference, system_tar
 from release_tool.services.model_store import ModelStore
-from release_tool.services.provider import ProviderCommand
+from release_tool.services.provider_command import ProviderCommand
 from release_tool.stages import (
     bundle_needs,
     final_copy,

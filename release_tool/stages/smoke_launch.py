@@ -12,8 +12,8 @@ from release_tool.apple.checks import Check
 from release_tool.apple.facts import BundleFacts
 from release_tool.apple.policy import deaths
 from release_tool.plan import ReleasePlan
-from release_tool.services import child_guard, provider
-from release_tool.services.provider import Explain, ProviderCommand
+from release_tool.services import child_guard, provider_start
+from release_tool.services.provider_command import Explain, ProviderCommand
 
 NAME = "starts with --version"
 _HELPERS = "Contents/Helpers/"
@@ -55,8 +55,11 @@ def others(
     for path in paths(plan):
         words = replace(command, argv=(str(app / path),), explain=explaining(path, facts))
         name = path.rpartition("/")[2]
-        done = provider.start(
-            words, ["--version"], home=new_home(f"start {name}"), seconds=provider.VERSION_SECONDS
+        done = provider_start.start(
+            words,
+            ["--version"],
+            home=new_home(f"start {name}"),
+            seconds=provider_start.VERSION_SECONDS,
         )
         if done.ending.status == child_guard.CANNOT_START:
             raise errors.VerificationError(

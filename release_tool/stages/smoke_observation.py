@@ -9,7 +9,7 @@ from pathlib import Path
 from release_tool.apple import checks
 from release_tool.apple.checks import Check
 from release_tool.plan import ReleasePlan
-from release_tool.services import hub_cache, provider, reference
+from release_tool.services import hub_cache, provider, provider_start, reference
 from release_tool.services.reference import Reference
 from release_tool.stages import agreement, smoke_launch, smoke_questions
 from release_tool.stages.smoke_questions import Interview
@@ -52,7 +52,7 @@ def observe(plan: ReleasePlan, subject: Subject, *, users_home: Path, require: R
         holders={"the folder beside its home": home.parent},
         users_home=users_home,
     )
-    version = provider.ask_version(subject.command, home=home)
+    version = provider_start.ask_version(subject.command, home=home)
     found = [checks.compare("--version", expected=plan.version, observed=version)]
     require("provider", found, "the executable is of another version")
     found += _launches(plan, subject, home)
@@ -76,7 +76,9 @@ def _launches(plan: ReleasePlan, subject: Subject, home: Path) -> list[Check]:
             subject.copy.facts,
             lambda name: subject.folder(f"others/{name}"),
         )
-    return found + provider.runtime_smoke(subject.command, home=home, built_for=built_for(plan))
+    return found + provider_start.runtime_smoke(
+        subject.command, home=home, built_for=built_for(plan)
+    )
 
 
 def _interview(

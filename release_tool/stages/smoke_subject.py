@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 from release_tool import errors, layout
 from release_tool.files import hashing
 from release_tool.plan import ReleasePlan
-from release_tool.services import provider
-from release_tool.services.provider import ProviderCommand
+from release_tool.services import provider_command
+from release_tool.services.provider_command import ProviderCommand
 from release_tool.services.provider_contract import CONTRACTS, BuiltFor
 from release_tool.stages import smoke_launch, smoke_model
 from release_tool.stages.final_copy import FinalCopy
@@ -49,10 +49,11 @@ def _command(
             contract=contract,
             authorization=authorization,
         )
+    address = plan.endpoints.coordinator_url
     told = {
-        provider.STAND_IN_FOR: str(executable),
-        provider.STAND_IN_CONTRACT: contract.name,
-        provider.STAND_IN_BUILT_FOR: f"{plan.environment.name} {plan.endpoints.coordinator_url}",
+        provider_command.STAND_IN_FOR: str(executable),
+        provider_command.STAND_IN_CONTRACT: contract.name,
+        provider_command.STAND_IN_BUILT_FOR: f"{plan.environment.name} {address}",
     }
     return replace(
         stand_in,

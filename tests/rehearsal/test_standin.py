@@ -18,7 +18,14 @@ import pytest
 
 from release_tool import errors
 from release_tool.rehearsal import samples, standin, standin_engine, tiny_model
-from release_tool.services import child, hub_cache, provider, reference
+from release_tool.services import (
+    child,
+    hub_cache,
+    provider,
+    provider_command,
+    provider_start,
+    reference,
+)
 from release_tool.services.chat import Question
 from release_tool.services.provider import Provider
 from release_tool.services.provider_contract import OCTOBER
@@ -174,7 +181,7 @@ def test_october_wants_its_key(model: Path, home: Path) -> None:
         authorization="token",
         environment={
             **smoke_parts.stand_in().environment,
-            provider.STAND_IN_CONTRACT: OCTOBER.name,
+            provider_command.STAND_IN_CONTRACT: OCTOBER.name,
         },
     )
     with provider.serve(command, model=str(model), home=home, start_seconds=START_SECONDS) as made:
@@ -194,7 +201,7 @@ def test_october_wants_its_key(model: Path, home: Path) -> None:
 def test_may_knows_no_words_of_october(home: Path) -> None:
     """`runtime-smoke` and `--no-auth` are usage errors there: exit 64, as its parser's."""
     for words in (["runtime-smoke"], ["start", "--local", "--no-auth", "--port", "1"]):
-        done = provider.start(smoke_parts.stand_in(), words, home=home, seconds=60)
+        done = provider_start.start(smoke_parts.stand_in(), words, home=home, seconds=60)
         assert done.ending.status == 64
 
 
@@ -339,13 +346,13 @@ def test_a_taken_port_is_left_for_another(
 def test_the_version_is_that_of_the_executable(home: Path) -> None:
     """`--version` tells what the sample carries in whose place it answers."""
     samples.materialize(home / "Contents" / "MacOS", "0.5.0-dev.7")
-    told = {provider.STAND_IN_FOR: str(home / "Contents" / "MacOS" / "darkbloom")}
+    told = {provider_command.STAND_IN_FOR: str(home / "Contents" / "MacOS" / "darkbloom")}
     command = smoke_parts.stand_in()
-    command = provider.ProviderCommand(
+    command = provider_command.ProviderCommand(
         argv=command.argv, kind="stand-in", environment={**command.environment, **told}
     )
-    assert provider.ask_version(command, home=home) == "0.5.0-dev.7"
-    assert standin.EXECUTABLE == provider.STAND_IN_FOR
+    assert provider_start.ask_version(command, home=home) == "0.5.0-dev.7"
+    assert standin.EXECUTABLE == provider_command.STAND_IN_FOR
 
 
 def test_the_version_of_a_foreign_executable_comes_from_its_app(tmp_path: Path) -> None:
@@ -363,13 +370,15 @@ def test_the_version_of_a_foreign_executable_comes_from_its_app(tmp_path: Path) 
 
 def test_a_version_that_never_comes_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A hanging or unknown `--version` is one error."""
-    monkeypatch.setattr(provider, "VERSION_SECONDS", 0.3)
+    monkeypatch.setattr(provider_start, "VERSION_SECONDS", 0.3)
     with pytest.raises(errors.VerificationError, match="did not end"):
-        provider.ask_version(smoke_parts.stand_in("--fault", "version-hangs"), home=home)
-    monkeypatch.setattr(provider, "VERSION_SECONDS", 60.0)
-    killed = provider.ProviderCommand(argv=("/bin/sh", "-c", "kill -KILL $$"), kind="bundle")
+        provider_start.ask_version(smoke_parts.stand_in("--fault", "version-hangs"), home=home)
+    monkeypatch.setattr(provider_start, "VERSION_SECONDS", 60.0)
+    killed = provider_command.ProviderCommand(
+        argv=("/bin/sh", "-c", "kill -KILL $$"), kind="bundle"
+    )
     with pytest.raises(errors.VerificationError) as caught:
-        provider.ask_version(killed, home=home)
+        provider_start.ask_version(killed, home=home)
     assert caught.value.observed == "killed by SIGKILL"
     assert "AMFI" in caught.value.hint
 
@@ -432,8 +441,10 @@ def test_the_child_of_the_service_holds_no_secret(
 ) -> None:
     """A provider's environment holds the names of its small world, and nothing of ours."""
     monkeypatch.setenv("R2_SECRET_ACCESS_KEY", "s3cret")
-    script = provider.ProviderCommand(argv=("/bin/sh", "-c", "env; echo 1.0"), kind="bundle")
-    environment = provider.environment(script, home)
+    script = provider_command.ProviderCommand(
+        argv=("/bin/sh", "-c", "env; echo 1.0"), kind="bundle"
+    )
+    environment = provider_command.environment(script, home)
     done = child.run([*script.argv, "--version"], environment=environment, folder=home, seconds=20)
     assert done is not None
     assert "s3cret" not in done.stdout

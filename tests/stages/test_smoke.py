@@ -24,8 +24,8 @@ from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Silent
 from release_tool.rehearsal import samples, tiny_model
-from release_tool.services import gatekeeper, hub_cache, provider
-from release_tool.services.provider import ProviderCommand
+from release_tool.services import gatekeeper, hub_cache, provider_start
+from release_tool.services.provider_command import ProviderCommand
 from release_tool.stages import (
     final_copy,
     install_smoke,
@@ -504,7 +504,7 @@ def test_a_helper_that_does_not_start_stops_the_release(
 ) -> None:
     """Every executable of a real release is started once; a helper's death is read as AMFI's."""
     world = pack(script_of_the_bundle("0.5.0"), tmp_path, model, enclave=enclave)
-    monkeypatch.setattr(provider, "VERSION_SECONDS", 1.0 if b"600\n" in enclave else 60.0)
+    monkeypatch.setattr(provider_start, "VERSION_SECONDS", 1.0 if b"600\n" in enclave else 60.0)
     with pytest.raises(errors.VerificationError) as caught:
         smoke.run(
             of_prod(plan),

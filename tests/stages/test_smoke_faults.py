@@ -28,7 +28,7 @@ from release_tool.progress import Silent
 from release_tool.rehearsal import samples, standin_faults, tiny_model
 from release_tool.report import smoke_refused
 from release_tool.report.cells import cell
-from release_tool.services import child, provider
+from release_tool.services import child, provider_start
 from release_tool.stages import smoke, speed
 from release_tool.stages.smoke import Surroundings
 from release_tool.values import Host, ReleaseArchive, SmokeEvidence
@@ -252,7 +252,9 @@ def test_one_that_does_not_get_far_is_refused_by_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """At `--version`, at `runtime-smoke` or at its start: named, ended, and nothing is left."""
-    monkeypatch.setattr(provider, "VERSION_SECONDS", 1.0 if fault == "version-hangs" else 60.0)
+    monkeypatch.setattr(
+        provider_start, "VERSION_SECONDS", 1.0 if fault == "version-hangs" else 60.0
+    )
     told = refuse(fault, EARLY[fault], plan, world, tmp_path)
     assert re.search(EARLY[fault].told, told), told
     assert "not-a-real-secret" not in told

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from release_tool.services.provider import ProviderCommand
+from release_tool.services.provider_command import ProviderCommand
 
 
 @dataclass(frozen=True, kw_only=True)
