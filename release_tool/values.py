@@ -481,12 +481,33 @@ class Withdrawal(Value):
     sha256: str
     """Of the withdrawn archive, as the tombstone names it; empty where nobody knew one."""
     outcome: Literal["written", "stood"]
+    at: str = ""
+    """As the tombstone that stands says it, like the two below; ISO 8601, UTC."""
+    by: str = ""
+    reason: str = ""
+
+
+class KeptHead(Value):
+    """A signed head of the log of releases, kept where the bucket's writers cannot reach."""
+
+    name: str
+    """Of the file, and of the asset on GitHub: it names the lines, so none replaces another."""
+    lines: int
+    size: int
+    """Bytes of the file."""
+    sha256: str
+    """Of the file."""
 
 
 class Withdrawn(Value):
     """The versions that can never be released again."""
 
     tombstones: tuple[Withdrawal, ...]
+    head: KeptHead | None = None
+    """None where no log is kept, or nothing was withdrawn."""
+
+    def outputs(self) -> Mapping[str, str]:
+        return {self.head.name: self.head.sha256} if self.head else {}
 
 
 class DeactivatedRelease(Value):
@@ -512,3 +533,28 @@ class RolledBack(Value):
     instead_of: tuple[str, ...]
     pointer: str
     aliases: tuple[str, ...]
+    head: KeptHead | None = None
+    """None where no log is kept."""
+
+    def outputs(self) -> Mapping[str, str]:
+        return {self.head.name: self.head.sha256} if self.head else {}
+
+
+class GitHubMark(Value):
+    """One release on GitHub after a rollback."""
+
+    version: str
+    page: str
+    """Empty where GitHub has no published release of it."""
+    outcome: Literal["marked", "stood", "given again", "none"]
+    """`stood`: it was marked before. `given again`: what users get, which is not marked."""
+    head: Literal["asset", "notes", "none"]
+    """Where the log's head stands: an immutable release takes no asset, so there in its notes."""
+
+
+class WithdrawnOnGitHub(Value):
+    """What GitHub says of a rollback."""
+
+    head: str
+    """Name of the head's asset; empty where no log is kept."""
+    releases: tuple[GitHubMark, ...]

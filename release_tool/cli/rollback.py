@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from release_tool.report import affected, overview
 from release_tool.services import tombstone
 from release_tool.stages import rollback_survey
 from release_tool.stages.rollback_survey import Survey
+from release_tool.steps import Step
 from release_tool.values import Value
 
 FOLDER = "rollback"
@@ -46,6 +47,7 @@ class Options:
     reason: str
     by: str
     force: bool
+    only: str | None
     yes: bool
     dist: Path
     github_output: bool
@@ -71,6 +73,11 @@ class Options:
 @click.option("--reason", default="", help="Why; stands in the tombstone, which is public.")
 @click.option("--by", default="", help="Who, likewise.  [default: GITHUB_ACTOR or USER]")
 @click.option("--force", is_flag=True, help="Deactivate even what connected providers run.")
+@click.option(
+    "--only",
+    type=click.Choice([rollback_steps.LAST]),
+    help="Only tell GitHub of the rollback that is recorded in --dist: for a job with its token.",
+)
 @click.option("--yes", is_flag=True, help="Do not ask: for jobs.")
 @click.option("--config", "config_file", type=FILE, help="Another release.yaml.")
 @click.option("--dist", type=DIST, default=Path("dist"), show_default=True)
@@ -84,13 +91,15 @@ def command(session: Session, /, **options: Any) -> None:  # noqa: ANN401 - clic
 
     Shows first what is affected, and asks for the version. A tombstone beside the bad archive
     keeps it from ever being released again, the coordinator deactivates it, the earlier release
-    is verified as users download it, and the pointer and the aliases go back to it. Broken off
+    is verified as users download it, and the pointer and the aliases go back to it. With
+    GITHUB_TOKEN the log's new head goes to GitHub, where the bad release is marked. Broken off
     or refused in the middle, it is simply run again.
 
     \b
     By hand:   release-tool rollback --env dev --to 0.5.0 --deactivate 0.5.1 --reason "no start"
     In a job:  release-tool rollback --env prod --to 0.5.0 --deactivate 0.5.1 --yes
     In use:    release-tool rollback --env prod --to 0.5.0 --deactivate 0.5.1 --force
+    On GitHub: release-tool rollback --env prod --to 0.5.0 --only github
     """
     wanted = Options(**{**options, "bad": tuple(dict.fromkeys(options["bad"]))})
     if wanted.github_output:
@@ -118,7 +127,7 @@ def _request(session: Session, options: Options) -> config.Request:
         version=options.target,
         version_flag="--to",
         flavour=options.flavour,
-        stages=_LIKE,
+        stages=(rollback_steps.LAST,) if options.only else _LIKE,
         from_source=False,
     )
 
@@ -139,6 +148,9 @@ class _Rollback:
 
     def run(self) -> None:
         started = time.monotonic()
+        if self._options.only:
+            self._only_github(started)
+            return
         self._require_settings()
         self._require_lines()
         self._require_somebody()
@@ -160,6 +172,26 @@ class _Rollback:
                 self._session.state = f"ledger head {ledger.head[:12]}"
                 carry.summarize(self._session, self._workspace, ledger, carry.about(self._plan))
         self._close(survey, found, ledger, time.monotonic() - started)
+
+    def _only_github(self, started: float) -> None:
+        """The last step, on another host than the others perhaps: it has their records."""
+        if not self._plan.environment.github_release:
+            raise errors.UsageError(
+                f"{self._plan.environment.name} has no releases on GitHub",
+                hint="keep the log's head from the records of the rollback instead",
+            )
+        if lacking := self._resolved.lacking():
+            raise credentials.missing_error(lacking)
+        ledger = Ledger(self._workspace.root / "ledger")
+        with ledger.lock():
+            recorded = rollback_steps.last_of(ledger, self._plan.version)
+            step = rollback_steps.alone(self._wired, recorded)
+            try:
+                found = {**recorded, **self._pipeline([step], ledger).until(rollback_steps.LAST)}
+            finally:
+                self._session.state = f"ledger head {ledger.head[:12]}"
+                carry.summarize(self._session, self._workspace, ledger)
+        self._close(None, found, ledger, time.monotonic() - started)
 
     def _require_settings(self) -> None:
         lacking = self._resolved.lacking()
@@ -206,7 +238,6 @@ class _Rollback:
             )
 
     def _steps_done(self, ledger: Ledger, survey: Survey) -> dict[str, Value]:
-        observer = JSONObserver() if self._options.as_json else RunConsole(self._session)
         steps = rollback_steps.Steps(
             wired=self._wired,
             survey=survey,
@@ -214,36 +245,58 @@ class _Rollback:
             reason=self._options.reason,
             force=self._options.force,
         )
-        run = pipeline.Run(
-            steps=steps.all(),
+        return self._pipeline(steps.all(), ledger).until(rollback_steps.LAST)
+
+    def _pipeline(self, steps: list[Step], ledger: Ledger) -> pipeline.Run:
+        return pipeline.Run(
+            steps=steps,
             plan=self._plan,
             ledger=ledger,
             root=self._workspace.root,
-            observer=observer,
+            observer=JSONObserver() if self._options.as_json else RunConsole(self._session),
             host=carry.host(),
             tool=f"release-tool {release_tool.__version__}",
         )
-        return run.until(rollback_steps.LAST)
 
     def _close(
-        self, survey: Survey, found: Mapping[str, Value], ledger: Ledger, seconds: float
+        self, survey: Survey | None, found: Mapping[str, Value], ledger: Ledger, seconds: float
     ) -> None:
         session, good = self._session, self._plan.version
         if self._options.github_output:
             github_commands.hand_on(session.environ, {"version": good, "head": ledger.head})
         if self._options.as_json:
             document = overview.read(self._workspace.root).as_json()
-            document["survey"] = affected.as_json(survey)
+            document["survey"] = affected.as_json(survey) if survey else None
             document["values"] = {
                 name: value.model_dump(mode="json") for name, value in found.items()
             }
             print(json.dumps({"ok": True, **document}, ensure_ascii=False), file=session.out)
             return
+        for line in self._head(found):
+            print(line, file=session.out)
+        verb = "Told GitHub of the rollback" if survey is None else "Rolled back"
         print(
-            f"Rolled back to {good} in {seconds:.1f} s   ledger head {ledger.head[:12]}"
+            f"{verb} to {good} in {seconds:.1f} s   ledger head {ledger.head[:12]}"
             f" in {shown_path(self._workspace.root)}",
             file=session.out,
         )
+
+    def _head(self, found: Mapping[str, Value]) -> Iterator[str]:
+        """Where the log's new head stands: whoever sets the bucket back is found out by it only."""
+        head = rollback_steps.newest_head(found)
+        if head is None:
+            return
+        where = shown_path(self._workspace.path(head.name))
+        yield f"  log head   {head.lines} lines, kept in {where}"
+        if rollback_steps.LAST in found:
+            return
+        if self._plan.environment.github_release:
+            words = ["release-tool", "rollback", "--env", self._plan.environment.name]
+            words += ["--to", self._plan.version, "--only", rollback_steps.LAST]
+            yield "             not on GitHub yet, so who writes to the bucket could set it back:"
+            yield f"             with GITHUB_TOKEN: {shlex.join(words)}"
+        else:
+            yield "             no release on GitHub here: keep this file out of the bucket's reach"
 
 
 def _who(options: Options, environ: Mapping[str, str]) -> str:
@@ -261,5 +314,6 @@ def _command(options: Options) -> str:
     words += ["--by", options.by] if options.by else []
     words += ["--config", str(options.config_file)] if options.config_file else []
     words += ["--force"] if options.force else []
+    words += ["--only", options.only] if options.only else []
     words += ["--dist", str(options.dist)] if options.dist != Path("dist") else []
     return shlex.join(words)

@@ -25,6 +25,7 @@ Kind = Literal["registered", "promoted", "withdrawn", "rolled back"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 NAME = "log.jsonl"
 HEAD_NAME = "log.head.json"
+_LATER_HEAD = re.compile(r"log\.head\.[1-9][0-9]{0,6}\.json")
 ENTRY_TYPE = "application/vnd.release-tool.log-entry+json"
 HEAD_TYPE = "application/vnd.release-tool.log-head+json"
 # A line has some 800 bytes. A release makes two or three: this is enough for two thousand.
@@ -315,6 +316,16 @@ def unseal(content: bytes, *, trusted: Sequence[PublicKey]) -> Head:
     if not all(isinstance(one, str) for one in texts) or not _SHA256.fullmatch(found["sha256"]):
         raise errors.FormatError("names no digest")
     return Head(**found)
+
+
+def later_name(head: Head) -> str:
+    """The name under which a later head goes to a release that has one: no asset is replaced."""
+    return f"log.head.{head.count}.json"
+
+
+def is_later_name(name: str) -> bool:
+    """Whether a file of a release is such a head."""
+    return _LATER_HEAD.fullmatch(name) is not None
 
 
 def judge(log: Log, head: Head) -> None:

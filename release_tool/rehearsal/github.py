@@ -42,6 +42,8 @@ _BODY_BYTES = 1024 * 1024
 _CHUNK_BYTES = 256 * 1024
 _ASSET_BYTES = 2 * 1024**3
 _PAGE = 30
+_NOTES_CHARACTERS = 125_000
+_LEFT_TO_IMMUTABLE = frozenset({"name", "body", "make_latest"})
 _LARGEST_PAGE = 100
 # GitHub renames what it does not like in an asset's name.
 _PLAIN_NAME = re.compile(r"[^A-Za-z0-9._+-]+")
@@ -108,6 +110,7 @@ class GitHub:
             ("POST", "/releases", self._create),
             ("GET", "/releases", self._list),
             ("GET", "/releases/tags/(.+)", self._by_tag),
+            ("GET", "/releases/latest", self._latest),
             ("GET", "/releases/([0-9]+)", self._get),
             ("PATCH", "/releases/([0-9]+)", self._change),
             ("GET", "/releases/([0-9]+)/assets", self._list_assets),
@@ -240,16 +243,47 @@ class GitHub:
         given = _json_body(request)
         with self._store.changing():
             release = self._visible(number, right)
+            self._check_change(release, given)
+            # Only what is published newly becomes the latest unasked.
+            latest = "false"
             if release.draft and given.get("draft") is False:
                 self._publish(release)
                 self._store.journal.append(("publish", release.tag))
+                latest = "true"
+            else:
+                self._store.journal.append(("change", f"{release.tag} {' '.join(sorted(given))}"))
             release.name = str(given.get("name", release.name))
             release.body = str(given.get("body", release.body))
-            if not release.draft and given.get("make_latest", "true") == "true":
+            release.prerelease = given.get("prerelease", release.prerelease) is True
+            if release.prerelease or given.get("make_latest") == "false":
+                release.latest = False
+            elif not release.draft and given.get("make_latest", latest) == "true":
                 for other in self._store.releases:
                     other.latest = other is release
         self._lose(request, faults.GITHUB_DROP_AFTER_PUBLISH)
         return _json(200, self._shown(release))
+
+    def _check_change(self, release: Release, given: Mapping[str, object]) -> None:
+        if len(str(given.get("body") or "")) > _NOTES_CHARACTERS:
+            raise _RefusedError(_invalid("Release", "custom", "body", "body is too long"))
+        if release.immutable and (refused := sorted(given.keys() - _LEFT_TO_IMMUTABLE)):
+            # Stricter than what is documented, so that nobody relies on more than that.
+            text = f"{refused[0]} cannot be changed when the release is immutable."
+            raise _RefusedError(_said(422, text))
+        hidden = release.draft and given.get("draft") is not False
+        if given.get("make_latest") == "true" and (
+            hidden or given.get("prerelease", release.prerelease) is True
+        ):
+            text = "Latest release cannot be draft or prerelease."
+            raise _RefusedError(_invalid("Release", "custom", "", text))
+
+    def _latest(self, request: Request, right: Right) -> Response:
+        """The one that was made so, else the newest; neither a draft nor a prerelease."""
+        del request, right
+        with self._store.lock:
+            shown = [one for one in self._store.releases if not one.draft and not one.prerelease]
+            shown.sort(key=lambda one: one.latest, reverse=True)
+            return _json(200, self._shown(shown[0])) if shown else _said(404, "Not Found")
 
     def _list_assets(self, request: Request, right: Right, number: str) -> Response:
         with self._store.lock:

@@ -58,7 +58,7 @@ def _rows(plan: ReleasePlan, survey: Survey) -> Iterator[str]:
         yield _row("withdraw", "nothing: only the pointer and the aliases are moved")
     yield _row("providers", _providers(survey))
     if plan.environment.github_release and survey.bad:
-        yield _row("github", "releases there stay as they are: mark the withdrawn ones by hand")
+        yield _row("github", "the log's head goes there, and the withdrawn ones are marked")
     yield _row("stay", f"active and accepted: {', '.join(survey.active)}")
     target = survey.target
     users = f"users {_verb(survey)} {target.version}"

@@ -37,6 +37,7 @@ ROLLBACK: Mapping[str, type[values.Value]] = {
     "tombstone": values.Withdrawn,
     "deactivate": values.Deactivated,
     "point": values.RolledBack,
+    "github": values.WithdrawnOnGitHub,
 }
 """The steps of a rollback; the ledger of an environment's rollbacks holds them again and again."""
 

@@ -130,6 +130,19 @@ def _rolled_back(value: values.RolledBack) -> str:
     return f"latest serves {value.version}, the pointer and {aliases} hold it"
 
 
+def _on_github(value: values.WithdrawnOnGitHub) -> str:
+    found = [
+        f"{one.version} {'has no release there' if one.outcome == 'none' else one.outcome}"
+        for one in value.releases
+    ]
+    head = f"{value.head} is there; " if value.head and any(map(_has_head, value.releases)) else ""
+    return f"{head}{', '.join(found)}"
+
+
+def _has_head(mark: values.GitHubMark) -> bool:
+    return mark.head != "none"
+
+
 _SPEAKERS: dict[type[values.Value], Callable[[Any], str]] = {
     values.VerifiedProfile: _profile,
     values.AssembledBundle: _assembled,
@@ -146,6 +159,7 @@ _SPEAKERS: dict[type[values.Value], Callable[[Any], str]] = {
     values.Withdrawn: _withdrawn,
     values.Deactivated: _deactivated,
     values.RolledBack: _rolled_back,
+    values.WithdrawnOnGitHub: _on_github,
 }
 
 

@@ -16,7 +16,7 @@ import re
 import time
 import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from release_tool import errors, progress
@@ -74,6 +74,11 @@ class Release:
     page: str
     """Its page for people."""
     assets: tuple[Asset, ...]
+    name: str = ""
+    """Its title."""
+    notes: str = field(default="", repr=False)
+    """Its text; GitHub takes up to 125 000 characters."""
+    prerelease: bool = False
 
 
 class GitHub:
@@ -272,6 +277,42 @@ class GitHub:
         answer = self._ask("PATCH", f"/releases/{release.id}", told)
         return self._release(self._object(answer, "the publication"))
 
+    def latest(self) -> Release | None:
+        """The release that GitHub shows as the latest: no draft and no prerelease; None without.
+
+        Raises:
+            As for `commit_of`.
+        """
+        answer = self._ask("GET", "/releases/latest")
+        if answer.status == github_errors.NOT_FOUND:
+            return None
+        return self._release(self._object(answer, "the question for the latest release"))
+
+    def show_as_latest(self, release: Release) -> None:
+        """Let GitHub show a published release as the latest. It may be said again.
+
+        Raises:
+            As for `commit_of`.
+        """
+        answer = self._ask("PATCH", f"/releases/{release.id}", {"make_latest": "true"})
+        self._object(answer, "to show it as the latest")
+
+    def retitle(self, release: Release, *, name: str, notes: str, prerelease: bool) -> Release:
+        """Change title, text and kind of a published release; the same again changes nothing.
+
+        An immutable release still takes a title and a text, and is asked for no more than those.
+
+        Raises:
+            As for `commit_of`.
+        """
+        told: dict[str, object] = {"name": name, "body": notes}
+        if not release.immutable:
+            told["prerelease"] = prerelease
+            # GitHub refuses a prerelease as the latest.
+            told["make_latest"] = "false"
+        answer = self._ask("PATCH", f"/releases/{release.id}", told)
+        return self._release(self._object(answer, "the change of a release"))
+
     # How it asks.
 
     def _ask(self, method: str, path: str, told: object = None, *, accept: str = _JSON) -> Answer:
@@ -366,6 +407,10 @@ class GitHub:
             upload_url=self._text(row, "upload_url"),
             page=self._text(row, "html_url"),
             assets=tuple(self._asset(asset) for asset in listed if isinstance(asset, dict)),
+            # Anybody's text, only ever sent back to where it came from; no title is null.
+            name=str(row.get("name") or ""),
+            notes=str(row.get("body") or ""),
+            prerelease=row.get("prerelease") is True,
         )
 
     def _asset(self, row: Mapping[str, object]) -> Asset:

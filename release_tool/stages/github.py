@@ -18,9 +18,11 @@ from release_tool.files import atomic
 from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter
+from release_tool.provenance import log
 from release_tool.services import github as service
 from release_tool.services import retries
 from release_tool.services.github import GitHub
+from release_tool.stages import github_assets
 from release_tool.values import (
     UNKNOWN,
     GitHubRelease,
@@ -214,23 +216,17 @@ class _Publication:
         return self.github.create_draft(self.tag, name=name, notes=self.notes)
 
     def _bring(self, draft: service.Release, wanted: _Wanted) -> None:
-        """Upload one asset, unless it stands there."""
-        listed = {asset.name: asset for asset in self.github.assets(draft)}
-        there = listed.get(wanted.name)
-        if there is not None and there.state == service.STARTER:
-            self.reporter.note(f"replacing what a broken upload of {wanted.name} left")
-            self.github.discard(there)
-        elif there is not None:
-            _require_same(wanted.asset, there)
-            return
-        made = self.github.upload(draft, wanted.path, name=wanted.name, reporter=self.reporter)
-        _require_same(wanted.asset, made)
+        github_assets.bring(self.github, draft, wanted.asset, wanted.path, reporter=self.reporter)
 
     def _compare(self, release: service.Release) -> None:
         """Whether exactly our assets are there, byte by byte."""
         listed = {asset.name: asset for asset in self._again(lambda: self.github.assets(release))}
         ours = {wanted.name for wanted in self.wanted}
-        if strange := sorted(listed.keys() - ours):
+        strange = sorted(listed.keys() - ours)
+        if not release.draft:
+            # A rollback brings later heads of the log to what is published.
+            strange = [name for name in strange if not log.is_later_name(name)]
+        if strange:
             raise errors.RemoteRefusedError(
                 "the release on GitHub holds assets that are not ours",
                 subject=self.tag,
@@ -247,23 +243,13 @@ class _Publication:
                     observed=there.state if there else "nothing",
                     hint="release the next version; the bucket's archive is not touched by this",
                 )
-            _require_same(wanted.asset, there)
+            github_assets.require_same(wanted.asset, there)
             self._read_back(wanted, there)
 
     def _read_back(self, wanted: _Wanted, there: service.Asset) -> None:
-        served = self._again(
-            lambda: self.github.read_back(
-                there, limit_bytes=wanted.asset.size, reporter=self.reporter
-            )
+        github_assets.read_back(
+            self.github, wanted.asset, there, policy=self.policy, reporter=self.reporter
         )
-        if served.sha256 != wanted.asset.sha256:
-            raise errors.VerificationError(
-                "the asset, downloaded again, holds other bytes",
-                subject=wanted.name,
-                expected=f"{wanted.asset.sha256}, {wanted.asset.size} bytes",
-                observed=f"{served.sha256}, {served.size} bytes",
-                hint="run again; if it stays, see who else writes to this release",
-            )
 
     def _publish(self, draft: service.Release) -> service.Release:
         published = self.github.published(self.tag)
@@ -291,21 +277,6 @@ class _Publication:
         if published.id != draft.id:
             self.reporter.warn(f"another run published {self.tag} first; a draft of ours is left")
         self._compare(published)
-
-
-def _require_same(ours: ReleasedAsset, there: service.Asset) -> None:
-    """By what GitHub tells of an asset; not every server tells a digest."""
-    same = there.size == ours.size and there.sha256 in ("", ours.sha256)
-    if same and there.name == ours.name and there.state == service.UPLOADED:
-        return
-    raise errors.RemoteRefusedError(
-        "the release on GitHub already holds other bytes under this name",
-        subject=ours.name,
-        expected=f"{ours.sha256}, {ours.size} bytes",
-        observed=f"{there.name}, {there.state}, {there.sha256 or 'no digest'}, {there.size} bytes",
-        hint="a finished asset is never overwritten: delete a wrong draft by hand, or release"
-        " the next version",
-    )
 
 
 def _write(path: Path, content: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from release_tool.services import release_log
 from release_tool.services.release_log import Logged, ReleaseLog
 from release_tool.stages import attestation
 from release_tool.values import (
+    KeptHead,
     LoggedEvent,
     PromotedRelease,
     PublishedDocument,
@@ -77,19 +79,41 @@ class Events:
         document = attestation.document(self.plan, log.HEAD_NAME, content, key=key)
         return promoted.model_copy(update={"logged": _event(logged), "documents": (document,)})
 
-    def withdrawn(self, withdrawn: Withdrawn, *, by: str, reason: str) -> None:
-        """Tell of each version that was withdrawn."""
+    def withdrawn(
+        self, withdrawn: Withdrawn, *, by: str, reason: str, workspace: Workspace
+    ) -> Withdrawn:
+        """Tell of each version that was withdrawn, and keep the signed head."""
         note = f"by {by or 'nobody named'}: {reason or 'no reason'}"[:_NOTE_CHARACTERS]
-        for stone in withdrawn.tombstones:
+        logged = [
             self.log.append(
                 self._entry("withdrawn", stone.sha256, version=stone.version, note=note)
             )
+            for stone in withdrawn.tombstones
+        ]
+        if not logged:
+            return withdrawn
+        last = max(logged, key=lambda one: one.number)
+        return withdrawn.model_copy(update={"head": self._kept(last, workspace)})
 
-    def rolled_back(self, target: RollbackTarget, done: RolledBack) -> None:
-        """Tell of the release that users get again."""
+    def rolled_back(
+        self, target: RollbackTarget, done: RolledBack, *, workspace: Workspace
+    ) -> RolledBack:
+        """Tell of the release that users get again, and keep the signed head."""
         note = f"instead of {' '.join(done.instead_of) or 'nothing'}"[:_NOTE_CHARACTERS]
-        self.log.append(
+        logged = self.log.append(
             self._entry("rolled back", target.sha256, version=target.version, note=note)
+        )
+        return done.model_copy(update={"head": self._kept(logged, workspace)})
+
+    def _kept(self, logged: Logged, workspace: Workspace) -> KeptHead:
+        content, name = self.log.sealed(logged.head), log.later_name(logged.head)
+        workspace.root.mkdir(parents=True, exist_ok=True)
+        atomic.write_atomically(workspace.path(name), content)
+        return KeptHead(
+            name=name,
+            lines=logged.number,
+            size=len(content),
+            sha256=hashlib.sha256(content).hexdigest(),
         )
 
     def _registered(self, published: PublishedRelease) -> Logged:

@@ -190,6 +190,9 @@ def _write(
         key=key,
         sha256=stands.sha256,
         outcome="written" if stands == stone else "stood",
+        at=stands.at,
+        by=stands.by,
+        reason=stands.reason,
     )
 
 

@@ -264,7 +264,7 @@ Darkbloom · rehearsal · back to 0.5.0
   alias      0.5.1 in releases/latest/eigeninference-bundle-macos-arm64.tar.gz
   withdraw   0.5.1: not active any more, DIGEST; tombstone of TIME stands; never released again
   providers  0 connected
-  github     releases there stay as they are: mark the withdrawn ones by hand
+  github     the log's head goes there, and the withdrawn ones are marked
   stay       active and accepted: 0.5.0
   then       users get 0.5.0, DIGEST, from URL/releases/v0.5.0/{NAME}
 
@@ -274,6 +274,8 @@ Darkbloom · rehearsal · back to 0.5.0
   deactivate 0.5.1 inactive N s
              0.5.1: was not active any more
   point      latest serves 0.5.0, the pointer and 2 aliases hold it N s
+  github     log.head.6.json is there; 0.5.0 given again, 0.5.1 marked N s
+  log head   6 lines, kept in DIST/rehearsal/rollback/log.head.6.json
 Rolled back to 0.5.0 in N s   ledger head DIGEST in DIST/rehearsal/rollback
 """
 

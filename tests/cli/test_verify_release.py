@@ -387,6 +387,54 @@ def test_a_file_that_is_no_head_condemns_no_release(world: World, tmp_path: Path
     assert "--log-head is not JSON" in err
 
 
+def _on_github(world: World, name: str) -> bytes:
+    """The head as anybody reads it; this look-alike's releases are immutable, so in the notes."""
+    base = f"{world.place.living.github_api_url}/repos/look-alike/darkbloom/releases"
+    anybody = {"User-Agent": "anybody"}
+    notes = str(requests.get(f"{base}/latest", headers=anybody, timeout=10).json()["body"])
+    _, named, rest = notes.partition(f"`{name}`:\n\n```json\n")
+    assert named, notes
+    return rest.partition("\n```")[0].encode()
+
+
+def test_a_withdrawal_that_was_set_back_shows_by_the_head_on_github(
+    world: World, tmp_path: Path
+) -> None:
+    """Log, head and tombstone are put back by who writes to the bucket, after the rollback.
+
+    0.5.0 was the last that was promoted, so its line is told, and the withdrawal is the new one.
+    What the rollback brought to GitHub refuses that by its name; the step on GitHub alone and a
+    rerun of the release find everything done.
+    """
+    lines = len(world.lines())
+    name = f"log.head.{lines + 1}.json"
+    with world.kept():
+        words = ("--to", "0.5.0", "--deactivate", "0.5.1", "--reason", "no start")
+        code, out, err = _call(*world.place.words(*words))
+        assert code == 0, err
+        assert f"log head   {lines + 1} lines, kept in " in out
+        assert f"{name} is there; 0.5.0 given again, 0.5.1 has no release there" in out, out
+        (tmp_path / name).write_bytes(_on_github(world, name))
+        assert world.failed("--log-head", str(tmp_path / name)) == set()
+        code, out, err = _call(*world.place.words("--to", "0.5.0", "--only", "github"))
+        assert code == 0, err
+        assert f"{name} is there" in out
+        for record in (world.place.dist / "rehearsal/0.5.0/ledger").glob("*-github.json"):
+            record.unlink()
+        code, _, err = world.place.run("0.5.0")
+        assert code == 0, err
+    world.remove("releases/v0.5.1/tombstone.json")
+    assert world.failed("--log-head", str(world.heads / "seen.json")) == set()
+    assert world.failed("--log-head", str(tmp_path / name)) == {"log head seen before"}
+
+
+def test_only_github_needs_a_recorded_rollback(world: World) -> None:
+    """A job without the records, or with those of another one, is told so: exit 2."""
+    code, _, err = _call(*world.place.words("--to", "0.4.9", "--only", "github"))
+    assert code == 2
+    assert "no rollback to 0.4.9 is recorded here" in err
+
+
 def test_people_read_a_verdict_first(world: World) -> None:
     """One line of verdict, failures by name, and the exit code."""
     words = ["verify-release", "0.5.0", "--env", "rehearsal", "--dist", str(world.place.dist)]

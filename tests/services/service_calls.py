@@ -228,6 +228,15 @@ CALLS = (
         name="GitHub.publish",
         make=lambda c: c.github.publish(_github_release(c), name="n", notes="", latest=True),
     ),
+    Call(name="GitHub.latest", make=lambda c: c.github.latest()),
+    Call(
+        name="GitHub.show_as_latest",
+        make=lambda c: c.github.show_as_latest(_github_release(c)),
+    ),
+    Call(
+        name="GitHub.retitle",
+        make=lambda c: c.github.retitle(_github_release(c), name="n", notes="", prerelease=True),
+    ),
     Call(name="Issues.marked", make=lambda c: c.issues.marked("m")),
     Call(name="Issues.open", make=lambda c: c.issues.open("t", "b")),
     Call(name="Issues.change", make=lambda c: c.issues.change(_ISSUE, title="t", body="b")),
