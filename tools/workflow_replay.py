@@ -165,12 +165,17 @@ class Replay:
         if any(step.uses == "actions/upload-artifact" for step in job.steps):
             self._forget(name)
             result = self.run.run(name, kill=Kill(uploading="*"))
-            _require(result.result == LOST, f"{name} was not lost in its upload")
+            self._require_lost(name, result, "in its upload")
             yield "lost in the upload"
         self._forget(name)
         result = self.run.run(name, kill=Kill(before=len(job.steps)))
-        _require(result.result == LOST, f"{name} was not lost at its end")
+        self._require_lost(name, result, "at its end")
         yield "lost at the end"
+
+    def _require_lost(self, name: str, result: Result, where: str) -> None:
+        if result.result == FAILURE:
+            self._judge(name, result)
+        _require(result.result == LOST, f"{name} was not lost {where}")
 
     def _forget(self, name: str) -> None:
         """Let each row of a job run again."""
