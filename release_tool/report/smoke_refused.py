@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,8 @@ def _lines(kept: Mapping[str, Any]) -> Iterator[str]:
     failed = {name: [one for one in found if _is(one, "failed")] for name, found in groups.items()}
     yield from _table("failed", failed)
     for name, found in groups.items():
+        if not found:
+            continue
         passed = sum(_is(one, "passed") for one in found)
         yield ""
         yield f"### {cell(name)}: {passed} of {len(found)} passed"
@@ -39,12 +42,17 @@ def _table(title: str, groups: Mapping[str, Sequence[Mapping[str, str]]]) -> Ite
     yield ""
     yield f"| {cell(title)} | | expected | observed |"
     yield "|---|---|---|---|"
-    for found in groups.values():
-        for one in found:
-            name = f"{one['name']} of {one['subject']}" if one.get("subject") else one["name"]
-            verdict = _WORDS.get(one["outcome"], one["outcome"].replace("_", " "))
-            told = (name, verdict, one.get("expected", ""), one.get("observed") or one.get("hint"))
-            yield f"| {' | '.join(cell(text or '') for text in told)} |"
+    # What was asked of several at once may come out in the same words for each.
+    rows = Counter(_row(one) for found in groups.values() for one in found)
+    for (name, *told), count in rows.items():
+        shown = f"{name} ({count})" if count > 1 else name
+        yield f"| {' | '.join(cell(text) for text in (shown, *told))} |"
+
+
+def _row(one: Mapping[str, str]) -> tuple[str, str, str, str]:
+    name = f"{one['name']} of {one['subject']}" if one.get("subject") else one["name"]
+    verdict = _WORDS.get(one["outcome"], one["outcome"].replace("_", " "))
+    return name, verdict, one.get("expected") or "", one.get("observed") or one.get("hint") or ""
 
 
 def _is(check: Mapping[str, str], outcome: str) -> bool:

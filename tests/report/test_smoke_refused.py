@@ -37,6 +37,15 @@ def test_what_failed_stands_first_with_threshold_and_observed() -> None:
     assert "nothing to try" in others[2]
 
 
+def test_what_came_out_the_same_several_times_is_told_once() -> None:
+    """Of four answers at once, each another token: one row with their number; no empty group."""
+    wrong = checks.failed("text with 4 at once", expected="token 5", observed="!", subject="q")
+    page = rendered(provider=[wrong] * 4, speed=[])
+    assert page.count("text with 4 at once of q (4)") == 2
+    assert "provider: 0 of 4 passed" in page
+    assert "speed" not in page
+
+
 def test_no_text_of_a_provider_becomes_markup() -> None:
     """Whatever it answers stays inside its cell."""
     evil = "| x |\n\n# big <script>alert(1)</script> [a](javascript:x) `c` **b**"
