@@ -137,7 +137,7 @@ def test_the_release_before_is_updated_where_it_is_at_hand(candidate: Candidate)
 
 
 def test_an_app_that_is_removed_before_the_new_one_comes_is_refused(candidate: Candidate) -> None:
-    """Between rm and mv there is no app: a moment that no clock hits, and each command does."""
+    """Between rm and mv there is no app: a moment that a clock rarely hits, and commands do."""
     remover = own(
         candidate,
         {'mkdir "$previous"\n    mv "$root/$top" "$previous/$top"': 'rm -rf "$root/$top"'},
@@ -145,7 +145,12 @@ def test_an_app_that_is_removed_before_the_new_one_comes_is_refused(candidate: C
     found = install_smoke.judge(remover)
     killed = [one for one in found if one.name == "installer, killed at a command"]
     assert len(killed) == install_smoke._KILLS  # of an installer that nothing else has killed
-    wrong = failed(found)
+    # On a busy machine the clock may hit it, too.
+    wrong = {
+        (name, subject): observed
+        for (name, subject), observed in failed(found).items()
+        if not name.endswith("after the download")
+    }
     told = wrong.pop(("held at each cp, ln, mv, rm", "Darkbloom.app"))
     assert told.startswith("gone before call ")
     assert ", mv ~/.darkbloom/.install.work." in told
