@@ -331,7 +331,7 @@ def test_every_setting_of_the_tool_reaches_some_job() -> None:
 
 def test_a_rollback_has_what_promoting_has_and_the_administrators_key() -> None:
     """Nothing that signs, and nothing that registers; behind its environment's reviewers."""
-    (job,) = FILES["rollback.yml"]["jobs"].values()
+    job = FILES["rollback.yml"]["jobs"]["rollback"]
     wanted = {
         name
         for setting in credentials.SETTINGS

@@ -176,10 +176,9 @@ class _Rollback:
     def _only_github(self, started: float) -> None:
         """The last step, on another host than the others perhaps: it has their records."""
         if not self._plan.environment.github_release:
-            raise errors.UsageError(
-                f"{self._plan.environment.name} has no releases on GitHub",
-                hint="keep the log's head from the records of the rollback instead",
-            )
+            # A workflow asks this of every environment.
+            self._nothing_there()
+            return
         if lacking := self._resolved.lacking():
             raise credentials.missing_error(lacking)
         ledger = Ledger(self._workspace.root / "ledger")
@@ -192,6 +191,11 @@ class _Rollback:
                 self._session.state = f"ledger head {ledger.head[:12]}"
                 carry.summarize(self._session, self._workspace, ledger)
         self._close(None, found, ledger, time.monotonic() - started)
+
+    def _nothing_there(self) -> None:
+        name = self._plan.environment.name
+        told = f"{name} has no releases on GitHub: the log's head stays in the rollback's records"
+        print(told, file=self._session.err if self._options.as_json else self._session.out)
 
     def _require_settings(self) -> None:
         lacking = self._resolved.lacking()
