@@ -126,19 +126,20 @@ def _target(
 ) -> Release:
     good = plan.version
     others = [name for name, row in rows.items() if row.active and name not in (good, *bad)]
-    named = ", ".join(others[-_MOST_NAMED:]) or "none"
+    besides = f" besides {', '.join(bad)}" if bad else ""
+    named = f"active{besides}: {', '.join(others[-_MOST_NAMED:]) or 'none'}"
     if stone is not None:
         raise WithdrawnError(
             f"{good} was itself withdrawn; nothing was changed",
             details=[tombstone.told(stone)],
-            hint=f"go back to another release; active are: {named}",
+            hint=f"go back to another release; {named}",
         )
     row = rows.get(good)
     if row is None:
         raise errors.RemoteRefusedError(
             f"the coordinator does not know {good}; nothing was changed",
             expected=f"an active release for {plan.product.platform}",
-            hint=f"go back to another release; active are: {named}",
+            hint=f"go back to another release; {named}",
         )
     if not row.active:
         raise errors.RemoteRefusedError(

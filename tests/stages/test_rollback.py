@@ -414,7 +414,7 @@ def test_a_release_that_is_not_active_is_none_to_go_back_to(
     _forbid_writes(world)
     with pytest.raises(errors.RemoteRefusedError, match=message) as caught:
         back.run()
-    assert "0.4.9" in caught.value.hint
+    assert "active besides 0.5.1: 0.4.9" in caught.value.hint
 
 
 def test_a_withdrawn_release_is_none_to_go_back_to(world: SmallWorld, back: Rollback) -> None:
