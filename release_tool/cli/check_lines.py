@@ -30,12 +30,16 @@ def headline(left: str, right: str) -> str:
     return (left + " " * gap + right).rstrip()
 
 
-def lines(checks: Sequence[Check]) -> Iterator[str]:
-    """Failed checks one by one, then what held by object, then the open ends."""
+def lines(checks: Sequence[Check], *, counted: bool = False) -> Iterator[str]:
+    """Failed checks one by one, then what held by object or only counted, then the open ends."""
     for check in checks:
         if check.outcome == "failed":
             yield from _failed(check)
-    yield from _passed([check for check in checks if check.outcome == "passed"])
+    passed = [check for check in checks if check.outcome == "passed"]
+    if counted:
+        yield from _wrapped("passed", f"{len(passed)} checks, which -v names") if passed else ()
+    else:
+        yield from _passed(passed)
     for outcome in ("unprotected", "not_checked"):
         yield from _alike([check for check in checks if check.outcome == outcome])
 

@@ -27,6 +27,8 @@ class Session:
     """The command that goes on after an interrupt or a failure."""
     state: str = ""
     """Where things stand, for the last line of a failure: `ledger head 77aa01c3f9d2`."""
+    verbose: bool = False
+    """Whether `-v` asked for what is left out else."""
 
     def __post_init__(self) -> None:
         if self.in_github_actions:

@@ -15,6 +15,7 @@ _LINE = 400
 
 def start(session: Session) -> None:
     """Listen for the rest of this process, to children that are started as well."""
+    session.verbose = True
     began = time.monotonic()
 
     def show(text: str) -> None:

@@ -86,7 +86,12 @@ def command(session: Session, /, **options: Any) -> int:  # noqa: ANN401 - click
             reporter=Silent(),
         )
         verification.run()
-    print((_json if wanted.as_json else _text)(plan, verification), file=session.out)
+    told = (
+        _json(plan, verification)
+        if wanted.as_json
+        else _text(plan, verification, verbose=session.verbose)
+    )
+    print(told, file=session.out)
     if verification.holds:
         return 0
     if session.in_github_actions:
@@ -225,12 +230,13 @@ def _json(plan: ReleasePlan, done: Verification) -> str:
     return json.dumps(document, ensure_ascii=False, indent=2)
 
 
-def _text(plan: ReleasePlan, done: Verification) -> str:
+def _text(plan: ReleasePlan, done: Verification, *, verbose: bool) -> str:
     verdict = "holds" if done.holds else "do not use"
     about = f"archive {done.statement.sha256[:12]}" if done.statement else ""
     name = f"{plan.name} {plan.version} · {plan.environment.name}"
     lines = [check_lines.headline(f"{name}: {verdict}", about)]
-    lines += check_lines.lines(done.checks)
+    # The failures are what a terminal shall still show at the end.
+    lines += check_lines.lines(done.checks, counted=not verbose)
     if not done.holds:
         lines.append(f"exit {errors.VerificationError.exit_code}")
     return "\n".join(lines)

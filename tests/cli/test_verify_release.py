@@ -442,6 +442,12 @@ def test_people_read_a_verdict_first(world: World) -> None:
     assert code == 0
     assert out.startswith("Darkbloom 0.5.0 · rehearsal: holds")
     assert max(map(len, out.splitlines())) <= 100
+    assert "which -v names" in out
+    assert "certificate chain" not in out
+    verbose_code, told, _ = _call(*words, "-v")
+    assert verbose_code == 0
+    assert "passed       certificate chain" in told
+    assert "which -v names" not in told
     with world.kept():
         _cut_log(world)
         code, out, _ = _call(*words)
@@ -450,6 +456,7 @@ def test_people_read_a_verdict_first(world: World) -> None:
     assert "failed       log head" in out
     assert "lacks lines" in " ".join(out.split())
     assert out.endswith("exit 6\n")
+    assert len(out.splitlines()) < 24
 
 
 def _scripts(page: Path) -> list[str]:
