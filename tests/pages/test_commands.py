@@ -22,6 +22,7 @@ EXITS: tuple[tuple[str, int, str], ...] = (
     (r"^verify-profile ", 6, "the profile here is a look-alike's, which Apple did not sign"),
     (r"^verify (?!.*--trust)", 6, "and so is the app's certificate: no root of Apple's"),
     (r"^tag .*--push", 2, "it asks a person for the version, and nobody is here"),
+    (r"^handoff earlier ", 2, "a job knows the release by its tag, and nobody pushed one here"),
     (r"^expiries ", 4, "the identity that is set is a look-alike's"),
     (r"^report( --version .*)?$", 2, "there are several releases here, which it names"),
     (r"^doctor --env (dev|prod)", 3, "only a Mac has the tools that sign there"),

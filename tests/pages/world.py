@@ -262,6 +262,8 @@ def _furnish(world: World) -> None:
     (world.dist / "rehearsal/environment").symlink_to(world.state)
     (folder / "log.head.json").touch()
     world._pack()
+    (world.dist / "earlier").mkdir()
+    shutil.copy(folder / "handoff.tar.gz", world.dist / "earlier")
 
 
 @contextmanager
