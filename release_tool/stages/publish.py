@@ -97,6 +97,7 @@ def run(
         cdhash=archive.cdhash,
     )
     _judge_archive(archive, workspace, reporter)
+    _refuse_another(plan, archive, store, reporter)
     key = key_of(plan, archive)
     created = _put(plan, archive, key, workspace, reporter, intents, store)
     url = addresses.join(public_base, key)
@@ -106,6 +107,8 @@ def run(
         _judge_copy(plan, archive, url, copy, judge)
     if _holds_digest(plan):
         _take_version(plan, archive, key, url, store)
+    # Whoever publishes under the other form looks behind its own write as well: one sees the other.
+    _refuse_another(plan, archive, store, reporter)
     return PublishedRelease(
         archive_sha256=archive.sha256, size=archive.size, key=key, url=url, created=created
     )
@@ -117,10 +120,13 @@ def key_of(plan: ReleasePlan, archive: ReleaseArchive) -> str:
     A key that holds the digest cannot hold other bytes of the version; coordinators of May know
     only the versioned one.
     """
-    folder = f"{plan.publish.prefix}/v{plan.version}"
     if _holds_digest(plan):
-        folder = f"{folder}/artifacts/{archive.sha256}"
-    return f"{folder}/{plan.archive.name}"
+        return f"{_folder(plan)}/artifacts/{archive.sha256}/{plan.archive.name}"
+    return f"{_folder(plan)}/{plan.archive.name}"
+
+
+def _folder(plan: ReleasePlan) -> str:
+    return f"{plan.publish.prefix}/v{plan.version}"
 
 
 def _holds_digest(plan: ReleasePlan) -> bool:
@@ -150,6 +156,29 @@ def _put(
     return outcome is Outcome.WRITTEN
 
 
+def _refuse_another(
+    plan: ReleasePlan, archive: ReleaseArchive, store: ObjectStore, reporter: Reporter
+) -> None:
+    """See that the version is no other archive's under the key of the other contract.
+
+    Each contract's keys exclude other bytes among themselves only, and the configuration may have
+    changed since the version was registered.
+    """
+    if not _holds_digest(plan):
+        found = store.read(_version_key(plan), limit_bytes=release_pointer.LIMIT_BYTES)
+        if found is not None:
+            _judge_version(plan, archive, *found)
+        return
+    key = f"{_folder(plan)}/{plan.archive.name}"
+    if store.head(key) is not None:
+        _judge_standing(plan, archive, key, store, reporter)
+
+
+def _version_key(plan: ReleasePlan) -> str:
+    """Where the one archive of a version is named, under the contract whose keys hold digests."""
+    return f"{_folder(plan)}/{release_pointer.NAME}"
+
+
 def _take_version(
     plan: ReleasePlan, archive: ReleaseArchive, key: str, url: str, store: ObjectStore
 ) -> None:
@@ -166,7 +195,7 @@ def _take_version(
         sha256=archive.sha256,
         size=archive.size,
     )
-    place = f"{plan.publish.prefix}/v{plan.version}/{release_pointer.NAME}"
+    place = _version_key(plan)
     store.replace(
         place,
         release_pointer.encode(ours),
@@ -179,7 +208,12 @@ def _take_version(
         raise errors.TransientError(
             "the version was taken and is free now", subject=place, hint="run again"
         )
-    there, content = found
+    _judge_version(plan, archive, *found)
+
+
+def _judge_version(
+    plan: ReleasePlan, archive: ReleaseArchive, there: StoredObject, content: bytes
+) -> None:
     try:
         digest = release_pointer.parse(content).sha256
     except errors.FormatError:
@@ -187,7 +221,7 @@ def _take_version(
     if digest != archive.sha256:
         raise errors.RemoteRefusedError(
             f"cannot publish: {plan.version} is already another archive's",
-            subject=place,
+            subject=there.key,
             expected=archive.sha256,
             observed=f"{digest or 'what is no pointer'}, put {there.modified:%Y-%m-%d %H:%M} UTC",
             hint=(

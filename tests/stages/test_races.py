@@ -18,6 +18,7 @@ from release_tool.plan import ReleasePlan
 from release_tool.services import release_pointer
 from release_tool.values import PromotedRelease
 from tests import small_world
+from tests.scripted_server import Reply, Request
 from tests.small_world import POINTER, SmallWorld
 from tests.stages import release_chain
 from tests.stages.release_chain import NAME, Chain
@@ -181,6 +182,55 @@ def test_a_version_of_long_ago_is_not_registered_with_other_bytes(
     assert "release 0.5.1" in caught.value.hint
     row = servers.rows["0.5.0", small_world.PLATFORM]
     assert row["bundle_hash"] == chains["old"].archive.sha256
+
+
+@pytest.mark.parametrize("first", CONTRACTS)
+def test_a_version_stays_with_its_archive_when_the_contract_changes(
+    servers: SmallWorld, plan: ReleasePlan, tmp_path: Path, first: str
+) -> None:
+    """The two contracts' keys do not exclude each other, and no newer release hides the older."""
+    servers.reset()
+    old, new, other = (
+        release_chain.start(servers, plan, tmp_path / name, binary=name.encode(), version=version)
+        for name, version in (("old", "0.5.0"), ("new", "0.5.1"), ("other", "0.5.0"))
+    )
+    for chain in (old, new) if first == "2026-10" else (other,):
+        _october(chain)
+    for chain in (old, new):
+        chain.resume()
+        servers.now += 61
+    uploaded = servers.puts
+    with pytest.raises(errors.RemoteRefusedError, match=r"cannot publish: .* already"):
+        other.resume()
+    assert servers.puts == uploaded
+    assert servers.posts == 2
+    row = servers.rows["0.5.0", small_world.PLATFORM]
+    assert row["bundle_hash"] == old.archive.sha256
+
+
+def test_of_two_contracts_at_once_one_archive_at_most_is_published(
+    servers: SmallWorld, plan: ReleasePlan, tmp_path: Path
+) -> None:
+    """The other one comes while this one uploads, behind its first look."""
+    for first in CONTRACTS:
+        servers.reset()
+        one, other = (
+            release_chain.start(servers, plan, tmp_path / first / name, binary=name.encode())
+            for name in ("one", "other")
+        )
+        _october(one if first == "2026-10" else other)
+        met: list[str] = []
+
+        def meanwhile(request: Request, other: Chain = other, met: list[str] = met) -> Reply | None:
+            if request.method == "PUT" and not met:
+                met.append(request.path)
+                other.publish()
+            return None
+
+        servers.before = meanwhile
+        with pytest.raises(errors.RemoteRefusedError, match=r"cannot publish: .* already"):
+            one.publish()
+        assert met
 
 
 def _october(chain: Chain) -> Chain:
