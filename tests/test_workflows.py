@@ -60,9 +60,8 @@ STATED = {
     "attest": ("R2_PUBLIC_URL", "COORDINATOR_URL"),
     "github": ADDRESSES,
 }
-# An administrator's key withdraws releases: that is no business of a release. The model hub's token
-# is for models that are not open, and a release's is.
-NOT_FOR_RELEASES = (credentials.ADMIN_KEY, hub_errors.TOKEN)
+# The model hub's token is for models that are not open, and a release's is.
+NOT_FOR_RELEASES = (hub_errors.TOKEN,)
 
 
 def steps(job: str, file: str = "release.yml") -> list[dict[str, Any]]:
