@@ -46,14 +46,21 @@ def read_pointer(store: ObjectStore, key: str) -> tuple[StoredObject, Pointer] |
         CredentialError, TransientError: the store did not tell.
     """
     found = store.read(key, limit_bytes=release_pointer.LIMIT_BYTES)
-    if found is None:
-        return None
+    return (found[0], parse_pointer(key, found[1])) if found else None
+
+
+def parse_pointer(subject: str, content: bytes) -> Pointer:
+    """What stands where the pointer does.
+
+    Raises:
+        RemoteRefusedError: it is no pointer.
+    """
     try:
-        return found[0], release_pointer.parse(found[1])
+        return release_pointer.parse(content)
     except errors.FormatError as problem:
         raise errors.RemoteRefusedError(
             f"the pointer {problem.message}; nothing was moved",
-            subject=key,
+            subject=subject,
             observed=problem.observed,
             hint="somebody else writes to this key: look at it, take it away, and run again",
         ) from problem

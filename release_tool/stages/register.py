@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import JsonValue
@@ -23,6 +23,7 @@ from release_tool.services import addresses, coordinator_rules, precedence, retr
 from release_tool.services.coordinator import Coordinator, Registration, Row
 from release_tool.services.coordinator_refusals import NotTakenError, UnapprovedError
 from release_tool.services.coordinator_rules import BUILD, Build, Release
+from release_tool.services.release_pointer import Pointer
 from release_tool.services.tombstone import Finder
 from release_tool.stages import approval, findings, fleet_gate, smoke_evidence, version_series
 from release_tool.stages.fleet_gate import Watch
@@ -50,6 +51,8 @@ READS = (
     "endpoints.coordinator_url",
 )
 ACTION = "register"
+FindPointer = Callable[[], Pointer | None]
+"""How the pointer to the latest release is looked up."""
 ALREADY = "already_registered"
 # What was served before stands in the intent: afterwards it cannot be asked for.
 _BEFORE = "before"
@@ -78,6 +81,7 @@ def run(
     intents: Intents,
     coordinator: Coordinator,
     tombstones: Finder,
+    pointer: FindPointer,
     policy: retries.Policy = PATIENCE,
     watch: Watch | None = None,
 ) -> RegisteredRelease:
@@ -94,6 +98,7 @@ def run(
         intents: where the request is written down before it is sent.
         coordinator: the coordinator.
         tombstones: finds a version's tombstone; a job need not have the bucket's keys.
+        pointer: finds the pointer to the latest release, likewise.
         policy: how to retry what failed in passing, its download trouble included.
         watch: how to watch the fleet; as long as the plan says without one.
 
@@ -103,7 +108,8 @@ def run(
             sent; or the fleet suffers from the registration.
         PendingError: nobody has approved this build yet.
         RemoteRefusedError: other bytes are registered under this version, or it refused; the
-            version was withdrawn, or deactivated where `ADMIN_KEY` lets that be seen.
+            version was withdrawn; or deactivated, which `ADMIN_KEY` lets be seen, and without it
+            a pointer that still names the version.
         UsageError: it speaks another contract than the plan says.
         CredentialError: the coordinator; or a registration was sent whose answer was lost, a newer
             release is served by now, and there is no administrator's key to look behind it.
@@ -131,6 +137,7 @@ def run(
         intents=intents,
         coordinator=coordinator,
         tombstones=tombstones,
+        pointer=pointer,
         request=approval.write_request(workspace, release, build)
         if build and build.qualified
         else "",
@@ -255,6 +262,7 @@ class _Sending:
     intents: Intents
     coordinator: Coordinator
     tombstones: Finder
+    pointer: FindPointer
     request: str
     """Where the request for an approval stands; empty where none is wanted."""
 
@@ -263,6 +271,7 @@ class _Sending:
         self._look_out()
         if _stands(self.release, self.coordinator):
             return ALREADY
+        self._refuse_not_served_any_more()
         if self._is_open() and (newer := _behind(self.release, self.coordinator)):
             raise _unseen(self.release, newer, self.coordinator)
         if self.build and self.request:
@@ -274,6 +283,23 @@ class _Sending:
 
     def _look_out(self) -> None:
         tombstone.refuse(self.tombstones(self.release.version))
+
+    def _refuse_not_served_any_more(self) -> None:
+        """Refuse what the pointer names and the coordinator does not serve: it was deactivated.
+
+        A pointer moves to what is served and to nothing else. May and October activate a row that
+        is registered again, and without the inventory it cannot be told from one that never was.
+        """
+        if self.coordinator.has_admin_key:
+            return
+        there = self.pointer()
+        ours = (self.release.version, self.release.platform)
+        if there is None or (there.version, there.platform) != ours:
+            return
+        latest = self.coordinator.latest(self.release.platform)
+        if latest and latest.version == self.release.version:
+            return
+        raise _not_served_any_more(self.release, latest, self.coordinator)
 
     def require_not_withdrawn_meanwhile(self) -> None:
         """A registration that crossed a rollback on its way has activated the release again."""
@@ -369,6 +395,24 @@ def _unseen(release: Release, newer: str, coordinator: Coordinator) -> errors.Cr
         expected="an answer to the registration that was sent, or an inventory to ask",
         observed="its answer was lost, and there is no administrator's key",
         hint=f"set {coordinator.admin_key_name} and run again; it is not sent twice blindly",
+    )
+
+
+def _not_served_any_more(
+    release: Release, latest: Release | None, coordinator: Coordinator
+) -> errors.RemoteRefusedError:
+    version = release.version
+    return errors.RemoteRefusedError(
+        f"{version} was registered and promoted before, and is not served any more;"
+        " nothing was sent",
+        subject=coordinator.base_url,
+        expected=f"{version}, which the pointer names",
+        observed=latest.version if latest else "no active release",
+        hint=(
+            "if somebody deactivated it, registering it again would activate it again: release"
+            f" {precedence.next_version(version)}; if it is only behind a newer one, set"
+            f" {coordinator.admin_key_name} and run again"
+        ),
     )
 
 

@@ -13,8 +13,9 @@ from release_tool.progress import Reporter, Silent
 from release_tool.services import retries, tombstone
 from release_tool.services.coordinator import Coordinator
 from release_tool.services.object_store import ObjectStore
+from release_tool.services.release_pointer import Pointer
 from release_tool.services.tombstone import Tombstone
-from release_tool.stages import promote, public_copy, publish, register
+from release_tool.stages import aliases, promote, public_copy, publish, register
 from release_tool.stages.fleet_gate import Watch
 from release_tool.values import (
     PromotedRelease,
@@ -99,6 +100,7 @@ class Chain:
             intents=self.intents,
             coordinator=self.world.coordinator(),
             tombstones=self.find_tombstone,
+            pointer=self.find_pointer,
             policy=self.world.policy,
             watch=Watch(seconds=self.watch_seconds, sleep=self.world.sleep, clock=self.world.clock),
         )
@@ -107,6 +109,11 @@ class Chain:
     def find_tombstone(self, version: str) -> Tombstone | None:
         """As a job that has the bucket's keys looks for it."""
         return tombstone.find(self.world.object_store(), "releases", version)
+
+    def find_pointer(self) -> Pointer | None:
+        """Likewise."""
+        found = aliases.read_pointer(self.world.object_store(), aliases.pointer_key(self.plan))
+        return found[1] if found else None
 
     def promote(self) -> PromotedRelease:
         assert self.published

@@ -224,6 +224,24 @@ def test_what_was_deactivated_is_not_activated_again(world: SmallWorld, chain: C
     assert world.posts == 1
 
 
+@pytest.mark.parametrize("declared", [False, True], ids=["fresh-ledger", "same-ledger"])
+def test_what_the_pointer_names_and_nobody_serves_is_not_registered_again(
+    world: SmallWorld, chain: Chain, declared: bool
+) -> None:
+    """Deactivated without a tombstone, and rerun by a job that has no administrator's key."""
+    chain.resume()
+    world.evicted.add("0.5.0")
+    world.now += 61
+    if not declared:
+        chain.intents = small_world.MemoryIntents()
+    with pytest.raises(errors.RemoteRefusedError, match="not served any more") as caught:
+        chain.register()
+    assert "release 0.5.1" in caught.value.hint
+    assert "ADMIN_KEY" in caught.value.hint
+    assert world.posts == 1
+    assert "0.5.0" in world.evicted
+
+
 def test_a_deactivated_version_is_seen_before_anything_is_signed(
     world: SmallWorld, chain: Chain
 ) -> None:

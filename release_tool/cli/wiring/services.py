@@ -25,6 +25,8 @@ from release_tool.services import (
     keychain,
     notarytool,
     patience,
+    public_document,
+    release_pointer,
     tombstone,
 )
 from release_tool.services.apple_tools import AppleTools
@@ -38,9 +40,11 @@ from release_tool.services.notary_token import APIKey
 from release_tool.services.notary_uploads import Uploads
 from release_tool.services.object_store import ObjectStore
 from release_tool.services.release_log import ReleaseLog
+from release_tool.services.release_pointer import Pointer
 from release_tool.services.stapler import TicketService
 from release_tool.services.tombstone import Tombstone
 from release_tool.stages import (
+    aliases,
     release_events,
     role_entitlements,
 )
@@ -119,8 +123,21 @@ class Services:
         prefix = self.plan.publish.prefix
         if self.resolved.credentials.secrets.keys() >= _STORE_KEYS:
             return tombstone.find(self.new_store(), prefix, version)
-        base = addresses.base(self.plan.endpoints.r2_public_url, name="R2_PUBLIC_URL")
-        return tombstone.find_served(base, prefix, version)
+        return tombstone.find_served(self._public_base, prefix, version)
+
+    def find_pointer(self) -> Pointer | None:
+        """The pointer to the latest release; asked of the bucket where this job has its keys."""
+        key = aliases.pointer_key(self.plan)
+        if self.resolved.credentials.secrets.keys() >= _STORE_KEYS:
+            found = aliases.read_pointer(self.new_store(), key)
+            return found[1] if found else None
+        address = addresses.join(self._public_base, key)
+        content = public_document.fetch(address, limit_bytes=release_pointer.LIMIT_BYTES)
+        return aliases.parse_pointer(address, content) if content is not None else None
+
+    @property
+    def _public_base(self) -> str:
+        return addresses.base(self.plan.endpoints.r2_public_url, name="R2_PUBLIC_URL")
 
     def look_out(self) -> None:
         """Refuse this release where it was withdrawn.

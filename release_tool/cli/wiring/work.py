@@ -241,6 +241,7 @@ class StageWork:
             intents=intents,
             coordinator=self.wired.coordinator,
             tombstones=self.wired.find_tombstone,
+            pointer=self.wired.find_pointer,
         )
         return events.registered(published, registered) if events else registered
 
