@@ -38,6 +38,8 @@ _RESTS_SECONDS = 0.02
 _ALWAYS = 100_000
 """Faults: more than anybody asks."""
 
+OPTIONAL = frozenset(one.name for one in credentials.SETTINGS if one.optional)
+
 
 class ReplayError(AssertionError):
     """The workflow does not do what it must."""
@@ -120,8 +122,9 @@ class Replay:
         new = sorted((_named(self.run.workflow.jobs[name]) & given.keys()) - self._seen)
         self._seen |= set(new)
         for secret in new:
-            if secret.removeprefix(self.shape.prefix) in STATED:
-                # Left out from the beginning where the shape says so.
+            bare = secret.removeprefix(self.shape.prefix)
+            # Left out from the beginning where the shape says so; or nobody misses it.
+            if bare in STATED or bare in OPTIONAL:
                 continue
             where = self._miss(name, secret)
             yield f"without {secret}: refused in {where}"
