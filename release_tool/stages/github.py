@@ -184,6 +184,7 @@ class _Publication:
         found = self._again(lambda: self.github.published(self.tag))
         if found is not None:
             self._compare(found)
+            self._tell_other_words(found)
             return found, True
         draft = self._again(self._draft)
         for wanted in self.wanted:
@@ -212,8 +213,7 @@ class _Publication:
         if drafts:
             self.reporter.note(f"found the draft of an earlier run, {len(drafts[0].assets)} assets")
             return drafts[0]
-        name = f"{self.plan.name} {self.plan.version}"
-        return self.github.create_draft(self.tag, name=name, notes=self.notes)
+        return self.github.create_draft(self.tag, name=self._title, notes=self.notes)
 
     def _bring(self, draft: service.Release, wanted: _Wanted) -> None:
         github_assets.bring(self.github, draft, wanted.asset, wanted.path, reporter=self.reporter)
@@ -255,8 +255,7 @@ class _Publication:
         published = self.github.published(self.tag)
         if published is not None:
             return published
-        name = f"{self.plan.name} {self.plan.version}"
-        return self.github.publish(draft, name=name, notes=self.notes, latest=self.latest)
+        return self.github.publish(draft, name=self._title, notes=self.notes, latest=self.latest)
 
     def _tell_drafts(self) -> None:
         """Name what a doubled request, or one whose answer was lost, may have left."""
@@ -277,6 +276,31 @@ class _Publication:
         if published.id != draft.id:
             self.reporter.warn(f"another run published {self.tag} first; a draft of ours is left")
         self._compare(published)
+        self._tell_other_words(published)
+
+    def _tell_other_words(self, there: service.Release) -> None:
+        """People may mend notes, and a rollback does; what stands is said, and never replaced."""
+        told = []
+        if there.name != self._title:
+            told.append(f"the title {there.name[:80]!r}")
+        if _plain(there.notes) != _plain(self.notes):
+            told.append("other notes")
+        if there.prerelease:
+            told.append("the mark of a prerelease")
+        if told:
+            self.reporter.warn(
+                f"{self.tag} stands on GitHub with {', '.join(told)}, not as this run would"
+                f" publish it: {there.page}"
+            )
+
+    @property
+    def _title(self) -> str:
+        return f"{self.plan.name} {self.plan.version}"
+
+
+def _plain(notes: str) -> str:
+    """GitHub keeps a text as its form sends it, with CR and LF."""
+    return notes.replace("\r\n", "\n").strip()
 
 
 def _write(path: Path, content: bytes) -> str:

@@ -126,6 +126,24 @@ def test_a_rerun_changes_nothing_and_compares_everything(
     assert [row for row in world.store.journal if row[0] != "download"] == before
 
 
+def test_other_words_on_a_published_release_are_told_and_left(
+    world: World, plan: ReleasePlan, tmp_path: Path
+) -> None:
+    """Somebody mended the notes, or withdrew it; a rerun says so and overwrites nothing."""
+    _run(world, plan, tmp_path)
+    release = _only(world)
+    release.body = "the notes\r\n"
+    notes = Told()
+    _run(world, plan, tmp_path, reporter=notes)
+    assert notes.warnings == []
+    release.body, release.name, release.prerelease = "mended", "Darkbloom 0.5.0 (withdrawn)", True
+    _run(world, plan, tmp_path, reporter=notes)
+    (told,) = notes.warnings
+    for part in ("'Darkbloom 0.5.0 (withdrawn)'", "other notes", "prerelease"):
+        assert part in told
+    assert (_only(world).body, _only(world).prerelease) == ("mended", True)
+
+
 def test_a_published_release_with_other_bytes_is_refused(
     world: World, plan: ReleasePlan, tmp_path: Path
 ) -> None:
