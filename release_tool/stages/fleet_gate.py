@@ -22,7 +22,7 @@ from release_tool.apple import checks
 from release_tool.apple.checks import Check
 from release_tool.progress import Reporter
 from release_tool.services import addresses
-from release_tool.services.coordinator import Coordinator, Fleet
+from release_tool.services.coordinator import Coordinator, Current, Fleet
 from release_tool.services.coordinator_rules import HASHES, Release
 from release_tool.services.tombstone import Finder
 
@@ -49,6 +49,10 @@ class Watch:
     clock: Callable[[], float] = field(default=time.monotonic)
 
 
+# Section 1.3 of the coordinator's contract.
+_TOLD_PLATFORM = "macos-arm64"
+
+
 def look(latest: Release | None, coordinator: Coordinator) -> dict[str, JsonValue]:
     """What is served and how much of it can be routed to, for a later comparison."""
     fleet = _fleet(coordinator)
@@ -73,6 +77,18 @@ def judge(
     return [told, *_watched(before, release, coordinator, tombstones, watch, reporter)]
 
 
+def is_told(told: Current, release: Release) -> bool:
+    """Whether what `/api/version` tells is this version on this platform.
+
+    It names no platform and tells of one only: of another one the address shows it. Where no
+    release stands it tells a built-in version, without a digest.
+    """
+    if told.version != release.version:
+        return False
+    same = addresses.same(told.download_url, release.url)
+    return same or (release.platform == _TOLD_PLATFORM and told.bundle_hash != "")
+
+
 def _told_version(release: Release, coordinator: Coordinator) -> Check:
     """What `/api/version` tells; both contracts clear it with a registration.
 
@@ -84,7 +100,7 @@ def _told_version(release: Release, coordinator: Coordinator) -> Check:
         return checks.not_checked(_VERSION, "it did not answer")
     if told is None:
         return checks.not_checked(_VERSION, "it tells nothing that is understood")
-    if told.version != release.version or not addresses.same(told.download_url, release.url):
+    if not is_told(told, release):
         return checks.not_checked(_VERSION, f"it tells {told.version[:80]}, not this release")
     return checks.compare(
         _VERSION,

@@ -369,10 +369,7 @@ def _stands(release: Release, coordinator: Coordinator) -> bool:
         _refuse_other_bytes(release, {name: getattr(latest, name) for name in _BYTES})
         return not coordinator_rules.differences(release, latest)
     current = coordinator.current()
-    if current is None or current.version != release.version:
-        return False
-    if not addresses.same(current.download_url, release.url):
-        # It tells of one platform only, and that is not ours.
+    if current is None or not fleet_gate.is_told(current, release):
         return False
     _refuse_other_bytes(release, {"bundle_hash": current.bundle_hash})
     return True

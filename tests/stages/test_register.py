@@ -132,6 +132,17 @@ def test_other_bytes_behind_the_cache_stop_everything(world: SmallWorld, chain: 
     assert world.posts == 0
 
 
+def test_other_bytes_at_another_address_behind_the_cache_stop_everything(
+    world: SmallWorld, chain: Chain
+) -> None:
+    """`/api/version` tells of our platform, so the version is ours wherever its archive lies."""
+    world.coordinator().latest(PLATFORM)
+    world.add_row("0.5.0")
+    with pytest.raises(errors.RemoteRefusedError, match="with other bytes"):
+        chain.register()
+    assert world.posts == 0
+
+
 def test_an_intent_for_other_bytes_stops_everything(world: SmallWorld, chain: Chain) -> None:
     """They may be registered without being seen: an older coordinator, a newer release."""
     chain.intents.declare("register", {"version": "0.5.0", "bundle_hash": "9" * 64})
