@@ -104,7 +104,9 @@ def test_the_folder_of_rollbacks_is_a_page_too(tmp_path: Path) -> None:
     """Its steps are the timeline, and there are no contents to show."""
     page = read(page_samples.roll_back(tmp_path))
     assert page.verdict.word == "Rolled back"
-    assert [stage.name for stage in page.stages] == ["verify", "tombstone", "deactivate", "point"]
+    assert [stage.name for stage in page.stages] == [
+        *("verify", "tombstone", "deactivate", "point", "github"),
+    ]
     assert page.contents is None
     assert any(place.what == "tombstone" for place in page.places)
 
