@@ -481,16 +481,18 @@ def main() -> int:
     began = time.monotonic()
     with (
         tempfile.TemporaryDirectory(prefix="workflow-") as folder,
-        existing(Path(folder).resolve()) as world,
+        existing(Path(folder).resolve() / "world") as world,
     ):
         for shape in (DEV, PROD):
             if options.shape not in (None, shape.environment):
                 continue
             how = f"tag v{shape.version}" if shape.by_tag else "by hand"
             say(f"release.yml · {shape.environment} {shape.version}, {how}")
-            one = Replay(world=world, shape=shape, say=say)
-            one.whole(lacking=not options.quick, lost=not options.quick)
-            one.ended()
+            # Each environment has a bucket of its own, and refuses the log of another.
+            with existing(Path(folder).resolve() / shape.environment) as its_own:
+                one = Replay(world=its_own, shape=shape, say=say)
+                one.whole(lacking=not options.quick, lost=not options.quick)
+                one.ended()
         if not options.quick and options.shape is None:
             say("release.yml · dev, a lane that fails")
             broken_lane(world, say)
