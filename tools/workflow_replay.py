@@ -468,6 +468,19 @@ def rolled_back(world: World, say: Callable[[str], None]) -> None:
     say(f"  rollback   success  {tried}users get {good} again")
 
 
+def _others(world: World, say: Callable[[str], None]) -> None:
+    say("release.yml · dev, a lane that fails")
+    broken_lane(world, say)
+    say("release.yml · dev, Apple takes its time")
+    waited_in_vain(world, say)
+    say("release.yml · dev, validation_only")
+    validation(world, say)
+    say("rollback.yml · dev")
+    rolled_back(world, say)
+    say(f"{WATCH} · prod")
+    watched(world, say)
+
+
 def main() -> int:
     """Replay everything, and say what was proved."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -479,31 +492,21 @@ def main() -> int:
         print(text, flush=True)
 
     began = time.monotonic()
-    with (
-        tempfile.TemporaryDirectory(prefix="workflow-") as folder,
-        existing(Path(folder).resolve() / "world") as world,
-    ):
+    with tempfile.TemporaryDirectory(prefix="workflow-") as scratch:
+        folder = Path(scratch).resolve()
         for shape in (DEV, PROD):
             if options.shape not in (None, shape.environment):
                 continue
             how = f"tag v{shape.version}" if shape.by_tag else "by hand"
             say(f"release.yml · {shape.environment} {shape.version}, {how}")
             # Each environment has a bucket of its own, and refuses the log of another.
-            with existing(Path(folder).resolve() / shape.environment) as its_own:
-                one = Replay(world=its_own, shape=shape, say=say)
+            with existing(folder / shape.environment) as world:
+                one = Replay(world=world, shape=shape, say=say)
                 one.whole(lacking=not options.quick, lost=not options.quick)
                 one.ended()
         if not options.quick and options.shape is None:
-            say("release.yml · dev, a lane that fails")
-            broken_lane(world, say)
-            say("release.yml · dev, Apple takes its time")
-            waited_in_vain(world, say)
-            say("release.yml · dev, validation_only")
-            validation(world, say)
-            say("rollback.yml · dev")
-            rolled_back(world, say)
-            say(f"{WATCH} · prod")
-            watched(world, say)
+            with existing(folder / "others") as world:
+                _others(world, say)
     say(f"Replayed in {time.monotonic() - began:.0f} s. Replaced: Apple's roots and services,")
     say("GitHub and its runners, the Mac's executable in the smoke run, the install of the lock.")
     return 0
