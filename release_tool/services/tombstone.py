@@ -12,7 +12,14 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 
 from release_tool import errors
-from release_tool.services import addresses, json_document, precedence, public_document, retries
+from release_tool.services import (
+    addresses,
+    json_document,
+    precedence,
+    public_document,
+    release_keys,
+    retries,
+)
 from release_tool.services.object_store import ObjectStore
 
 NAME = "tombstone.json"
@@ -45,7 +52,7 @@ class Tombstone:
 
 def key_of(prefix: str, version: str) -> str:
     """Where a version's tombstone stands, whichever address its archive has."""
-    return f"{prefix}/v{version}/{NAME}"
+    return release_keys.beside(prefix, version, NAME)
 
 
 def encode(stone: Tombstone) -> bytes:

@@ -22,7 +22,7 @@ from release_tool.progress import Reporter
 from release_tool.provenance import sbom, statement
 from release_tool.provenance.keys import PublicKey, SigningKey
 from release_tool.provenance.statement import Materials, Run
-from release_tool.services import addresses, precedence
+from release_tool.services import addresses, precedence, release_keys
 from release_tool.services.object_store import ObjectStore
 from release_tool.stages import public_copy
 from release_tool.values import PublishedDocument, PublishedRelease, ReleaseArchive
@@ -114,7 +114,7 @@ class _Beside:
     store: ObjectStore
 
     def key(self, name: str) -> str:
-        return f"{self.plan.publish.prefix}/v{self.plan.version}/{name}"
+        return release_keys.beside(self.plan.publish.prefix, self.plan.version, name)
 
     def create(self, name: str, content: bytes, content_type: str) -> bytes:
         """Put a document unless one stands there; returns what does."""

@@ -20,6 +20,7 @@ from release_tool.services import (
     addresses,
     precedence,
     public_url,
+    release_keys,
     release_pointer,
     retries,
     tombstone,
@@ -121,12 +122,14 @@ def key_of(plan: ReleasePlan, archive: ReleaseArchive) -> str:
     only the versioned one.
     """
     if _holds_digest(plan):
-        return f"{_folder(plan)}/artifacts/{archive.sha256}/{plan.archive.name}"
-    return f"{_folder(plan)}/{plan.archive.name}"
+        return release_keys.by_digest(
+            plan.publish.prefix, plan.version, archive.sha256, plan.archive.name
+        )
+    return _beside(plan, plan.archive.name)
 
 
-def _folder(plan: ReleasePlan) -> str:
-    return f"{plan.publish.prefix}/v{plan.version}"
+def _beside(plan: ReleasePlan, name: str) -> str:
+    return release_keys.beside(plan.publish.prefix, plan.version, name)
 
 
 def _holds_digest(plan: ReleasePlan) -> bool:
@@ -152,7 +155,12 @@ def _put(
         journal=_Journal(intents),
     )
     if outcome is Outcome.KEPT:
-        _judge_standing(plan, archive, key, store, reporter)
+        there = store.head(key)
+        if there is None:
+            raise errors.TransientError(
+                "the key was taken and is empty now", subject=key, hint="run again"
+            )
+        _judge_standing(plan, archive, there, store, reporter)
     return outcome is Outcome.WRITTEN
 
 
@@ -169,14 +177,14 @@ def _refuse_another(
         if found is not None:
             _judge_version(plan, archive, *found)
         return
-    key = f"{_folder(plan)}/{plan.archive.name}"
-    if store.head(key) is not None:
-        _judge_standing(plan, archive, key, store, reporter)
+    there = store.head(_beside(plan, plan.archive.name))
+    if there is not None:
+        _judge_standing(plan, archive, there, store, reporter)
 
 
 def _version_key(plan: ReleasePlan) -> str:
     """Where the one archive of a version is named, under the contract whose keys hold digests."""
-    return f"{_folder(plan)}/{release_pointer.NAME}"
+    return _beside(plan, release_pointer.NAME)
 
 
 def _take_version(
@@ -262,14 +270,13 @@ def _judge_archive(archive: ReleaseArchive, workspace: Workspace, reporter: Repo
 
 
 def _judge_standing(
-    plan: ReleasePlan, archive: ReleaseArchive, key: str, store: ObjectStore, reporter: Reporter
+    plan: ReleasePlan,
+    archive: ReleaseArchive,
+    there: StoredObject,
+    store: ObjectStore,
+    reporter: Reporter,
 ) -> None:
-    """Accept what stands at the key only as exactly our bytes."""
-    there = store.head(key)
-    if there is None:
-        raise errors.TransientError(
-            "the key was taken and is empty now", subject=key, hint="run again"
-        )
+    """Accept what stands at a key only as exactly our bytes."""
     digest = ""
     if there.size <= plan.limits.archive_bytes:
         digest = store.digest(there, reporter=reporter)

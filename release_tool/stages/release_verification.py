@@ -32,6 +32,7 @@ from release_tool.services import (
     precedence,
     public_document,
     public_url,
+    release_keys,
     retries,
     tombstone,
 )
@@ -110,7 +111,9 @@ class Verification:
         return addresses.join(base, key)
 
     def _beside(self, name: str) -> str:
-        return self._address(f"{self._plan.publish.prefix}/v{self._plan.version}/{name}")
+        return self._address(
+            release_keys.beside(self._plan.publish.prefix, self._plan.version, name)
+        )
 
     def _served(self, name: str, address: str, limit_bytes: int) -> bytes | None:
         content = public_document.fetch(address, limit_bytes=limit_bytes, policy=self.policy)
@@ -253,7 +256,14 @@ class Verification:
         places = [self._beside(self._plan.archive.name)]
         if self.statement is not None:
             places.append(
-                self._beside(f"artifacts/{self.statement.sha256}/{self._plan.archive.name}")
+                self._address(
+                    release_keys.by_digest(
+                        self._plan.publish.prefix,
+                        self._plan.version,
+                        self.statement.sha256,
+                        self._plan.archive.name,
+                    )
+                )
             )
         if self._plan.coordinator.contract == "2026-10":
             places.reverse()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from release_tool import errors, version
 from release_tool.plan import ReleasePlan
-from release_tool.services import addresses, precedence, tombstone
+from release_tool.services import addresses, precedence, release_keys, tombstone
 from release_tool.services.coordinator import Coordinator, Fleet, Row
 from release_tool.services.coordinator_rules import Release
 from release_tool.services.object_store import ObjectStore
@@ -164,10 +164,10 @@ def _target(
 def _key(plan: ReleasePlan, target: Release) -> str:
     """The key of the archive, from the address that the coordinator serves."""
     base = addresses.base(plan.endpoints.r2_public_url, name="R2_PUBLIC_URL")
-    folder = f"{plan.publish.prefix}/v{target.version}"
+    prefix, version, name = plan.publish.prefix, target.version, plan.archive.name
     keys = [
-        f"{folder}/{plan.archive.name}",
-        f"{folder}/artifacts/{target.bundle_hash}/{plan.archive.name}",
+        release_keys.beside(prefix, version, name),
+        release_keys.by_digest(prefix, version, target.bundle_hash, name),
     ]
     for key in keys:
         if addresses.same(addresses.join(base, key), target.url):
@@ -184,7 +184,7 @@ def _bad(plan: ReleasePlan, one: str, row: Row | None, store: ObjectStore) -> Ba
     stone = tombstone.find(store, plan.publish.prefix, one)
     noted = ""
     if row is None:
-        there = store.head(f"{plan.publish.prefix}/v{one}/{plan.archive.name}")
+        there = store.head(release_keys.beside(plan.publish.prefix, one, plan.archive.name))
         noted = there.sha256 if there else ""
     return Bad(
         version=one,
