@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-_IDLE_SECONDS = 0.02
+IDLE_SECONDS = 0.02
+"""How soon an idle engine sees that it shall end."""
 KEPT_PROMPTS = 8
 """Prompts whose state is kept, of some megabytes each: a smoke run has fewer."""
 # mlx-lm reads longer prompts in pieces.
@@ -76,7 +77,9 @@ class Engine:
         self._mx = mx
         self._library = mlx_lm
         self._model, self._tokenizer = mlx_lm.load(str(folder))[:2]
-        self._waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        # No SimpleQueue: before Python 3.13 its `get` waits for ever, whatever its timeout, where a
+        # signal comes and is handled only after that time, as TERM on a busy machine.
+        self._waiting: queue.Queue[Job] = queue.Queue()
         self.kept: dict[tuple[int, ...], Any] = {}
         """What the model holds of a prompt before its last token; the oldest goes first."""
         self.name = folder.resolve().name
@@ -96,7 +99,7 @@ class Engine:
 
     def _taken(self, *, idle: bool) -> Iterator[Job]:
         try:
-            yield self._waiting.get(timeout=_IDLE_SECONDS) if idle else self._waiting.get_nowait()
+            yield self._waiting.get(timeout=IDLE_SECONDS) if idle else self._waiting.get_nowait()
         except queue.Empty:
             return
 

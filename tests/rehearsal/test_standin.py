@@ -9,10 +9,12 @@ import os
 import plistlib
 import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -157,6 +159,38 @@ def test_a_prompt_that_is_asked_again_is_not_read_again(model: Path) -> None:
     assert len(engine.kept) == standin_engine.KEPT_PROMPTS
     assert read[-1] is read[-2]
     assert read[-1] is not read[0]
+
+
+def test_an_idle_engine_ends_when_it_is_told_to_on_a_busy_machine(model: Path) -> None:
+    """A signal that is handled later than the engine meant to wait ends it all the same.
+
+    As for a process that gets no processor for a moment just then. Nobody has to wake it.
+    """
+    engine = standin_engine.Engine(model)
+    stop, woken = threading.Event(), threading.Event()
+
+    def late(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        time.sleep(5 * standin_engine.IDLE_SECONDS)
+        stop.set()
+
+    def wake() -> None:
+        woken.set()
+        engine.ask([{"role": "user", "content": "Wake up."}], max_tokens=1)
+
+    main = threading.get_ident()
+    told = threading.Timer(0.2, signal.pthread_kill, (main, signal.SIGUSR1))
+    waker = threading.Timer(20, wake)
+    before = signal.signal(signal.SIGUSR1, late)
+    try:
+        told.start()
+        waker.start()
+        engine.run(stop)
+    finally:
+        waker.cancel()
+        told.join()
+        signal.signal(signal.SIGUSR1, before)
+    assert not woken.is_set()
 
 
 def test_a_large_body_is_refused_before_it_is_read(living: Provider) -> None:
