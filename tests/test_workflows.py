@@ -122,6 +122,16 @@ def test_a_workflow_starts_without_rights_and_cancels_nothing_that_ships(file: s
     assert found["concurrency"]["cancel-in-progress"] is (file == "ci.yml")
 
 
+def test_every_way_to_break_a_provider_is_tried_once_a_week() -> None:
+    """As are hosts of two kinds: both are too long for every push, and run by nobody otherwise."""
+    found = FILES["weekly-smoke.yml"]
+    _, _, *when = found[ON]["schedule"][0]["cron"].split()
+    assert when[:2] == ["*", "*"]
+    assert when[2].isdigit()
+    run = {step["run"] for job in found["jobs"].values() for step in job["steps"] if "run" in step}
+    assert run == {"make smoke-faults", "make smoke-hosts"}
+
+
 def test_every_action_from_elsewhere_is_pinned_by_hash() -> None:
     """Forty hex digits, and the version that they are beside them for people."""
     for path in (*(GITHUB / "workflows").glob("*.yml"), *GITHUB.rglob("action.yml")):
