@@ -23,7 +23,8 @@ from release_tool.provenance.keys import PublicKey
 from release_tool.schema_number import SCHEMA
 from release_tool.services import json_document
 from release_tool.services.coordinator import Coordinator
-from release_tool.stages.release_verification import Question, Verification
+from release_tool.stages.release_verification import Verification
+from release_tool.stages.verification_findings import Question
 
 _HEAD_BYTES = 64 * 1024
 _COMMIT = re.compile(r"[0-9a-f]{12,64}")
