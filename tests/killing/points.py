@@ -41,6 +41,9 @@ _VOLATILE = (
     (re.compile(r"\.[a-z0-9_]{8}\.part$"), ".<random>.part"),
     (re.compile(r"(\.json)\.\d+$"), r"\1.<pid>"),
     (re.compile(r"(?<=/)tmp[a-z0-9_]{8}"), "tmp<random>"),
+    # Where the standard library tries whether the folder for scratch can be written.
+    (re.compile(r"^tmp/[a-z0-9_]{8}$"), "tmp/<random>"),
+    (re.compile(r"(?<=/release-tool-smoke-)\d+-[a-z0-9_]{8}"), "<pid>-<random>"),
     (re.compile(r"(?<=/notary-submissions-)[0-9a-f]{8}"), "<random>"),
     (re.compile(r"(?<=/AROA)[0-9A-F]{16}"), "<random>"),
     (re.compile(r"(?<=/assets/)\d+|(?<=/releases/)\d+"), "<number>"),
