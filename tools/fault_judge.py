@@ -17,14 +17,13 @@ from fault_world import VERSION, Said, Site
 from release_tool.ledger import Ledger, Record
 from release_tool.provenance import keys, log
 from release_tool.rehearsal import counts, places, wire
-from release_tool.rehearsal.counts import Counts
+from release_tool.rehearsal.counts import Counts, Registered
 from release_tool.rehearsal.github_store import GitHubStore
 from release_tool.services import release_pointer
 
 EXITS = frozenset({0, 2, 3, 4, 5, 6, 7, 8})
 """Those that the program documents for the end of a run."""
-_ARCHIVE = f"releases/v{VERSION}/darkbloom-bundle-macos-arm64.tar.gz"
-_ALIASES = (
+ALIASES = (
     "releases/latest/darkbloom-bundle-macos-arm64.tar.gz",
     "releases/latest/eigeninference-bundle-macos-arm64.tar.gz",
 )
@@ -97,17 +96,13 @@ def _has_hint(text: str) -> bool:
 
 def standing(judgement: Judgement, before: Look, now: Look, site: Site) -> None:
     """Judge what stands after any command: nothing unproved, lost or signed again."""
-    for row in now.counts.registrations:
-        served = now.counts.objects.get(_ARCHIVE, "")
+    for row in _of_ours(now):
+        served = now.counts.objects.get(site.archive_key(row.bundle_hash), "")
         place = places.objects(site.state) / "content" / served
         whole = place.is_file() and hashlib.sha256(place.read_bytes()).hexdigest()
         proved = bool(now.made("smoke") and now.made("publish"))
         judgement.require(whole == row.bundle_hash and proved, "registered and not proved")
-    # Of every write, not of the last one: a version's key never holds anything else.
-    kept = [one for one in now.counts.writes if one.key.startswith("releases/v")]
-    judgement.require(
-        all(now.counts.objects.get(one.key) == one.sha256 for one in kept), "lost bytes"
-    )
+    keeping(judgement, now)
     judgement.require(len(now.made("sign")) <= 1, "signed again")
     for stage in ("sign", "archive"):
         records = before.made(stage) + now.made(stage)
@@ -115,26 +110,46 @@ def standing(judgement: Judgement, before: Look, now: Look, site: Site) -> None:
         judgement.require(len(made) <= 1, f"another result of {stage}")
 
 
+def keeping(judgement: Judgement, now: Look) -> None:
+    """Judge what stands below the versions' own keys, which never hold anything else."""
+    # Of every write, not of the last one.
+    kept = [one for one in now.counts.writes if one.key.startswith("releases/v")]
+    judgement.require(
+        all(now.counts.objects.get(one.key) == one.sha256 for one in kept), "lost bytes"
+    )
+
+
+def _of_ours(now: Look) -> list[Registered]:
+    return [row for row in now.counts.registrations if row.version == VERSION]
+
+
 def finished(judgement: Judgement, now: Look, report: wire.Report, site: Site) -> None:
     """Judge the end: exactly one release, registered, promoted and public, once."""
-    rows = now.counts.registrations
+    rows = _of_ours(now)
     doubled = sum("coordinator POST" in one for one in report.duplicated)
     judgement.require(len(rows) >= 1, "nothing is registered")
     judgement.require(len(rows) <= 1 + doubled, "a second registration")
     judgement.require(len({row.bundle_hash for row in rows}) <= 1, "registered with other bytes")
-    expected = now.counts.objects.get(_ARCHIVE)
+    key = site.archive_key(rows[0].bundle_hash) if rows else ""
+    leading(judgement, site, now, now.counts.objects.get(key, ""))
+    ours = [kind for kind, version in told(site, now) if version == VERSION]
+    judgement.require(ours == ["registered", "promoted"], "the log tells otherwise")
+    patched = sum("github PATCH" in one for one in report.duplicated)
+    wanted = 1 + len(site.shape.earlier)
+    judgement.require(now.releases == wanted, f"{now.releases} releases on GitHub")
+    judgement.require(now.publications <= wanted + patched, "published on GitHub twice")
+
+
+def leading(judgement: Judgement, site: Site, now: Look, expected: str) -> None:
+    """Judge where pointer and aliases lead: to the one archive of the version."""
     judgement.require(
-        all(now.counts.objects.get(alias) == expected for alias in _ALIASES), "an alias differs"
+        all(now.counts.objects.get(alias) == expected for alias in ALIASES), "an alias differs"
     )
     judgement.require(_pointed(site, now) == (VERSION, expected), "the pointer leads elsewhere")
-    judgement.require(_told(site, now) == ["registered", "promoted"], "the log tells otherwise")
-    patched = sum("github PATCH" in one for one in report.duplicated)
-    judgement.require(now.releases == 1, f"{now.releases} releases on GitHub")
-    judgement.require(now.publications <= 1 + patched, "published on GitHub twice")
 
 
-def _told(site: Site, now: Look) -> list[str]:
-    """What the log of releases tells, under a signed head that covers all of it."""
+def told(site: Site, now: Look) -> list[tuple[str, str]]:
+    """Kind and version of what the log tells, under a signed head that covers all of it."""
     kept, head = _content(site, now, _LOG), _content(site, now, _LOG_HEAD)
     if kept is None or head is None:
         return []
@@ -142,8 +157,8 @@ def _told(site: Site, now: Look) -> list[str]:
     found = log.parse(kept)
     covered = log.unseal(head, trusted=[key])
     if found.unsigned([key]) or found.head(covered.environment) != covered:
-        return ["no head over all lines"]
-    return [line.entry.kind for line in found.lines]
+        return [("no head over all lines", VERSION)]
+    return [(line.entry.kind, line.entry.version) for line in found.lines]
 
 
 def _content(site: Site, now: Look, key: str) -> bytes | None:
@@ -186,6 +201,8 @@ def secrets(judgement: Judgement, site: Site, texts: Iterable[str]) -> None:
 def _forms(site: Site) -> Iterator[tuple[bytes, str]]:
     for name in places.SECRETS:
         secret = places.secret(site.state, name).read_bytes().strip()
+        if not secret:
+            continue
         yield secret, name
         yield base64.b64encode(secret), name
         yield urllib.parse.quote(secret, safe="").encode(), name

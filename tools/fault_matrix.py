@@ -3,6 +3,8 @@
 For each row a release that stands before the stage is carried on by the command line, as a process
 of its own, against look-alikes with the fault; then the fault ends and the advice is followed,
 which is to run again. Each row is judged by what the look-alikes and the disk hold afterwards.
+Further sets do the same without an administrator's key, for a coordinator of October, and to a
+rollback.
 Exits with 1 where a row breaks a rule.
 """
 
@@ -23,11 +25,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import fault_judge
+import fault_rollback
 import fault_rows
 from fault_cli import CommandLine
-from fault_judge import Judgement
+from fault_judge import Judgement, Look
 from fault_rows import Row
-from fault_world import LARGE, SMALL, World
+from fault_world import BACK, LARGE, SHAPES, SMALL, Said, Site, World
+
+from release_tool.rehearsal import wire
 
 NOT_MET = "not met"
 """The run ended before the fault, twice: the row proves nothing."""
@@ -79,33 +84,32 @@ class _Trial:
     def run(self) -> Result:
         where = self.row.target
         library = LARGE if where.is_large else SMALL
-        with self.world.site(where.stage, library) as site, site.served() as living:
+        with (
+            self.world.site(where.stage, library, SHAPES[where.shape]) as site,
+            site.served() as living,
+        ):
             judgement = Judgement()
-            to = ("--until", self.row.until) if self.row.until else ()
             before = fault_judge.look(site)
             living.set_rules([self.row.rule])
-            first = site.run(*to)
+            first = self._act(site)
             report = living.wire_report()
             living.set_rules([])
             now = fault_judge.look(site)
             fault_judge.said(judgement, first)
-            fault_judge.standing(judgement, before, now, site)
+            self._standing(judgement, before, now, site)
             fault_judge.strayed(judgement, report)
             left = fault_judge.left_behind(site, before, now)
             texts, last, again = [first.text], first, 0
             while last.ended.code and again < _TRIES:
                 again += 1
-                last = site.run(*to)
+                site.follow(last, living)
+                last = self._act(site)
                 texts.append(last.text)
                 fault_judge.said(judgement, last)
             end = fault_judge.look(site)
             judgement.require(last.ended.code == 0, "its advice does not end in success")
-            fault_judge.standing(judgement, before, end, site)
-            if self.row.until:
-                judgement.require(bool(end.made(self.row.until)), f"no {self.row.until}")
-                judgement.require(not end.registrations, "registered before it was asked for")
-            else:
-                fault_judge.finished(judgement, end, report, site)
+            self._standing(judgement, before, end, site)
+            self._finished(judgement, end, report, site)
             fault_judge.secrets(judgement, site, texts)
         return Result(
             row=self.row,
@@ -119,6 +123,26 @@ class _Trial:
             broken=tuple(dict.fromkeys(judgement.broken)),
             said="\n".join(texts),
         )
+
+    def _act(self, site: Site) -> Said:
+        if site.shape is BACK:
+            return site.roll_back()
+        return site.run(*(("--until", self.row.until) if self.row.until else ()))
+
+    def _standing(self, judgement: Judgement, before: Look, now: Look, site: Site) -> None:
+        if site.shape is BACK:
+            fault_rollback.standing(judgement, before, now)
+        else:
+            fault_judge.standing(judgement, before, now, site)
+
+    def _finished(self, judgement: Judgement, end: Look, report: wire.Report, site: Site) -> None:
+        if site.shape is BACK:
+            fault_rollback.finished(judgement, end, report, site)
+        elif self.row.until:
+            judgement.require(bool(end.made(self.row.until)), f"no {self.row.until}")
+            judgement.require(not end.registrations, "registered before it was asked for")
+        else:
+            fault_judge.finished(judgement, end, report, site)
 
 
 def trial(row: Row, world: World) -> Result:
@@ -146,9 +170,13 @@ class _Worker:
         return trial(row, cls.world)
 
 
-def _chosen(wanted: Sequence[str]) -> list[Row]:
-    """Rows whose name contains each of the words."""
-    rows = [row for row in fault_rows.every() if all(word in row.name for word in wanted)]
+def _chosen(wanted: Sequence[str], sets: Sequence[str]) -> list[Row]:
+    """Rows of some sets whose name contains each of the words."""
+    rows = [
+        row
+        for row in fault_rows.every()
+        if all(word in row.name for word in wanted) and (not sets or row.target.shape in sets)
+    ]
     # What comes near the registration first: who breaks off has seen what matters.
     return sorted(rows, key=lambda row: row.is_early)
 
@@ -223,12 +251,15 @@ def main() -> int:
     """Run the rows that were asked for, and print them."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("words", nargs="*", help="only rows whose name holds all of these")
+    options.add_argument(
+        "--set", action="append", default=[], choices=sorted(SHAPES), help="only rows of this set"
+    )
     options.add_argument("--workers", type=int, default=3)
     options.add_argument("--verbose", action="store_true", help="what the runs said, of all rows")
     chosen = options.parse_args()
     began, results = time.monotonic(), []
     order = {row: number for number, row in enumerate(fault_rows.every())}
-    for result in carried_out(_chosen(chosen.words), chosen.workers):
+    for result in carried_out(_chosen(chosen.words, chosen.set), chosen.workers):
         results.append(result)
         print(line(result), flush=True)
         if result.broken or chosen.verbose:

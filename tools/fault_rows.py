@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from fault_world import BACK, KEYLESS, OCTOBER, ROLLBACK, USUAL
+
 from release_tool.rehearsal import wire
 from release_tool.rehearsal.wire import Rule
 
@@ -15,6 +17,8 @@ _CRITICAL = (
     *("reset", "stalled", "503", "truncated", "shorter", "other-bytes"),
     *("other-json", "redirect", "duplicate", "lost-answer"),
 )
+# What of these is left where another shape of a release asks the same as the usual one.
+_FEW = ("reset", "503", "other-json", "redirect", "duplicate", "lost-answer")
 # What needs an answer with a body.
 IN_BODIES = ("shorter", "other-bytes")
 _EARLY = ("sign", "notarize", "staple")
@@ -36,6 +40,8 @@ class Target:
         is_large: whether the archive goes in parts.
         only_critical: leave out kinds that make no difference to a neighbour of the same service.
         is_silent: whether its answers have no body, so that some kinds find nothing to spoil.
+        is_known: whether the usual release asks the same, so that a few kinds are enough.
+        shape: which release meets it.
     """
 
     name: str
@@ -48,11 +54,15 @@ class Target:
     is_large: bool = False
     only_critical: bool = False
     is_silent: bool = False
+    is_known: bool = False
+    shape: str = USUAL.name
 
     def meets(self, kind: str) -> bool:
         """Whether there are rows of a kind."""
         if self.is_silent and kind in IN_BODIES:
             return False
+        if self.is_known:
+            return kind in _FEW
         return not self.only_critical or kind in (*_CRITICAL, wire.REFUSED)
 
 
@@ -219,6 +229,202 @@ WHOLE = (
     Target(name="coordinator", service="coordinator", stage="register", only_critical=True),
     Target(name="github", service="github", stage="github", only_critical=True),
 )
+_LATEST, _VERSION = "/releases/latest", "/api/version"
+# Without an inventory to look into, these alone keep a registration from being sent again.
+WITHOUT_KEY = (
+    Target(
+        name="keyless register",
+        shape=KEYLESS.name,
+        service="coordinator",
+        stage="register",
+        method="POST",
+        least_bytes=10,
+        only_critical=True,
+    ),
+    Target(
+        name="keyless latest",
+        shape=KEYLESS.name,
+        service="coordinator",
+        stage="register",
+        path=_LATEST,
+        only_critical=True,
+    ),
+    Target(
+        name="keyless version",
+        shape=KEYLESS.name,
+        service="coordinator",
+        stage="register",
+        path=_VERSION,
+        only_critical=True,
+    ),
+    Target(
+        name="keyless pointer",
+        shape=KEYLESS.name,
+        service="store",
+        stage="register",
+        method="GET",
+        path=r"latest/release\.json",
+        is_known=True,
+    ),
+)
+IN_OCTOBER = (
+    Target(
+        name="october put archive",
+        shape=OCTOBER.name,
+        service="store",
+        stage="publish",
+        method="PUT",
+        path=r"/releases/v[^/]+/artifacts/",
+        is_silent=True,
+        is_known=True,
+    ),
+    Target(
+        name="october take version",
+        shape=OCTOBER.name,
+        service="store",
+        stage="publish",
+        method="PUT",
+        path=r"/releases/v[^/]+/release\.json",
+        only_critical=True,
+        is_silent=True,
+    ),
+    Target(
+        name="october question",
+        shape=OCTOBER.name,
+        service="coordinator",
+        stage="register",
+        method="POST",
+        path="/releases/qualification",
+        only_critical=True,
+    ),
+    Target(
+        name="october register",
+        shape=OCTOBER.name,
+        service="coordinator",
+        stage="register",
+        method="POST",
+        path="/v1/releases$",
+        least_bytes=10,
+        only_critical=True,
+    ),
+    Target(
+        name="october latest",
+        shape=OCTOBER.name,
+        service="coordinator",
+        stage="promote",
+        path=_LATEST,
+        is_known=True,
+    ),
+    Target(
+        name="october version",
+        shape=OCTOBER.name,
+        service="coordinator",
+        stage="register",
+        path=_VERSION,
+        is_known=True,
+    ),
+)
+TAKEN_BACK = (
+    Target(
+        name="rollback deactivate",
+        shape=BACK.name,
+        service="coordinator",
+        stage=ROLLBACK,
+        method="DELETE",
+        only_critical=True,
+    ),
+    Target(
+        name="rollback inventory",
+        shape=BACK.name,
+        service="coordinator",
+        stage=ROLLBACK,
+        method="GET",
+        path="/admin/releases",
+        only_critical=True,
+    ),
+    Target(
+        name="rollback latest",
+        shape=BACK.name,
+        service="coordinator",
+        stage=ROLLBACK,
+        path=_LATEST,
+        is_known=True,
+    ),
+    Target(
+        name="rollback verify",
+        shape=BACK.name,
+        service="public",
+        stage=ROLLBACK,
+        path=_ARCHIVE,
+        is_known=True,
+    ),
+    Target(
+        name="rollback tombstone",
+        shape=BACK.name,
+        service="store",
+        stage=ROLLBACK,
+        method="PUT",
+        path=r"/tombstone\.json",
+        only_critical=True,
+        is_silent=True,
+    ),
+    Target(
+        name="rollback log",
+        shape=BACK.name,
+        service="store",
+        stage=ROLLBACK,
+        method="PUT",
+        path=r"/log\.jsonl",
+        is_silent=True,
+        is_known=True,
+    ),
+    Target(
+        name="rollback log head",
+        shape=BACK.name,
+        service="store",
+        stage=ROLLBACK,
+        method="PUT",
+        path=r"/log\.head\.json",
+        is_silent=True,
+        is_known=True,
+    ),
+    Target(
+        name="rollback pointer",
+        shape=BACK.name,
+        service="store",
+        stage=ROLLBACK,
+        method="PUT",
+        path=r"latest/release\.json",
+        only_critical=True,
+        is_silent=True,
+    ),
+    Target(
+        name="rollback copy alias",
+        shape=BACK.name,
+        service="store",
+        stage=ROLLBACK,
+        method="PUT",
+        path=r"latest/.*\.tar\.gz",
+        is_known=True,
+    ),
+    Target(
+        name="rollback read alias",
+        shape=BACK.name,
+        service="store",
+        stage=ROLLBACK,
+        method="GET",
+        path=r"latest/.*\.tar\.gz",
+        is_known=True,
+    ),
+    Target(
+        name="rollback mark",
+        shape=BACK.name,
+        service="github",
+        stage=ROLLBACK,
+        method="PATCH",
+        is_known=True,
+    ),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,7 +470,7 @@ class Row:
 
 def every() -> Iterator[Row]:
     """All rows, those of one target together."""
-    for target in (*TARGETS, *WHOLE):
+    for target in (*TARGETS, *WHOLE, *WITHOUT_KEY, *IN_OCTOBER, *TAKEN_BACK):
         for kind in wire.KINDS:
             if not target.meets(kind):
                 continue

@@ -1,27 +1,40 @@
 """One world of the fault matrix: look-alikes on ports of their own, and a release at every stage.
 
 A release is carried once through all its stages, and its whole folder, records and look-alikes
-included, is kept before each stage that meets faults. A row starts from such a copy.
+included, is kept before each stage that meets faults. A row starts from such a copy. There is one
+such release for each shape: as usual, without an administrator's key, for a coordinator of
+October, and one that is taken back.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 from fault_cli import CommandLine, Ended
 
 from release_tool.rehearsal import environment, places, samples, serve, tiny_model
 from release_tool.rehearsal.environment import Environment
+from release_tool.rehearsal.registration import AUTUMN, MAY, Contract
+from release_tool.services import release_keys
+from release_tool.stages import approval
 
 VERSION = "0.5.0"
+WITHDRAWN = "0.5.1"
+"""What a rollback to `VERSION` withdraws."""
+ROLLBACK = "rollback"
+PENDING = 8
+_NAME = "darkbloom-bundle-macos-arm64.tar.gz"
 _RELEASE_FILE = Path(__file__).resolve().parent.parent / "release.yaml"
 # Where a release stands before the stage that meets the fault.
 BEFORE = {
@@ -33,10 +46,43 @@ BEFORE = {
     "promote": "register",
     "github": "promote",
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """What a release is made for, and what stands before it."""
+
+    name: str
+    contract: Contract = MAY
+    has_administrator: bool = True
+    """Whether the run is given an administrator's key for the coordinator."""
+    earlier: tuple[str, ...] = ()
+    """Versions that were released before, oldest first."""
+    before: Mapping[str, str] = field(default_factory=lambda: BEFORE)
+    """By the stage that meets a fault, the one up to which the release was carried; none for a
+    rollback."""
+
+
+USUAL = Shape(name="usual")
+# An earlier release is served, so that the answers hold something to be spoilt.
+KEYLESS = Shape(
+    name="keyless",
+    has_administrator=False,
+    earlier=("0.4.9",),
+    before={"register": "publish"},
+)
+OCTOBER = Shape(
+    name="october",
+    contract=AUTUMN,
+    before={"publish": "smoke", "register": "publish", "promote": "register"},
+)
+BACK = Shape(name="rollback", earlier=(VERSION, WITHDRAWN), before={ROLLBACK: ""})
+SHAPES = {shape.name: shape for shape in (USUAL, KEYLESS, OCTOBER, BACK)}
 _BASE_TRIES = 3
 SMALL, LARGE = "small.metallib", "large.metallib"
 _LARGE_BYTES = 11 * 1024**2
 _FILLED = 1024 * 1024
+_TREE = "tree"
 # A port that a client of somebody's got in between is free again soon.
 _PORT_TRIES, _PORT_SECONDS = 60, 1.0
 CAP_SECONDS = 240.0
@@ -75,6 +121,7 @@ class Site:
     world: World
     library: str = SMALL
     """The Metal library that the release is made with, which makes its size."""
+    shape: Shape = USUAL
 
     @property
     def dist(self) -> Path:
@@ -87,13 +134,20 @@ class Site:
 
     @property
     def workspace(self) -> Path:
-        """Of the release."""
-        return self.dist / "rehearsal" / VERSION
+        """Of the release, or of the rollback."""
+        return self.dist / "rehearsal" / (ROLLBACK if self.shape is BACK else VERSION)
+
+    def archive_key(self, sha256: str) -> str:
+        """Where a version's archive stands."""
+        if self.shape.contract == AUTUMN:
+            return release_keys.by_digest("releases", VERSION, sha256, _NAME)
+        return release_keys.beside("releases", VERSION, _NAME)
 
     @contextmanager
     def served(self) -> Iterator[Environment]:
         """Serve the look-alikes of this folder, on the ports that they had."""
-        options = serve.parser().parse_args([str(self.state), *_SERVED])
+        words = [str(self.state), *_SERVED, "--contract", self.shape.contract]
+        options = serve.parser().parse_args(words)
         ports = places.ports(self.state)
         wanted = ports.read_bytes() if ports.exists() else b""
         for _ in range(_PORT_TRIES):
@@ -110,12 +164,32 @@ class Site:
             raise RuntimeError("somebody else has a port of these look-alikes")
         places.description(self.state).unlink(missing_ok=True)
 
-    def run(self, *more: str, cap: float = CAP_SECONDS) -> Said:
+    def run(self, *more: str, version: str = VERSION, cap: float = CAP_SECONDS) -> Said:
         """Carry the release on, as a person or a job does."""
         parts = self.world.parts
-        argv = ["run", "--env", "rehearsal", "--version", VERSION, "--dist", str(self.dist)]
-        argv += ["--config", str(parts / "release.yaml"), "--model", str(parts / "model")]
+        argv = ["run", "--env", "rehearsal", "--version", version, "--dist", str(self.dist)]
+        argv += ["--config", str(self._config), "--model", str(parts / "model")]
         argv += ["--metallib", str(parts / self.library), *more]
+        return self._said(argv, cap)
+
+    def roll_back(self) -> Said:
+        """Take the later release back, as a job does."""
+        argv = ["rollback", "--env", "rehearsal", "--dist", str(self.dist), "--yes"]
+        argv += ["--config", str(self._config), "--to", VERSION, "--deactivate", WITHDRAWN]
+        argv += ["--reason", "no start", "--by", "night shift"]
+        return self._said(argv, CAP_SECONDS)
+
+    def follow(self, said: Said, living: Environment) -> None:
+        """Do what an advice asks of others, before the command is run again."""
+        request = self.workspace / approval.REQUEST
+        if said.ended.code == PENDING and request.is_file():
+            living.approve(json.loads(request.read_bytes()), evidence="it ran on a Mac")
+
+    @property
+    def _config(self) -> Path:
+        return self.world.parts / f"{self.shape.name}.yaml"
+
+    def _said(self, argv: list[str], cap: float) -> Said:
         for name in ("home", "tmp"):
             (self.folder / name).mkdir(exist_ok=True)
         environ = {
@@ -123,10 +197,15 @@ class Site:
             "LANG": "C.UTF-8",
             "HOME": str(self.folder / "home"),
             "TMPDIR": str(self.folder / "tmp"),
-            "XDG_CACHE_HOME": str(parts / "cache"),
+            "XDG_CACHE_HOME": str(self.world.parts / "cache"),
         }
+        folder = self.folder
+        if self.shape.contract == AUTUMN:
+            # An approval binds the commit and the run that built the release.
+            environ["RELEASE_CI_RUN_ID"] = "17041704"
+            folder = self.world.parts / _TREE
         out = self.folder / "said.txt"
-        ended = self.world.program.run(argv, folder=self.folder, environ=environ, out=out, cap=cap)
+        ended = self.world.program.run(argv, folder=folder, environ=environ, out=out, cap=cap)
         return Said(ended=ended, text=out.read_text(errors="replace"))
 
 
@@ -154,48 +233,92 @@ class World:
         (self.parts / SMALL).write_bytes(samples.metallib())
         (self.parts / LARGE).write_bytes(_large())
         tiny_model.make(self.parts / "model")
-        told = yaml.safe_load(_RELEASE_FILE.read_text(encoding="utf-8"))
-        told["limits"] |= _LIMITS
-        (self.parts / "release.yaml").write_text(yaml.safe_dump(told), encoding="utf-8")
+        _make_tree(self.parts / _TREE)
+        for shape in SHAPES.values():
+            text = yaml.safe_dump(_release_file(shape))
+            (self.parts / f"{shape.name}.yaml").write_text(text, encoding="utf-8")
 
-    def _carry(self, stage: str, library: str) -> Path:
+    def _carry(self, stage: str, library: str, shape: Shape) -> Path:
         """Carry the release to a stage, and keep it there; returns what was kept."""
-        kept = self.folder / "kept" / library / stage
-        if kept.exists():
-            return kept
-        base = Site(folder=self.folder / f"base-{library}", world=self, library=library)
-        base.state.mkdir(parents=True, exist_ok=True)
-        for each, before in BEFORE.items():
-            here = self.folder / "kept" / library / each
-            if not here.exists():
-                with base.served():
-                    self._bring(base, before)
-                shutil.copytree(base.dist, here, symlinks=True)
-            if each == stage:
+        kept = self.folder / "kept" / shape.name / library
+        folder = self.folder / f"base-{shape.name}-{library}"
+        base = Site(folder=folder, world=self, library=library, shape=shape)
+        if not base.state.exists():
+            base.state.mkdir(parents=True)
+            with base.served() as living:
+                if not shape.has_administrator:
+                    _forget_administrator(living)
+                for version in shape.earlier:
+                    self._bring(base, version=version)
+        for each, before in shape.before.items():
+            if (kept / stage).exists():
                 break
-        return kept
+            if not (kept / each).exists():
+                self._advance(base, each, before)
+                shutil.copytree(base.dist, kept / each, symlinks=True)
+        return kept / stage
 
-    def _bring(self, base: Site, stage: str) -> None:
+    def _advance(self, base: Site, stage: str, before: str) -> None:
+        """Carry a release on to where it stands right before a stage."""
+        if not before:
+            return
+        with base.served() as living:
+            self._bring(base, "--until", before)
+            if stage == "register" and base.shape.contract == AUTUMN:
+                said = base.run("--until", stage)
+                if said.ended.code != PENDING:
+                    raise RuntimeError(said.text)
+                base.follow(said, living)
+
+    def _bring(self, base: Site, *to: str, version: str = VERSION) -> None:
         """Run up to a stage; again where a busy machine kept a bound of the smoke run."""
         text = ""
         for _ in range(_BASE_TRIES):
-            said = base.run("--until", stage)
+            said = base.run(*to, version=version)
             if said.ended.code == 0:
                 return
             text = said.text
         raise RuntimeError(text)
 
     @contextmanager
-    def site(self, stage: str, library: str = SMALL) -> Iterator[Site]:
+    def site(self, stage: str, library: str = SMALL, shape: Shape = USUAL) -> Iterator[Site]:
         """A release that stands before a stage, in a folder that is removed afterwards."""
         self._rows += 1
-        made = Site(folder=self.folder / f"row-{self._rows}", world=self, library=library)
+        folder = self.folder / f"row-{self._rows}"
+        made = Site(folder=folder, world=self, library=library, shape=shape)
         made.folder.mkdir()
-        shutil.copytree(self._carry(stage, library), made.dist, symlinks=True)
+        shutil.copytree(self._carry(stage, library, shape), made.dist, symlinks=True)
         try:
             yield made
         finally:
             shutil.rmtree(made.folder)
+
+
+def _release_file(shape: Shape) -> dict[str, object]:
+    told: dict[str, Any] = yaml.safe_load(_RELEASE_FILE.read_text(encoding="utf-8"))
+    told["limits"] |= _LIMITS
+    told["coordinator"]["contract"] = shape.contract
+    rehearsal = told["environments"]["rehearsal"]
+    rehearsal["require_qualification"] = shape.contract == AUTUMN
+    if shape is not USUAL:
+        # None of their faults meets the smoke run, which takes longer than all else together.
+        told["smoke"] |= {"prompts": told["smoke"]["prompts"][:1], "concurrency": [1]}
+        told["smoke"]["max_tokens"], rehearsal["smoke_long_tokens"] = 4, 8
+    return told
+
+
+def _make_tree(folder: Path) -> None:
+    """A checkout with one commit: what an approval binds must be known."""
+    folder.mkdir()
+    (folder / "README").write_text("source\n", encoding="utf-8")
+    who = ("-c", "user.name=look-alike", "-c", "user.email=look-alike@localhost")
+    for words in (("init", "-q"), ("add", "."), (*who, "commit", "-q", "-m", "source")):
+        subprocess.run(["git", *words], cwd=folder, check=True, capture_output=True)
+
+
+def _forget_administrator(living: Environment) -> None:
+    """An empty setting counts as none, and an empty key opens nothing."""
+    places.secret(living.state, places.ADMIN_KEY).write_text("", encoding="ascii")
 
 
 def _large() -> bytes:

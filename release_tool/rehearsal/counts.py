@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from release_tool import errors
@@ -58,6 +58,8 @@ class Counts:
     objects: dict[str, str]
     """SHA-256 by key."""
     notary: tuple[Asked, ...] = ()
+    active: dict[str, bool] = field(default_factory=dict)
+    """By version, whether the coordinator serves and accepts it."""
 
     def asked(self, operation: str) -> tuple[Asked, ...]:
         """What was asked of the notary under one name."""
@@ -97,6 +99,10 @@ def read(state: Path) -> Counts:
                 )
                 for row in registered
             )
+            active = {
+                row[0]: bool(row[1])
+                for row in store.execute("SELECT version, active FROM releases")
+            }
         with closing(_opened(places.objects(state) / "objects.sqlite")) as index:
             rows = index.execute("SELECT operation, key, sha256 FROM writes ORDER BY number")
             writes = tuple(Written(operation=row[0], key=row[1], sha256=row[2]) for row in rows)
@@ -106,7 +112,13 @@ def read(state: Path) -> Counts:
         raise errors.HostError(
             "the embedded environment left no journals here", subject=str(state)
         ) from problem
-    return Counts(registrations=registrations, writes=writes, objects=objects, notary=asked)
+    return Counts(
+        registrations=registrations,
+        writes=writes,
+        objects=objects,
+        notary=asked,
+        active=active,
+    )
 
 
 def notary(state: Path) -> tuple[Asked, ...]:

@@ -15,6 +15,7 @@ import sys
 import time
 import urllib.parse
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,8 @@ PROCESSING_SECONDS = 1.0
 TICKET_SECONDS = 1.0
 _READY_SECONDS = 60.0
 _PROBE_SECONDS = 5.0
+# It downloads the archive meanwhile.
+_APPROVAL_SECONDS = 30.0
 _STOP_SECONDS = 15.0
 _STEP_SECONDS = 0.05
 _LOG_BYTES = 2000
@@ -99,6 +102,30 @@ class Environment:
     def push_tag(self, tag: str, commit: str) -> None:
         """Let a tag of the look-alike's repository lead to a commit, as `git push` does."""
         github_store.push_tag(places.github(self.state), tag, commit)
+
+    def approve(self, request: Mapping[str, object], *, evidence: str) -> None:
+        """Approve a build at October's coordinator, as its administrator does.
+
+        Args:
+            request: what the release wrote for the operator.
+            evidence: the operator's own words.
+
+        Raises:
+            HostError: the coordinator did not take it.
+        """
+        address = urllib.parse.urlsplit(self.coordinator_url)
+        connection = http.client.HTTPConnection(address.netloc, timeout=_APPROVAL_SECONDS)
+        body = json.dumps({**request, "evidence": evidence}).encode()
+        headers = {
+            "Authorization": f"Bearer {self.secret(places.ADMIN_KEY)}",
+            "Content-Type": "application/json",
+        }
+        with closing(connection):
+            connection.request("POST", "/v1/admin/app-attest/builds", body, headers)
+            answer = connection.getresponse()
+            told = answer.read().decode()
+        if answer.status != 200:
+            raise errors.HostError("the build was not approved", observed=told[:200])
 
     def secret(self, name: str) -> str:
         """Read one of `places.SECRETS`."""

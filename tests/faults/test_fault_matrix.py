@@ -9,12 +9,13 @@ from pathlib import Path
 
 import fault_judge
 import fault_matrix
+import fault_rollback
 import fault_rows
 import pytest
 from fault_cli import KILLED, CommandLine, Ended
 from fault_judge import Judgement
 from fault_rows import LASTING, TRANSIENT, Row
-from fault_world import Said, Site, World
+from fault_world import BACK, KEYLESS, OCTOBER, SHAPES, VERSION, WITHDRAWN, Said, Site, World
 
 from release_tool.rehearsal import counts, places, wire
 
@@ -70,6 +71,23 @@ def test_the_rows_name_every_kind_for_every_service() -> None:
     # The notary's store answers an upload without a body.
     silent = set(itertools.product(["notary-uploads"], fault_rows.IN_BODIES, fault_rows.STRENGTHS))
     assert found == set(itertools.product(services, wire.KINDS, fault_rows.STRENGTHS)) - silent
+
+
+def test_the_further_sets_meet_what_the_usual_release_never_asks() -> None:
+    """Every shape has rows, each before a stage that its release is kept at; few that repeat."""
+    rows = list(fault_rows.every())
+    by_shape = {name: [one for one in rows if one.target.shape == name] for name in SHAPES}
+    assert all(by_shape.values())
+    for one in rows:
+        assert one.target.stage in SHAPES[one.target.shape].before, one.name
+    asked = {
+        shape.name: {one.target.path or one.target.method for one in by_shape[shape.name]}
+        for shape in (KEYLESS, OCTOBER, BACK)
+    }
+    assert {"POST", "/api/version", "/releases/latest"} <= asked[KEYLESS.name]
+    assert {"/releases/qualification", "/v1/releases$"} <= asked[OCTOBER.name]
+    assert {"DELETE", r"/tombstone\.json", r"latest/release\.json"} <= asked[BACK.name]
+    assert len(rows) - len(by_shape["usual"]) < len(by_shape["usual"]) / 2
 
 
 def judged(text: str, code: int = 5) -> list[str]:
@@ -164,3 +182,39 @@ def test_the_judge_of_what_stands_can_fail(world: World) -> None:
         assert {"registered and not proved", "lost bytes", "a second registration"} <= set(
             judgement.broken
         )
+
+
+def test_the_judge_of_a_rollback_can_fail() -> None:
+    """Registered again, deactivated without a tombstone, the way back gone: each is a rule."""
+    row = counts.Registered(
+        version=VERSION,
+        platform="macos-arm64",
+        bundle_hash="1" * 64,
+        binary_hash="2" * 64,
+        metallib_hash="3" * 64,
+    )
+    stone = f"releases/v{WITHDRAWN}/tombstone.json"
+    held = dict.fromkeys(fault_judge.ALIASES, "1" * 64)
+    good = fault_judge.Look(
+        counts=counts.Counts(
+            registrations=(row,),
+            writes=(),
+            objects={**held, stone: "4" * 64},
+            active={VERSION: True, WITHDRAWN: False},
+        ),
+        records=(),
+        releases=2,
+        drafts=0,
+        publications=2,
+    )
+    for change, broken in (
+        ({}, []),
+        ({"registrations": (row, row)}, ["a registration"]),
+        ({"objects": held}, ["deactivated without a tombstone"]),
+        ({"active": {VERSION: False, WITHDRAWN: True}}, ["the way back is deactivated"]),
+        ({"objects": {stone: "4" * 64}}, ["an alias holds something else"]),
+    ):
+        judgement = Judgement()
+        changed = replace(good, counts=replace(good.counts, **change))
+        fault_rollback.standing(judgement, good, changed)
+        assert judgement.broken == broken
