@@ -43,6 +43,7 @@ _LONGEST = (
     "cli/test_run.py",
     "apple/test_tamperings.py",
     "stages/test_install_smoke.py",
+    "stages/test_install_kills.py",
     "stages/test_release_on_look_alikes.py",
     "pages/test_commands.py",
     "services/test_child.py",

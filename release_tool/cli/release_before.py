@@ -10,7 +10,7 @@ from release_tool import errors
 from release_tool.files import hashing
 from release_tool.ledger import Ledger
 from release_tool.services import precedence
-from release_tool.stages.install_smoke import ReleaseBefore
+from release_tool.stages.install_trial import ReleaseBefore
 
 # Each costs a chain to read; the release before is among the nearest.
 _LOOKED_AT = 8

@@ -35,7 +35,7 @@ from release_tool.stages import (
     speed,
 )
 from release_tool.stages.final_copy import Unpack
-from release_tool.stages.install_smoke import Candidate, ReleaseBefore
+from release_tool.stages.install_trial import Candidate, ReleaseBefore
 from release_tool.stages.public_copy import Reader
 from release_tool.stages.smoke_observation import Seen, observe
 from release_tool.stages.smoke_refusal import Show, SoFar

@@ -18,7 +18,7 @@ from release_tool.ledger import Ledger
 from release_tool.rehearsal import counts, environment, places, samples, tiny_model
 from release_tool.rehearsal.environment import Environment
 from release_tool.settings import Settings
-from release_tool.stages import install_smoke
+from release_tool.stages import install_kills
 
 ADDRESSES = {
     *("R2_ENDPOINT", "R2_PUBLIC_URL", "R2_BUCKET", "COORDINATOR_URL"),
@@ -131,7 +131,7 @@ def test_each_job_runs_on_a_machine_of_its_own(
         ("promote", ("--until", "promote", "--yes")),
     )
     # The installer has tests of its own.
-    monkeypatch.setattr(install_smoke, "_KILLS", 1)
+    monkeypatch.setattr(install_kills, "KILLS", 1)
     before = ""
     for job, argv in steps:
         with monkeypatch.context() as patched:

@@ -32,7 +32,7 @@ from release_tool.provenance.keys import SigningKey
 from release_tool.rehearsal import places
 from release_tool.rehearsal.authority import Authority
 from release_tool.rehearsal.ticket_signer import TicketSigner
-from release_tool.stages import install_smoke
+from release_tool.stages import install_kills
 from tests.cli.test_rollback_command import NAME, Place, _call
 from tests.provenance import samples
 
@@ -124,7 +124,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     place = Place(folder, cache_seconds=0.05)
     with pytest.MonkeyPatch.context() as patched:
         # The installer has tests of its own.
-        patched.setattr(install_smoke, "_KILLS", 1)
+        patched.setattr(install_kills, "KILLS", 1)
         code, _, err = place.run("0.5.0")
     assert code == 0, err
     made = World(place, folder)

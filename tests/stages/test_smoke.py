@@ -28,6 +28,7 @@ from release_tool.services import gatekeeper, hub_cache, provider_start
 from release_tool.services.provider_command import ProviderCommand
 from release_tool.stages import (
     final_copy,
+    install_kills,
     install_smoke,
     mac_verdicts,
     public_copy,
@@ -37,6 +38,7 @@ from release_tool.stages import (
     smoke_subject,
     speed,
 )
+from release_tool.stages.install_trial import Candidate
 from release_tool.stages.smoke import Judge, Surroundings
 from release_tool.values import Host, ReleaseArchive
 from tests import signed_release, smoke_parts
@@ -261,7 +263,7 @@ def test_what_the_bundle_needs_is_named_in_the_evidence(
     plan: ReleasePlan, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each static check of the unpacked release stands in the record, all of them passed."""
-    monkeypatch.setattr(install_smoke, "_KILLS", 1)
+    monkeypatch.setattr(install_kills, "KILLS", 1)
     heard = Heard()
     world = of_a_signed_release(tmp_path, model, {})
     found = smoke.run(
@@ -357,7 +359,7 @@ def test_an_installer_that_fails_its_trial_stops_the_release(
     """What users would run with this archive is named, with what it did."""
     world = of_a_signed_release(tmp_path, model, {})
 
-    def fails(candidate: install_smoke.Candidate) -> list[Check]:
+    def fails(candidate: Candidate) -> list[Check]:
         assert candidate.file == world.workspace.path("a.tar.gz")
         assert (candidate.unpacked / APP / "darkbloom").is_file()
         return [checks.failed("installer, fresh", subject="bin/", expected="links", observed="no")]
