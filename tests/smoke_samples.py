@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from release_tool.plan import ReleasePlan
 from release_tool.stages import smoke_asked, smoke_questions
+from release_tool.stages.smoke_asked import Wanted
 from release_tool.values import (
     CheckOutcome,
     Host,
@@ -46,12 +47,34 @@ def of(plan: ReleasePlan, **change: object) -> SmokeEvidence:
         )
         for places in smoke_questions.at_once(plan.smoke)
     )
-    asked = tuple(
-        CheckOutcome(name=one.name, subject=one.subject or "", outcome="passed")
-        for one in sorted(smoke_asked.of(plan), key=str)
-    )
-    own = {"long": prompt(plan.smoke.long_prompt), "rounds": rounds, "checks": asked}
+    own = {
+        "long": prompt(plan.smoke.long_prompt),
+        "rounds": rounds,
+        "checks": passed(smoke_asked.of(plan)),
+    }
     return SmokeEvidence.model_validate(made.model_dump() | own | change)
+
+
+def of_bundle(plan: ReleasePlan, **change: object) -> SmokeEvidence:
+    """What the bundle's own executable on a Mac proves of a release, by its plan."""
+    bundle: dict[str, object] = {
+        "kind": "bundle",
+        "contract": plan.smoke.contract,
+        "ran_sha256": "b" * 64,
+        "version_ran": True,
+        "host": Host(system="macos", release="15.1", machine="arm64"),
+        "needs": passed(smoke_asked.needs(plan)),
+        "install": passed(smoke_asked.trials()),
+    }
+    return of(plan, **bundle | change)
+
+
+def passed(wanted: Iterable[Wanted]) -> tuple[CheckOutcome, ...]:
+    """All that is asked, as a good run records it."""
+    return tuple(
+        CheckOutcome(name=one.name, subject=one.subject or "", outcome="passed")
+        for one in sorted(wanted, key=str)
+    )
 
 
 def _answer(text: str) -> SmokeAnswer:

@@ -11,7 +11,7 @@ from release_tool import data, errors, release_file, release_yaml, smoke_lanes
 from release_tool.plan import ReleasePlan, SmokeLane
 from release_tool.services import hub_cache
 from release_tool.stages import smoke_evidence, smoke_model
-from release_tool.values import CheckOutcome, Host, SmokeEvidence
+from release_tool.values import Host, SmokeEvidence
 from tests import smoke_samples
 
 GIB = 1024**3
@@ -102,17 +102,7 @@ def test_hosts_keep_things_apart_where_several_are_wanted(plan: ReleasePlan) -> 
 
 def evidence(plan: ReleasePlan, host: Host, **change: object) -> SmokeEvidence:
     """What the bundle's own executable proved on a host."""
-    made = smoke_samples.of(plan).model_dump()
-    bundle: dict[str, object] = {
-        "kind": "bundle",
-        "ran_sha256": "b" * 64,
-        "version_ran": True,
-        "host": host,
-    }
-    bundle["contract"] = plan.smoke.contract
-    judged = (CheckOutcome(name="judged", outcome="passed"),)
-    bundle |= {"needs": judged, "install": judged}
-    return SmokeEvidence.model_validate(made | bundle | change)
+    return smoke_samples.of_bundle(plan, **{"host": host} | change)
 
 
 def require(plan: ReleasePlan, newest: SmokeEvidence, *others: SmokeEvidence) -> None:

@@ -67,6 +67,36 @@ def judge(plan: ReleasePlan, root: Path) -> list[Check]:
     ]
 
 
+def named(plan: ReleasePlan) -> Iterator[tuple[str, str]]:
+    """Name and subject of what passes for every good release of a plan, whatever its build links.
+
+    Args:
+        plan: the release plan; of a real environment, whose files name what is built in.
+    """
+    places = layout.of(plan)
+    main = f"{places.top}/{places.place(plan.bundle.main_executable)}"
+    helpers = [f"{places.top}/{_HELPERS}/{one.name}" for one in plan.bundle.helpers]
+    programs = [f"{places.top}/{places.place(one.name)}" for one in plan.bundle.executables]
+    for program in (*programs, *helpers):
+        yield "minimum macOS of the code", program
+        yield "team of the code", program
+    if plan.bundle.metallib:
+        library = f"{places.top}/{places.place(plan.bundle.metallib.name)}"
+        yield "Metal functions", library
+        yield "Metal target", library
+        if plan.bundle.metallib.functions:
+            yield "Metal function", library
+    if plan.environment.built_in:
+        yield "built in", main
+    if plan.environment.not_built_in:
+        yield "not built in", main
+    for one in plan.bundle.capability_markers:
+        yield "capability marker", f"{places.top}/{capabilities.FOLDER}/{one.name}"
+    yield from (("helper", path) for path in helpers)
+    yield from (("flat copy", copy) for copy in places.flat_copies)
+    yield "resources", places.top
+
+
 def of_build(plan: ReleasePlan, tree: BundleTree, *, path: str = "") -> list[Check]:
     """Judge what only another build mends, so that it is known before anything is signed.
 

@@ -23,6 +23,13 @@ from release_tool.stages.install_home import UNCHANGED, USERS_FILE
 from release_tool.stages.install_trial import Candidate, Trial, compare, not_tried
 from release_tool.values import ReleaseArchive
 
+SURE = (
+    *("fresh", "twice", "over a previous version"),
+    *("a changed download", "a cut download", "no release"),
+    *("killed before the download", "killed amid the download"),
+    *("after two kills", "after two late kills"),
+)
+"""Trials that every installer passes that users may run; others depend on this host's speed."""
 _CHANGELOG = 'It said "url":"http://127.0.0.1:1/", and\nmore on another line'
 _NO_TRACE = "no trace outside of the home and TMPDIR"
 

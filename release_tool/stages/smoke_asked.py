@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from release_tool.plan import ReleasePlan
 from release_tool.services.provider_contract import CONTRACTS
-from release_tool.stages import smoke_launch, smoke_questions
+from release_tool.stages import bundle_needs, install_smoke, smoke_launch, smoke_questions
+from release_tool.values import CheckOutcome
 
 ONCE = (
     *("--version", "models", "long answer", "cancelled stream", "malformed request"),
@@ -36,6 +37,28 @@ def of(plan: ReleasePlan) -> frozenset[Wanted]:
     if plan.environment.provider == "bundle":
         wanted.update(Wanted(smoke_launch.NAME, path) for path in smoke_launch.paths(plan))
     return frozenset(wanted)
+
+
+def needs(plan: ReleasePlan) -> frozenset[Wanted]:
+    """What the bundle needs on a user's Mac: every check that a good release passes."""
+    return frozenset(Wanted(name, subject) for name, subject in bundle_needs.named(plan))
+
+
+def trials() -> frozenset[Wanted]:
+    """What is tried of the installer, and passed on every host."""
+    sure = (Wanted(f"installer, {name}") for name in install_smoke.SURE)
+    return frozenset((*sure, Wanted("installer", "outside")))
+
+
+def missing(wanted: Iterable[Wanted], outcomes: Iterable[CheckOutcome]) -> list[str]:
+    """What has not passed, by name."""
+    passed = {(one.name, one.subject) for one in outcomes if one.outcome == "passed"}
+    names = {name for name, _ in passed}
+    return sorted(
+        str(one)
+        for one in wanted
+        if (one.name not in names if one.subject is None else (*one,) not in passed)
+    )
 
 
 def _of_prompts(plan: ReleasePlan) -> Iterator[Wanted]:

@@ -6,7 +6,7 @@ hold the evidence against what they are about to do, and none trusts that anothe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from release_tool import smoke_lanes
@@ -22,6 +22,7 @@ from release_tool.stages import (
     smoke_record,
     speed,
 )
+from release_tool.stages.smoke_asked import Wanted
 from release_tool.values import CheckOutcome, SmokeEvidence, SmokePrompt
 
 READS = (
@@ -30,9 +31,12 @@ READS = (
     "environment.lanes",
     "environment.trust",
     "environment.notarization",
+    "environment.built_in",
+    "environment.not_built_in",
     "flavour.layout",
     "bundle",
     "smoke",
+    "product.name",
     "product.minimum_macos",
 )
 """What of the plan it reads: part of what its callers read."""
@@ -198,19 +202,16 @@ def _outcomes(plan: ReleasePlan, evidence: SmokeEvidence) -> Check:
     """Nothing failed, and nothing that a run must ask is missing."""
     name = "checks"
     failed = [check.name for check in evidence.checks if check.outcome == "failed"]
-    passed = {(check.name, check.subject) for check in evidence.checks if check.outcome == "passed"}
-    names = {name for name, _ in passed}
-    missing = sorted(
-        str(one)
-        for one in smoke_asked.of(plan)
-        if (one.name not in names if one.subject is None else (*one,) not in passed)
-    )
+    missing = smoke_asked.missing(smoke_asked.of(plan), evidence.checks)
     if not failed and not missing:
         return checks.passed(name, f"{len(evidence.checks)}, none failed")
-    told = [f"{one} failed" for one in failed] + [f"{one} not passed" for one in missing[:_TOLD]]
-    if len(missing) > _TOLD:
-        told.append(f"{len(missing) - _TOLD} more not passed")
+    told = [*(f"{one} failed" for one in failed), *_not_passed(missing)]
     return checks.failed(name, expected="all passed", observed=", ".join(dict.fromkeys(told)))
+
+
+def _not_passed(missing: Sequence[str]) -> list[str]:
+    more = [f"{len(missing) - _TOLD} more not passed"] if len(missing) > _TOLD else []
+    return [*(f"{one} not passed" for one in missing[:_TOLD]), *more]
 
 
 def _verdicts(plan: ReleasePlan, evidence: SmokeEvidence) -> Check:
@@ -242,8 +243,8 @@ def _bundle_checks(plan: ReleasePlan, evidence: SmokeEvidence) -> list[Check]:
         checks.compare(
             "--version", expected="ran", observed="ran" if evidence.version_ran else "not run"
         ),
-        _asked("needs of the bundle", evidence.needs),
-        _asked("installer", evidence.install),
+        _asked("needs of the bundle", smoke_asked.needs(plan), evidence.needs),
+        _asked("installer", smoke_asked.trials(), evidence.install),
     ]
 
 
@@ -254,6 +255,10 @@ def _held(name: str, outcomes: Sequence[CheckOutcome]) -> Check:
     return checks.passed(name, f"{len(outcomes)}, none failed")
 
 
-def _asked(name: str, outcomes: Sequence[CheckOutcome]) -> Check:
-    observed = "judged" if outcomes else "not judged"
-    return checks.compare(f"{name}, judged", expected="judged", observed=observed)
+def _asked(name: str, wanted: Iterable[Wanted], outcomes: Sequence[CheckOutcome]) -> Check:
+    """Each of what a run must find was found: one check alone is no judgement."""
+    name = f"{name}, judged"
+    told = _not_passed(smoke_asked.missing(wanted, outcomes))
+    if told:
+        return checks.failed(name, expected="all passed", observed=", ".join(told))
+    return checks.passed(name, f"{len(outcomes)}, all that a release needs")

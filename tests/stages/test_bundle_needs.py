@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -61,6 +61,10 @@ def failed(plan: ReleasePlan, root: Path) -> list[Check]:
     return [check for check in bundle_needs.judge(plan, root) if check.outcome == "failed"]
 
 
+def passed(found: Iterable[Check]) -> set[tuple[str, str]]:
+    return {(check.name, check.subject) for check in found if check.outcome == "passed"}
+
+
 def put(root: Path, path: str, content: bytes, mode: int = 0o644) -> None:
     target = root / path
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -96,6 +100,7 @@ def test_a_signed_release_has_all_that_it_needs(plan: ReleasePlan, root: Path) -
         "flat copy",
     }
     assert len(found) < 40
+    assert set(bundle_needs.named(plan)) <= passed(found)
 
 
 def break_metallib(root: Path) -> None:
@@ -173,9 +178,17 @@ def test_a_link_in_place_of_a_flat_copy_is_refused(plan: ReleasePlan, root: Path
 def test_a_release_of_october_is_judged_by_its_data(plan: ReleasePlan, root: Path) -> None:
     """Markers, resource bundle and helper: all there, and the marker without code stays away."""
     october(root)
-    wrong = failed(changed(plan, bundle=OCTOBER), root)
+    wanted = {"not_built_in": ["localhost:8080"]}
+    asked = changed(plan, bundle=OCTOBER, environment=wanted)
+    wrong = failed(asked, root)
     # The main executable carries the linker's signature here: it has no team.
     assert {check.name for check in wrong} == {"team of the code"}
+    # Everything that a later stage looks for in the evidence was judged under that name.
+    named = set(bundle_needs.named(asked))
+    assert named - passed(bundle_needs.judge(asked, root)) == {
+        ("team of the code", f"{APP}/{MAIN}")
+    }
+    assert {"not built in", "helper", "capability marker"} <= {name for name, _ in named}
 
 
 @pytest.mark.parametrize(
@@ -215,6 +228,9 @@ def test_a_build_for_a_developers_machine_is_refused(plan: ReleasePlan, root: Pa
     )
     put(root, f"{APP}/{MAIN}", built.holding("http://localhost:8080"), 0o755)
     found = {check.name: check for check in failed(of_prod, root)}
+    assert {(name, found[name].subject) for name in ("built in", "not built in")} <= set(
+        bundle_needs.named(of_prod)
+    )
     assert found["built in"].observed == "nowhere in it"
     assert found["not built in"].observed == "http://localhost:8080"
 

@@ -10,7 +10,13 @@ import pytest
 from release_tool.files import archive_writer, hashing
 from release_tool.plan import ReleasePlan
 from release_tool.services import candidate_server
-from release_tool.stages import install_kills, install_smoke, installer_file
+from release_tool.stages import (
+    install_kills,
+    install_smoke,
+    installer_file,
+    smoke_asked,
+    smoke_record,
+)
 from release_tool.stages.install_trial import Candidate, ReleaseBefore, Trial
 from release_tool.values import ReleaseArchive
 from tests.stages import install_parts
@@ -50,6 +56,7 @@ def test_the_template_does_all_that_it_must(candidate: Candidate) -> None:
     open_ = ("after the download", "over the release before")
     others = [check for check in found if not check.name.endswith(open_)]
     assert {check.outcome for check in others} == {"passed"}
+    assert smoke_asked.missing(smoke_asked.trials(), smoke_record.outcomes(found)) == []
     # Before anything moved, and on both sides of the first move of the swap.
     killed = [check.subject for check in others if check.name == "installer, killed at a command"]
     assert len(killed) == install_kills.KILLS_OF_THE_TEMPLATE
@@ -179,6 +186,7 @@ def test_a_release_of_flat_files_is_tried_like_an_app(bridge: Candidate) -> None
         *("a changed download", "a cut download", "no release", "after two kills"),
         *("killed at a command", "killed at a command, and run again", "installer"),
     }
+    assert smoke_asked.missing(smoke_asked.trials(), smoke_record.outcomes(found)) == []
 
 
 def test_flat_files_that_hide_an_app_are_refused(bridge: Candidate) -> None:

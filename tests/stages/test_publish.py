@@ -11,7 +11,7 @@ import pytest
 
 from release_tool import errors
 from release_tool.plan import ReleasePlan
-from release_tool.values import CheckOutcome, PublishedRelease, SmokeEvidence
+from release_tool.values import PublishedRelease, SmokeEvidence
 from tests import small_world, smoke_samples
 from tests.scripted_server import Reply, Request
 from tests.small_world import SmallWorld
@@ -141,16 +141,16 @@ def test_a_stand_in_does_not_serve_a_real_environment(world: SmallWorld, chain: 
     unjudged = ["needs of the bundle, judged", "installer, judged"]
     ran = ["checks", "kind", "host", "what ran", "--version"]
     assert _refused(world, chain) == [*ran, *unjudged]
-    judged = (CheckOutcome(name="judged", outcome="passed"),)
+    own = smoke_samples.of_bundle(chain.plan)
     chain.evidence = chain.evidence.model_copy(
         update={
             "kind": "bundle",
             "host": chain.evidence.host.model_copy(update={"system": "macos", "machine": "arm64"}),
             "ran_sha256": chain.evidence.executable_sha256,
             "version_ran": True,
-            "needs": judged,
-            "install": judged,
-            "checks": smoke_samples.of(chain.plan).checks,
+            "needs": own.needs,
+            "install": own.install,
+            "checks": own.checks,
         }
     )
     assert chain.publish().created

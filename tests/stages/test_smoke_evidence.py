@@ -19,7 +19,7 @@ from release_tool.stages import (
     smoke_evidence,
     smoke_launch,
 )
-from release_tool.values import CheckOutcome, Host, SmokeEvidence, SmokeRound
+from release_tool.values import CheckOutcome, SmokeEvidence, SmokeRound
 from tests import small_world, smoke_samples
 from tests.small_world import SmallWorld
 from tests.stages import release_chain
@@ -135,6 +135,40 @@ def test_a_stand_in_opens_no_real_environment(
     assert state(servers) == before
 
 
+@pytest.mark.parametrize("kind", ["needs", "install"])
+def test_one_check_of_a_bundle_or_its_installer_is_no_judgement(
+    kind: str, plan: ReleasePlan
+) -> None:
+    """Each need and each trial that a good release passes has to stand there, and passed."""
+    real = plan.environment.model_copy(
+        update={"provider": "bundle", "built_in": ("api.example",), "trust": "look-alike"}
+    )
+    asked = plan.model_copy(update={"environment": real})
+
+    def publish(**change: object) -> None:
+        evidence = smoke_samples.of_bundle(asked, **change)
+        smoke_evidence.require(
+            asked,
+            evidence,
+            archive_sha256="a" * 64,
+            binary_sha256="b" * 64,
+            act="publishing",
+        )
+
+    publish()
+    good: tuple[CheckOutcome, ...] = getattr(smoke_samples.of_bundle(asked), kind)
+    assert len(good) > 10
+    for at, one in enumerate(good):
+        open_ = one.model_copy(update={"outcome": "not_checked"})
+        for others in ((), (open_,)):
+            with pytest.raises(errors.VerificationError) as caught:
+                publish(**{kind: (*good[:at], *others, *good[at + 1 :])})
+            (line,) = caught.value.details
+            assert f", judged: expected all passed, observed {one.name}" in line
+    with pytest.raises(errors.VerificationError, match="does not allow"):
+        publish(**{kind: (CheckOutcome(name="judged", outcome="passed"),)})
+
+
 @pytest.mark.parametrize(
     ("verdicts", "told"),
     [
@@ -158,19 +192,11 @@ def test_macos_has_to_have_judged_what_ran(
         update={"provider": "bundle", "trust": "apple", "notarization": "required"}
     )
     asked = plan.model_copy(update={"environment": real})
-    bundle = {
-        "kind": "bundle",
-        "ran_sha256": "b" * 64,
-        "version_ran": True,
-        "host": Host(system="macos", release="15.1", machine="arm64"),
-        "needs": (CheckOutcome(name="judged", outcome="passed"),),
-        "install": (CheckOutcome(name="judged", outcome="passed"),),
-    }
 
     def publish(verdicts: Mapping[str, str]) -> None:
         smoke_evidence.require(
             asked,
-            smoke_samples.of(asked, **bundle, macos_verdicts=dict(verdicts)),
+            smoke_samples.of_bundle(asked, macos_verdicts=dict(verdicts)),
             archive_sha256="a" * 64,
             binary_sha256="b" * 64,
             act="publishing",
