@@ -19,7 +19,7 @@ help:
 	@echo "make docs         run every command line of the pages, whole releases among them"
 	@echo "make lint         formatter, linter, types, layers, workflows"
 	@echo "make format       put the code into the one format"
-	@echo "make kill         kill a run at every write, request and child, and fifty times at random"
+	@echo "make kill         kill a release or a rollback at every write, request and child, and fifty times at random"
 	@echo "make faults       let every service of a release fail in every way, and judge what is left"
 	@echo "make smoke-faults let a provider be broken in every way, and see it refused by its name"
 	@echo "make smoke-hosts  smoke one release on two kinds of hosts, and merge what they saw"

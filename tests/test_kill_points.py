@@ -1,4 +1,7 @@
-"""A run that dies at a write or a request ends, run again, in exactly one release."""
+"""A run that dies at a write or a request ends, run again, in exactly one release.
+
+So does a rollback, in exactly one withdrawal.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +21,14 @@ SAMPLE = (
     "register torn dist/rehearsal/<version>/ledger/.0012-register.json.<pid> #1",
     "promote answered PUT /darkbloom-rehearsal/releases/latest/"
     "darkbloom-bundle-macos-arm64.tar.gz #1",
+    "keyless/register answered POST /v1/releases #1",
+    "october/register sent POST /v1/releases #1",
+    "rollback/deactivate sent DELETE /v1/admin/releases #1",
 )
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(400)
 def test_a_sample_of_all_points_holds() -> None:
     """One registration, one set of bytes, no second upload, nothing left behind or running."""
     # A process of its own: its runs are forks, and a test's process has threads.

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from release_tool.cli.wiring import STAGES
+from tests.killing.courses import COURSES, Course, of_point
 from tests.killing.sweep import Sweep, stage_of
 
 
@@ -64,11 +64,27 @@ def _divided(folder: Path, options: argparse.Namespace) -> Iterator[dict[str, An
 
 
 def _work(options: argparse.Namespace) -> None:
-    wanted = {stage_of(point) for point in options.point} or set(options.stage or STAGES)
-    stages = [stage for stage in STAGES if stage in wanted]
-    sweep = Sweep(options.worker, stages, whole=not options.short)
+    for course in COURSES.values():
+        if stages := _wanted(options, course):
+            folder = options.worker / course.name
+            folder.parent.mkdir(exist_ok=True)
+            _sweep(options, Sweep(folder, stages, whole=not options.short, course=course))
+
+
+def _wanted(options: argparse.Namespace, course: Course) -> list[str]:
+    """The stages of a course that are asked for."""
+    if options.point:
+        wanted = {stage_of(point) for point in options.point if of_point(point) is course}
+        return [stage for stage in course.steps if stage in wanted]
+    if options.course and course.name not in options.course:
+        return []
+    return [stage for stage in course.swept if not options.stage or stage in options.stage]
+
+
+def _sweep(options: argparse.Namespace, sweep: Sweep) -> None:
+    named = [point for point in options.point if of_point(point) is sweep.course]
     try:
-        for point in options.point or _points(sweep, options.every):
+        for point in named or _points(sweep, options.every):
             # By name: two workers may count another number of polls.
             if zlib.crc32(point.encode()) % options.jobs == options.number:
                 print(json.dumps(asdict(sweep.judge(point))), flush=True)
@@ -94,7 +110,9 @@ def _shown(verdicts: Iterator[dict[str, Any]], *, as_json: bool) -> Iterator[dic
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.killing", description=__doc__)
-    parser.add_argument("--stage", action="append", choices=STAGES, help="only these")
+    stages = dict.fromkeys(stage for course in COURSES.values() for stage in course.swept)
+    parser.add_argument("--stage", action="append", choices=[*stages], help="only these")
+    parser.add_argument("--course", action="append", choices=[*COURSES], help="only these")
     parser.add_argument("--point", action="append", default=[], help="only these, by name")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="each N-th point")
     parser.add_argument(

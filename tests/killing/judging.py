@@ -15,12 +15,10 @@ from release_tool.rehearsal import counts, places
 from release_tool.rehearsal.github_store import GitHubStore
 from release_tool.services import release_pointer
 from release_tool.stages.github import SUMS
-from tests.killing.world import VERSION, Ended, World
+from tests.killing import rolled_back
+from tests.killing.courses import VERSION
+from tests.killing.world import ALIASES, ARCHIVE, LOG, LOG_HEAD, POINTER, Ended, World
 
-_ARCHIVE = "darkbloom-bundle-macos-arm64.tar.gz"
-_ALIASES = (_ARCHIVE, "eigeninference-bundle-macos-arm64.tar.gz")
-_LOG, _LOG_HEAD = "releases/log.jsonl", "releases/log.head.json"
-_POINTER = "releases/latest/release.json"
 # A guard gives what it guards five seconds to end.
 _ORPHAN_SECONDS = 8.0
 _ONCE = ("sign", "notarize", "register")
@@ -64,9 +62,12 @@ def faults(
     except errors.ReleaseError as problem:
         return [str(problem)]
     found = [*_leftovers(world, expected), *_chain(world, before), *_orphans(world)]
+    if world.course.is_rollback:
+        return [*found, *rolled_back.faults(world)]
     found += _once(ledger, whole=whole)
     journals = counts.read(world.state)
-    found += _notary(ledger, journals)
+    if not world.course.earlier:
+        found += _notary(ledger, journals)
     if whole:
         found += _release(world, ledger, journals)
         found += _log(world, journals)
@@ -146,14 +147,14 @@ def _release(world: World, ledger: Ledger, found: counts.Counts) -> Iterator[str
     registered = [row for row in found.registrations if row.version == VERSION]
     if [row.bundle_hash for row in registered] != [archive.sha256]:
         yield f"{len(registered)} registrations"
-    key = f"releases/v{VERSION}/{_ARCHIVE}"
+    key = world.archive_key(archive.sha256)
     written = [write.sha256 for write in found.writes if write.key == key]
     if written != [archive.sha256]:
         yield f"{len(written)} writes of {key}"
-    for alias in _ALIASES:
-        if found.objects.get(f"releases/latest/{alias}") != archive.sha256:
+    for alias in ALIASES:
+        if found.objects.get(alias) != archive.sha256:
             yield f"{alias} leads to other bytes"
-    pointer = release_pointer.parse(_content(world, found.objects[_POINTER]))
+    pointer = release_pointer.parse(world.content(found.objects[POINTER]))
     if (pointer.version, pointer.sha256) != (VERSION, archive.sha256):
         yield "the pointer leads to other bytes"
 
@@ -161,17 +162,13 @@ def _release(world: World, ledger: Ledger, found: counts.Counts) -> Iterator[str
 def _log(world: World, found: counts.Counts) -> Iterator[str]:
     """Each event once, every line signed, and a signed head over all of them."""
     key = keys.parse(places.provenance(world.state).read_text())
-    kept = log.parse(_content(world, found.objects[_LOG]))
+    kept = log.parse(world.content(found.objects[LOG]))
     ours = [line.entry.kind for line in kept.lines if line.entry.version == VERSION]
     if ours != ["registered", "promoted"] or kept.unsigned([key]):
         yield f"the log tells {ours}"
-    head = log.unseal(_content(world, found.objects[_LOG_HEAD]), trusted=[key])
+    head = log.unseal(world.content(found.objects[LOG_HEAD]), trusted=[key])
     if head != kept.head(head.environment):
         yield "the log's head does not cover it"
-
-
-def _content(world: World, sha256: str) -> bytes:
-    return (places.objects(world.state) / "content" / sha256).read_bytes()
 
 
 def _github(world: World, ledger: Ledger) -> Iterator[str]:
@@ -186,7 +183,7 @@ def _github(world: World, ledger: Ledger) -> Iterator[str]:
     recorded = values.GitHubRelease.model_validate(_value(ledger, "github"))
     wanted = {one.name: f"sha256:{one.sha256}" for one in recorded.assets}
     there = {one.name: one.digest for one in release.assets if one.state == "uploaded"}
-    if there != wanted or not wanted.keys() >= {_ARCHIVE, SUMS}:
+    if there != wanted or not wanted.keys() >= {ARCHIVE, SUMS}:
         yield "the release on GitHub lacks an asset, or holds another"
     if store.asked("bearer leak") or store.asked("tag made"):
         yield "a token or a tag went astray"

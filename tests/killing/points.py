@@ -58,6 +58,7 @@ class Points:
         folder: of the run; writes elsewhere are nobody's business here.
         others: folders below it that belong to the look-alikes.
         version: of the release, left out of names.
+        prefix: of names, by what runs.
         wanted: the name of the point at which to die; empty to note them all.
         journal: where names go.
     """
@@ -65,6 +66,7 @@ class Points:
     folder: Path
     others: tuple[Path, ...]
     version: str
+    prefix: str = ""
     wanted: str = ""
     journal: TextIO | None = None
     stage: str = BEFORE_ALL
@@ -108,7 +110,7 @@ class Points:
         for pattern, plain in _VOLATILE:
             shown = pattern.sub(plain, shown)
         shown = shown.replace(self.version, "<version>")
-        name = f"{self.stage} {operation} {shown}"
+        name = f"{self.prefix}{self.stage} {operation} {shown}"
         self._seen[name] += 1
         name = f"{name} #{self._seen[name]}"
         if self.journal is not None:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from release_tool.cli.wiring import STAGES
 from tests.killing import judging
-from tests.killing.world import END, World
+from tests.killing.courses import END, RELEASE, Course, of_point
+from tests.killing.world import World
 
 _BEFORE_SMOKE = STAGES[: STAGES.index("smoke")]
 _SHOWN = 600
@@ -38,16 +39,18 @@ class Sweep:
         folder: everything of it; must not exist.
         stages: whose points it may be asked for.
         whole: whether a rerun goes to the end, even where the smoke run lies between.
+        course: what is killed.
     """
 
     folder: Path
     stages: Sequence[str] = STAGES
     whole: bool = True
+    course: Course = RELEASE
     world: World = field(init=False)
     _expected: dict[bool, set[str]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.world = World(self.folder)
+        self.world = World(self.folder, self.course)
         self.world.snapshots({*self.stages} if self.whole else {*self.stages, "smoke"})
 
     def expected(self, *, whole: bool) -> set[str]:
@@ -63,13 +66,17 @@ class Sweep:
         """The points of one stage, as a run that nobody kills comes to them."""
         self.world.restore(stage)
         journal = self.folder / f"{stage}.points"
-        ended = self.world.run("--until", stage, journal=journal)
+        until = () if self.course.is_rollback else ("--until", stage)
+        ended = self.world.run(*until, journal=journal)
         if ended.status != 0:
             raise RuntimeError(ended.output)
+        names = journal.read_text(encoding="utf-8").splitlines()
+        if self.course.is_rollback:
+            return _thinned(names)
         # What happens before the first stage happens in each run, and is swept with the first.
         wanted = (stage, "start") if stage == STAGES[0] else (stage,)
-        names = journal.read_text(encoding="utf-8").splitlines()
-        return _thinned([name for name in names if name.split(" ", 1)[0] in wanted])
+        known = {f"{self.course.prefix}{one}" for one in wanted}
+        return _thinned([name for name in names if name.split(" ", 1)[0] in known])
 
     def judge(self, point: str) -> Verdict:
         """Kill a run there, run it again, and judge what is left."""
@@ -82,7 +89,7 @@ class Sweep:
         until = [] if whole else ["--until", "archive"]
         killed = world.run(*until, wanted=point)
         before = judging.recorded(world)
-        ended = world.run(*until)
+        ended = world.finish(*until)
         faults = judging.faults(world, ended, before, expected, whole=whole)
         outcome = "holds"
         if killed.status not in (_KILLED, _TORN):
@@ -103,8 +110,9 @@ class Sweep:
 
 def stage_of(point: str) -> str:
     """The stage before which a run begins that shall come to a point."""
-    name = point.split(" ", 1)[0]
-    return name if name in STAGES else STAGES[0]
+    course = of_point(point)
+    name = point.split(" ", 1)[0].removeprefix(course.prefix)
+    return name if name in course.steps else course.steps[0]
 
 
 def _thinned(names: list[str]) -> list[str]:
