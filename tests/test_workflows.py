@@ -60,6 +60,8 @@ STATED = {
     "attest": ("R2_PUBLIC_URL", "COORDINATOR_URL"),
     "github": ADDRESSES,
 }
+# What steps that call the tool by a shell tell, beside what the action hands on.
+TOLD = {"rollback": {"version", "head", "withdrawn"}}
 # The model hub's token is for models that are not open, and a release's is.
 NOT_FOR_RELEASES = (hub_errors.TOKEN,)
 
@@ -169,7 +171,8 @@ def test_what_an_expression_reads_is_there(file: str, job: str) -> None:
             case ("steps", step, *rest):
                 assert step in ids, read
                 assert rest[0] in ("outputs", "outcome"), read
-                assert rest[0] == "outcome" or rest[1] in COMPOSITE["outputs"], read
+                told = TOLD.get(step, COMPOSITE["outputs"].keys())
+                assert rest[0] == "outcome" or rest[1] in told, read
             case ("inputs", name):
                 assert name in inputs, read
             case ("matrix", name):
@@ -349,6 +352,26 @@ def test_a_rollback_has_what_promoting_has_and_the_administrators_key() -> None:
     }
     assert secrets_of(job) == wanted - {"R2_BUCKET"}
     assert job["environment"] == "${{ inputs.environment }}"
+
+
+def test_what_was_withdrawn_reaches_github_however_the_rollback_ends() -> None:
+    """By the records of this very attempt, once tombstones stand; without another secret."""
+    jobs = FILES["rollback.yml"]["jobs"]
+    told = jobs["rollback"]["outputs"]
+    assert told["withdrawn"] == "${{ steps.rollback.outputs.withdrawn }}"
+    assert jobs["github"]["if"] == "${{ !cancelled() && needs.rollback.outputs.withdrawn }}"
+    (call,) = [step for step in steps("rollback", "rollback.yml") if step.get("id") == "rollback"]
+    assert "--github-output" in (words_of(call) or ())
+    sent = steps("rollback", "rollback.yml")[-1]
+    assert sent["if"] == "${{ always() && steps.rollback.outcome != 'skipped' }}"
+    (fetched,) = [
+        step["with"]["name"]
+        for step in steps("github", "rollback.yml")
+        if "download-artifact" in step.get("uses", "")
+    ]
+    assert told["attempt"] == ATTEMPT
+    assert fetched == sent["with"]["name"].replace(ATTEMPT, "${{ needs.rollback.outputs.attempt }}")
+    assert secrets_of(jobs["github"]) == {"GITHUB_TOKEN"}
 
 
 # What goes from job to job.

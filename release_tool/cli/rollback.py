@@ -82,7 +82,10 @@ class Options:
 @click.option("--config", "config_file", type=FILE, help="Another release.yaml.")
 @click.option("--dist", type=DIST, default=Path("dist"), show_default=True)
 @click.option(
-    "--github-output", is_flag=True, help="Also write version=… and head=… for a job's outputs."
+    "--github-output",
+    is_flag=True,
+    help="Also write version=… and head=… for a job's outputs, and withdrawn=true, whatever came"
+    " after, where tombstones stand.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON document at the end.")
 @pass_session
@@ -171,7 +174,13 @@ class _Rollback:
             finally:
                 self._session.state = f"ledger head {ledger.head[:12]}"
                 carry.summarize(self._session, self._workspace, ledger, carry.about(self._plan))
+                self._hand_on_withdrawn(ledger)
         self._close(survey, found, ledger, time.monotonic() - started)
+
+    def _hand_on_withdrawn(self, ledger: Ledger) -> None:
+        """What must reach GitHub must do so even where a later step was refused."""
+        if self._options.github_output and rollback_steps.is_withdrawn(ledger, self._plan.version):
+            github_commands.hand_on(self._session.environ, {"withdrawn": "true"})
 
     def _only_github(self, started: float) -> None:
         """The last step, on another host than the others perhaps: it has their records."""

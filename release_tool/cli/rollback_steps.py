@@ -169,6 +169,24 @@ def last_of(ledger: Ledger, version: str) -> dict[str, Value]:
     Raises:
         UsageError: there is none to this version that withdrew anything.
     """
+    told, found = _newest(ledger)
+    if told != version or "tombstone" not in found:
+        raise errors.UsageError(
+            f"no rollback to {version} is recorded here that could be brought to GitHub",
+            observed=f"the newest is to {told}" if told else "no rollback",
+            hint="run the rollback first, or bring its records here",
+        )
+    return found
+
+
+def is_withdrawn(ledger: Ledger, version: str) -> bool:
+    """Whether the newest rollback in a ledger is to this version, and its tombstones stand."""
+    told, found = _newest(ledger)
+    return told == version and "tombstone" in found
+
+
+def _newest(ledger: Ledger) -> tuple[str, dict[str, Value]]:
+    """The newest rollback: the version that it goes back to, and what it recorded."""
     found: dict[str, Value] = {}
     kinds: Mapping[str, type[Value]] = {"tombstone": values.Withdrawn, "point": values.RolledBack}
     told = ""
@@ -177,10 +195,4 @@ def last_of(ledger: Ledger, version: str) -> dict[str, Value]:
             found, told = {}, str(record.plan_part.get("version", ""))
         elif record.kind == "record" and record.stage in kinds:
             found[record.stage] = kinds[record.stage].model_validate(record.value)
-    if told != version or "tombstone" not in found:
-        raise errors.UsageError(
-            f"no rollback to {version} is recorded here that could be brought to GitHub",
-            observed=f"the newest is to {told}" if told else "no rollback",
-            hint="run the rollback first, or bring its records here",
-        )
-    return found
+    return told, found

@@ -22,6 +22,7 @@ from release_tool.cli.session import Session
 from release_tool.provenance import log
 from release_tool.rehearsal import environment, places, samples, tiny_model
 from release_tool.rehearsal.environment import Environment
+from release_tool.rehearsal.wire import Rule
 
 NAME = "darkbloom-bundle-macos-arm64.tar.gz"
 BACK = ("--to", "0.5.0", "--deactivate", "0.5.1", "--reason", "no start", "--by", "night shift")
@@ -286,6 +287,17 @@ def test_a_bad_release_is_taken_back_for_ever(place: Place, tmp_path: Path) -> N
     good = place.public(f"v0.5.0/{NAME}")
     _die_at(place, "withdraw")
     assert place.is_untouched()
+    output = tmp_path / "output"
+    place.living.set_rules([Rule(service="coordinator", kind="redirect", method="DELETE")])
+    try:
+        code, _, err = place.call(
+            *place.words(*BACK, "--github-output"), environ={"GITHUB_OUTPUT": str(output)}
+        )
+    finally:
+        place.living.set_rules([])
+    # What stands must reach GitHub, although a later step was refused.
+    assert (code, output.read_text()) == (7, "withdrawn=true\n"), err
+    output.unlink()
     _die_at(place, "deactivate")
     assert place.document("v0.5.1/tombstone.json")["reason"] == "no start"
     assert place.active() == ["0.5.0", "0.5.1"]
@@ -298,7 +310,7 @@ def test_a_bad_release_is_taken_back_for_ever(place: Place, tmp_path: Path) -> N
 
     while place.latest() != "0.5.0":
         pass
-    summary, output = tmp_path / "summary.md", tmp_path / "output"
+    summary = tmp_path / "summary.md"
     environ = {"GITHUB_STEP_SUMMARY": str(summary), "GITHUB_OUTPUT": str(output)}
     code, out, err = place.call(*place.words(*BACK, "--github-output"), environ=environ)
     assert code == 0, err
@@ -309,7 +321,7 @@ def test_a_bad_release_is_taken_back_for_ever(place: Place, tmp_path: Path) -> N
     pointer = place.document("latest/release.json")
     assert (pointer["version"], pointer["instead_of"]) == ("0.5.0", "0.5.1")
     assert summary.read_text().startswith("## Darkbloom 0.5.0 · rehearsal: rolled back\n")
-    assert "version=0.5.0\nhead=" in output.read_text()
+    assert output.read_text().startswith("withdrawn=true\nversion=0.5.0\nhead=")
     code, out, _ = place.call("status", "--dist", str(place.dist))
     assert code == 0
     assert "rollback: rolled back" in out
