@@ -16,7 +16,7 @@ import workflow_expressions as expressions
 import yaml
 
 from release_tool import credentials, data, release_file, release_yaml, version
-from release_tool.cli import main, wiring
+from release_tool.cli import earlier_runs, main, wiring
 from release_tool.cli.session import Session
 from release_tool.release_file import ReleaseFile
 from release_tool.services import hub_errors
@@ -210,7 +210,7 @@ def test_every_command_parses(file: str, job: str, tmp_path: Path) -> None:
         name, *rest = re.sub(r"\$\{\{.*?\}\}", HEAD, " ".join(words)).split()
         # A word that is there only if its variable says so.
         rest = [re.sub(r"^\$\{[A-Z]+:\+\$[A-Z]+\}$", "--force", word) for word in rest]
-        rest = [str(there) if word == "dist/handoff.tar.gz" else word for word in rest]
+        rest = [str(there) if word.endswith("/handoff.tar.gz") else word for word in rest]
         rest = [str(tmp_path) if word == "binaries" else word for word in rest]
         command: click.Command | None = main.cli.get_command(click.Context(main.cli), name)
         if isinstance(command, click.Group):
@@ -220,14 +220,15 @@ def test_every_command_parses(file: str, job: str, tmp_path: Path) -> None:
 
 
 def test_the_tool_writes_the_outputs_that_the_action_hands_on(tmp_path: Path) -> None:
-    """As many as `plan` writes, and the head of a handoff."""
+    """As many as `plan` writes, the head of a handoff, and where the release before is."""
     output = tmp_path / "output"
     environ = {"GITHUB_OUTPUT": str(output)}
     argv = ["plan", "--env", "dev", "--version", "0.5.0", "--github-output"]
     session = Session(environ, out=io.StringIO(), err=io.StringIO())
     assert main.invoke(argv, session) == 0
     told = {line.partition("=")[0] for line in output.read_text().splitlines()}
-    assert {*told, "head"} == set(COMPOSITE["outputs"])
+    found = earlier_runs.outputs(None)
+    assert {*told, *found, "head"} == set(COMPOSITE["outputs"])
     for name, found in COMPOSITE["outputs"].items():
         assert found["value"] == f"${{{{ steps.command.outputs.{name} }}}}"
     assert {*JOBS["resolve"]["outputs"]} == told
@@ -271,6 +272,8 @@ def test_a_job_has_the_settings_of_its_own_stages_and_no_other(job: str) -> None
             (secret if setting.secret else plain).update(names_of(setting))
         if not setting.secret and setting.name in STATED.get(job, ()):
             plain |= names_of(setting)
+    if job == "earlier":
+        secret.add("GITHUB_TOKEN")
     # The one legacy name that is a variable of the repository.
     assert secrets_of(JOBS[job]) == (secret | plain) - {"R2_BUCKET"}
     assert {name for name in plain if name in JOBS[job]["env"]} == plain
@@ -321,7 +324,8 @@ def test_secrets_stand_at_the_step_that_needs_them() -> None:
             if secret & set(step.get("env", {})):
                 words = words_of(step)
                 assert words, (job, step)
-                assert words[0] in ("run", "rollback", "expiries", "plan"), (job, step)
+                calls = ("run", "rollback", "expiries", "plan")
+                assert words[0] in calls or words[:2] == ["handoff", "find"], (job, step)
                 assert (words[0] == "plan") == (job in LOOKING), (job, step)
             for name in step.get("env", {}):
                 given = step["env"][name]
@@ -372,6 +376,57 @@ def test_what_was_withdrawn_reaches_github_however_the_rollback_ends() -> None:
     assert told["attempt"] == ATTEMPT
     assert fetched == sent["with"]["name"].replace(ATTEMPT, "${{ needs.rollback.outputs.attempt }}")
     assert secrets_of(jobs["github"]) == {"GITHUB_TOKEN"}
+
+
+# The release before.
+
+
+def test_the_release_before_is_found_by_the_name_that_promoting_gives() -> None:
+    """Environment, flavour, version and attempt, kept as long as GitHub keeps anything."""
+    (sent,) = artifacts("promote", "upload")[:1]
+    told = sent["name"]
+    for name in ("environment", "flavour", "version"):
+        told = told.replace(f"${{{{ needs.resolve.outputs.{name} }}}}", name)
+    assert told.replace(ATTEMPT, "1") == f"{earlier_runs.PREFIX}-environment-flavour-version-1"
+    assert str(sent["retention-days"]) == "90"
+    (find,) = [words for _, words, _ in handoffs("earlier") if words[0] == "find"]
+    assert find == ["find", "--workflow", "release.yml", "--github-output"]
+
+
+def test_only_the_job_that_looks_may_read_other_runs() -> None:
+    """And whatever it meets fails nothing: each of its own steps may fail."""
+    rights = {job for _, job in ALL_JOBS if "actions" in (FILES[_]["jobs"][job]["permissions"])}
+    assert rights == {"earlier"}
+    assert JOBS["earlier"]["permissions"] == {"contents": "read", "actions": "read"}
+    own = [step for step in steps("earlier") if "id" in step]
+    assert [step["id"] for step in own] == ["found", "fetched", "verified", "kept"]
+    assert all(step["continue-on-error"] is True for step in own)
+    others = [step for _, job in ALL_JOBS for step in steps(job, _) if "continue-on-error" in step]
+    assert others == own
+    (fetch,) = artifacts("earlier", "download")
+    assert fetch["run-id"] == "${{ steps.found.outputs.run }}"
+    # Nothing of it is handed on that was not verified.
+    assert own[3]["if"] == "${{ steps.verified.outcome == 'success' }}"
+    assert "steps.kept.outcome" in JOBS["earlier"]["outputs"]["attempt"]
+
+
+@pytest.mark.parametrize("job", ["smoke", "smoked"])
+def test_the_release_before_comes_beside_where_there_is_one(job: str) -> None:
+    """Before the smoke run and before the page of all lanes; without one neither step runs."""
+    place, words, unpack = next(one for one in handoffs(job) if one[1][0] == "earlier")
+    fetch = steps(job)[place - 1]
+    assert fetch["if"] == unpack["if"] == "${{ needs.earlier.outputs.attempt }}"
+    assert fetch["with"]["name"] == artifacts("earlier", "upload")[0]["name"].replace(
+        ATTEMPT, "${{ needs.earlier.outputs.attempt }}"
+    )
+    assert words == ["earlier", f"{fetch['with']['path']}handoff.tar.gz"]
+    user = "run" if job == "smoke" else "report"
+    places = [at for at, step in enumerate(steps(job)) if (words_of(step) or [""])[0] == user]
+    assert place < min(places)
+    if job == "smoked":
+        # By its file's pattern a validation would keep that one's archive as well.
+        kept = [at for at, step in enumerate(steps(job)) if "validated" in str(step.get("with"))]
+        assert max(kept) < place
 
 
 # What goes from job to job.
@@ -489,7 +544,7 @@ def test_the_matrix_has_the_lanes_of_the_release() -> None:
     sent = artifacts("smoke", "upload")[0]["name"]
     assert sent == f"release-smoked-${{{{ matrix.lane }}}}-{ATTEMPT}"
     # Each by its name: a single one that a pattern finds would lie elsewhere.
-    assert artifacts("smoked", "download") == [
+    assert artifacts("smoked", "download")[: len(lanes)] == [
         {
             "name": f"release-smoked-{lane}-${{{{ needs.smoke.outputs.attempt_{lane} }}}}",
             "path": f"dist/lanes/{lane}/",

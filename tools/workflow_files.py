@@ -18,7 +18,7 @@ _JOB = frozenset(
     )
 )
 _STRATEGY = frozenset({"fail-fast", "matrix"})
-_STEP = frozenset({"id", "name", "if", "uses", "with", "env", "run", "shell"})
+_STEP = frozenset({"id", "name", "if", "uses", "with", "env", "run", "shell", "continue-on-error"})
 _ACTION = frozenset({"name", "description", "inputs", "outputs", "runs"})
 _PINNED = re.compile(r"([a-z-]+/[a-z-]+)@[0-9a-f]{40}")
 
@@ -41,6 +41,8 @@ class Step:
     environ: Mapping[str, object]
     run: str
     shell: str
+    goes_on: bool
+    """Whether its failure is none of the job's: `continue-on-error`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,6 +185,7 @@ def _step(told: Mapping[str, Any]) -> Step:
         environ=told.get("env", {}),
         run=str(told.get("run", "")),
         shell=str(told.get("shell", "")),
+        goes_on=told.get("continue-on-error", False) is True,
     )
 
 

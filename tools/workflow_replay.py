@@ -23,13 +23,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import requests
 import workflow_expressions as expressions
 from workflow_files import Job, Step
-from workflow_runner import FAILURE, LOST, SKIPPED, Kill, Result, Run
+from workflow_runner import FAILURE, LOST, SKIPPED, SUCCESS, Kill, Result, Run
+from workflow_store import Store
 from workflow_world import APPLES, DEV, PROD, STATED, Shape, World, existing
 
 from release_tool import credentials
 from release_tool.rehearsal import faults, places
+from release_tool.rehearsal.github_store import Run as GitHubRun
+from release_tool.rehearsal.wire import Rule
 
 WATCH = "expiry-watch.yml"
 FIRST = ("resolve", "signing-settings", "publishing-settings")
@@ -166,14 +170,21 @@ class Replay:
             # A job that was quicker than the eye is judged as any other.
             yield "lost in the middle" if result.result == LOST else "too quick to be lost"
         if any(step.uses == "actions/upload-artifact" for step in job.steps):
-            self._forget(name)
-            result = self.run.run(name, kill=Kill(uploading="*"))
-            self._require_lost(name, result, "in its upload")
-            yield "lost in the upload"
+            yield self._lost_in_upload(name)
         self._forget(name)
         result = self.run.run(name, kill=Kill(before=len(job.steps)))
         self._require_lost(name, result, "at its end")
         yield "lost at the end"
+
+    def _lost_in_upload(self, name: str) -> str:
+        self._forget(name)
+        there = self.run.store.names()
+        result = self.run.run(name, kill=Kill(uploading="*"))
+        if result.result == SUCCESS and self.run.store.names() == there:
+            # Without a release before there is nothing to keep.
+            return "uploads nothing"
+        self._require_lost(name, result, "in its upload")
+        return "lost in the upload"
 
     def _require_lost(self, name: str, result: Result, where: str) -> None:
         if result.result == FAILURE:
@@ -228,7 +239,7 @@ class Replay:
         _require(pointed == digest, "the alias leads to another archive")
         signed, last = (
             self._records("release-signed", "sign"),
-            self._records("release-promoted", "promote"),
+            self._records(f"release-promoted-{self._family()}-{version}", "promote"),
         )
         _require(
             {name: signed[name] for name in signed} == {name: last[name] for name in signed},
@@ -249,6 +260,11 @@ class Replay:
         wanted = 1 if self.shape is PROD else 0
         _require(len(found) == wanted, f"{len(found)} releases of {version} on GitHub")
         _require(not any(one["draft"] for one in found), "the release is still a draft")
+
+    def _family(self) -> str:
+        """Environment and flavour, as the first job told them."""
+        told = self.run.results["resolve"].outputs
+        return f"{told['environment']}-{told['flavour']}"
 
     def _records(self, artifact: str, giver: str) -> dict[str, str]:
         """The ledger in a handoff that lies in the store, by the names of its files."""
@@ -368,6 +384,90 @@ def waited_in_vain(world: World, say: Callable[[str], None]) -> None:
     say("  notarize   success  lost while it handed over, then twice in vain: one submission")
 
 
+def compared(world: World, say: Callable[[str], None]) -> None:
+    """The smoke run of a second release has the first one beside it; of none it says so.
+
+    What a stranger left under the right name is never fetched, and what does not hold is told and
+    left, with the release going on without.
+
+    Raises:
+        ReplayError: not so.
+    """
+    first = _released(world, DEV)
+    told = "".join(trace.summary for trace in first.results["earlier"].traces)
+    _require("none of dev, " in told, f"the first one does not say that it is:\n{told}")
+    say("  the first one: nothing before it, and its job says so")
+    promoted = fnmatch.filter(first.store.names(), "release-promoted-*")[-1]
+    forged = promoted.replace(DEV.version, "0.5.1-dev.8")
+    world.strangers.append(
+        GitHubRun(
+            id=10**9,
+            workflow="release.yml",
+            event="pull_request",
+            ref="patch-1",
+            repository="somebody/fork",
+            artifacts=(forged,),
+        )
+    )
+    second = Replay(world=world, shape=replace(DEV, version="0.5.1-dev.9"), say=lambda _: None)
+    run = second.run
+    for job in (*FIRST, "build", "sign", "notarize"):
+        second._judge(job, run.run(job))  # noqa: SLF001
+    _refuses_what_does_not_hold(second, first.store.folder / f"{promoted}.zip")
+    tried = [*second._lost("earlier")]  # noqa: SLF001
+    _require("lost in the upload" in tried, f"earlier uploads nothing: {tried}")
+    for job in ("earlier", "smoke", "smoked"):
+        second._judge(job, run.run(job))  # noqa: SLF001
+    for job in ("earlier", "smoke"):
+        said = "".join(trace.summary for trace in run.results[job].traces)
+        _require(DEV.version in said, f"{job} does not name the release before:\n{said}")
+    for lane in ("oldest", "newest"):
+        page = _content(run.store, f"report-smoke-{lane}-{run.attempt}", "report.html")
+        tried_over = f"over the release before, {DEV.version}"
+        _require(tried_over in page, f"{lane}: the installer was not tried over it")
+    _require(
+        DEV.version in _content(run.store, f"report-smoked-{run.attempt}", "report.md"),
+        "the page of all lanes does not compare",
+    )
+    say(f"  earlier    success  {'; '.join(tried)}; one that is damaged: told, and left")
+    say(f"  smoke      success  the installer over {DEV.version}, its figures beside")
+
+
+def _refuses_what_does_not_hold(one: Replay, artifact: Path) -> None:
+    """A handoff that was changed in GitHub's store: the job says so, and succeeds without it."""
+    whole = artifact.read_bytes()
+    with zipfile.ZipFile(artifact, "w") as packed:
+        packed.writestr("handoff.tar.gz", b"another release" * 100)
+    try:
+        result = one.run.run("earlier")
+    finally:
+        artifact.write_bytes(whole)
+    one._judge("earlier", result)  # noqa: SLF001 - one subject
+    one._forget("earlier")  # noqa: SLF001
+    _require(not result.outputs["attempt"], "something was handed on")
+    _require("handoff earlier" in result.failed.name, f"{result.failed.name} failed")
+    _require(bool(result.failed.annotations), "nobody is told what does not hold")
+
+
+def _released(world: World, shape: Shape) -> Run:
+    """The run that released a shape in this world; now, where none did."""
+    for run in world.runs:
+        told = run.results.get("resolve")
+        if told and told.outputs.get("version") == shape.version and "promote" in run.results:
+            return run
+    one = Replay(world=world, shape=shape, say=lambda _: None)
+    one.whole(lacking=False, lost=False)
+    return one.run
+
+
+def _content(store: Store, artifact: str, name: str) -> str:
+    """One file of an artifact, wherever in it."""
+    with zipfile.ZipFile(store.folder / f"{artifact}.zip") as packed:
+        found = [member for member in packed.namelist() if member.endswith(f"/{name}")]
+        found = [member for member in found if "dev.9" in member] or found
+        return packed.read(found[0]).decode() if found else ""
+
+
 def validation(world: World, say: Callable[[str], None]) -> None:
     """`validation_only` leaves an archive in the run, and nothing anywhere else.
 
@@ -431,13 +531,13 @@ def rolled_back(world: World, say: Callable[[str], None]) -> None:
     Raises:
         ReplayError: not so.
     """
-    good, bad = "0.5.1-dev.4", "0.5.1-dev.5"
+    good, bad = PROD.version, "0.5.1"
     for version in (good, bad):
-        one = Replay(world=world, shape=replace(DEV, version=version), say=lambda _: None)
-        one.whole(lacking=False, lost=False)
+        _released(world, replace(PROD, version=version))
     before = world.counts()
     shape = replace(
-        DEV,
+        PROD,
+        by_tag=False,
         version=good,
         workflow="rollback.yml",
         inputs={
@@ -448,13 +548,16 @@ def rolled_back(world: World, say: Callable[[str], None]) -> None:
     )
     one = Replay(world=world, shape=shape, say=say)
     for secret in sorted(_named(one.run.workflow.jobs["rollback"]) & world.secrets(shape).keys()):
-        if secret.removeprefix(shape.prefix) in STATED:
-            continue
-        result = one._branch(f"without-{secret}").run("rollback", without=secret)  # noqa: SLF001
+        branch = one._branch(f"without-{secret}")  # noqa: SLF001
+        result = branch.run("rollback", without=secret)
         _require(result.result == FAILURE, f"nothing misses {secret}")
         _require(_is_missed(secret, result.failed.log), f"{secret} is not named")
+        _require(branch.run("github").result == SKIPPED, "GitHub is told of no rollback")
     _require(world.counts() == before, "something was changed without a secret")
     say("  each secret missing once: refused by its name, nothing changed")
+    _refused_in_between(one, bad)
+    say("  rollback   failure  refused behind its tombstone (exit 7)")
+    say("  github     success  all the same: it is marked there")
     wrote = one.run.run("rollback", kill=Kill(during=lambda: world.counts() != before))
     tried = "lost in the middle; " if wrote.result == LOST else ""
     one._judge("rollback", one.run.run("rollback"))  # noqa: SLF001
@@ -466,6 +569,49 @@ def rolled_back(world: World, say: Callable[[str], None]) -> None:
     _require(bool(kept), "no ledger of it was kept")
     _require(not list(world.folder.rglob("reason")), "a shell read the reason")
     say(f"  rollback   success  {tried}users get {good} again")
+    _told_github(one, good, bad)
+    say(f"  github     success  lost at its end; the log's new head is there, {bad} is marked")
+
+
+def _refused_in_between(one: Replay, bad: str) -> None:
+    """The coordinator refuses to deactivate: the tombstone stands, and GitHub must hear of it."""
+    world, run = one.world, one.run
+    refused = Rule(service="coordinator", kind="redirect", method="DELETE")
+    world.living.set_rules([refused])
+    try:
+        result = run.run("rollback")
+    finally:
+        world.living.set_rules([])
+    _require(result.result == FAILURE, "nobody was told that it is still active")
+    _require("exit 7" in result.failed.log, f"it was not refused:\n{result.failed.log[-2000:]}")
+    one._judge("github", run.run("github"))  # noqa: SLF001
+    _require(_is_marked(world, bad), f"{bad} is not marked on GitHub")
+    one._forget("github")  # noqa: SLF001
+
+
+def _told_github(one: Replay, good: str, bad: str) -> None:
+    """Each release there has the log's head as it is in the bucket, and the bad one says so."""
+    run, world = one.run, one.world
+    result = run.run("github", kill=Kill(before=len(run.workflow.jobs["github"].steps)))
+    one._require_lost("github", result, "at its end")  # noqa: SLF001
+    one._judge("github", run.run("github"))  # noqa: SLF001
+    _require(_is_marked(world, bad), f"{bad} is not marked on GitHub")
+    _require(not _is_marked(world, good), f"{good} is marked, too")
+    head = requests.get(f"{world.living.r2_public_url}/releases/log.head.json", timeout=10).text
+    for version in (good, bad):
+        notes = str(_release(world, version)["body"])
+        _require(head.strip() in notes, f"{version} has another head than the bucket:\n{notes}")
+
+
+def _is_marked(world: World, version: str) -> bool:
+    """An immutable release takes no more than a title and a text."""
+    return str(_release(world, version)["name"]).endswith(" (withdrawn)")
+
+
+def _release(world: World, version: str) -> dict[str, object]:
+    state = places.github(world.living.state) / "state.json"
+    releases: list[dict[str, object]] = json.loads(state.read_bytes())["releases"]
+    return next(one for one in releases if one["tag"] == f"v{version}")
 
 
 def _others(world: World, say: Callable[[str], None]) -> None:
@@ -475,10 +621,15 @@ def _others(world: World, say: Callable[[str], None]) -> None:
     waited_in_vain(world, say)
     say("release.yml · dev, validation_only")
     validation(world, say)
-    say("rollback.yml · dev")
-    rolled_back(world, say)
     say(f"{WATCH} · prod")
     watched(world, say)
+
+
+# What goes on from the release of a shape, in its world.
+_BEHIND = {
+    DEV.environment: (compared, "release.yml · dev, a second release"),
+    PROD.environment: (rolled_back, "rollback.yml · prod, a second release is taken back"),
+}
 
 
 def main() -> int:
@@ -504,6 +655,10 @@ def main() -> int:
                 one = Replay(world=world, shape=shape, say=say)
                 one.whole(lacking=not options.quick, lost=not options.quick)
                 one.ended()
+                if not options.quick:
+                    behind, what = _BEHIND[shape.environment]
+                    say(what)
+                    behind(world, say)
         if not options.quick and options.shape is None:
             with existing(folder / "others") as world:
                 _others(world, say)

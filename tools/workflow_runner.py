@@ -42,6 +42,16 @@ class World(Protocol):
     def attest(self, subjects: list[Path]) -> None:
         """GitHub's attestation of some files."""
 
+    def uploaded(self) -> None:
+        """Some run has another artifact."""
+
+    def store_of(self, run_id: str) -> Store:
+        """The artifacts of another run.
+
+        Raises:
+            ArtifactError: there is no such run.
+        """
+
 
 @dataclass(frozen=True, kw_only=True)
 class Kill:
@@ -101,7 +111,8 @@ class Run:
         secrets: of the repository.
         environments: the secrets of each protected environment.
         variables: of the repository.
-        tokens: GITHUB_TOKEN with the right to write contents, and without.
+        tokens: GITHUB_TOKEN that may write contents or issues, that may read runs, that may
+            read contents alone.
     """
 
     workflow: Workflow
@@ -113,7 +124,7 @@ class Run:
     secrets: Mapping[str, str]
     environments: Mapping[str, Mapping[str, str]]
     variables: Mapping[str, str]
-    tokens: tuple[str, str]
+    tokens: tuple[str, str, str]
     results: dict[str, Result] = field(default_factory=dict)
     finished: dict[tuple[str, int], Result] = field(default_factory=dict)
     attempt: int = 1
@@ -271,10 +282,12 @@ class _Runner:
             (place / name).mkdir(parents=True)
 
     def _token(self) -> str:
-        """Two of them stand for all: one that may write, and one that may not."""
-        writes, reads = self._run.tokens
+        """Three of them stand for all."""
+        writes, reads, contents = self._run.tokens
         rights = [self._job.permissions.get(name) for name in ("contents", "issues")]
-        return writes if "write" in rights else reads
+        if "write" in rights:
+            return writes
+        return reads if self._job.permissions.get("actions") == "read" else contents
 
     def result(self) -> Result:
         scope = _Scope(inputs=self._run.inputs, environ={}, contexts=tuple(self._known()))
@@ -334,12 +347,13 @@ class _Runner:
             outputs: Mapping[str, str] = {}
             if expressions.condition(step.condition, self._context(scope, visible)):
                 outcome, outputs = self._step(step, scope)
-            if outcome == FAILURE:
+            goes_on = outcome == FAILURE and step.goes_on
+            if outcome == FAILURE and not goes_on:
                 scope.failed = True
             if step.id:
                 scope.steps[step.id] = {
                     "outcome": outcome,
-                    "conclusion": outcome,
+                    "conclusion": SUCCESS if goes_on else outcome,
                     "outputs": dict(outputs),
                 }
 
@@ -475,7 +489,7 @@ class _Runner:
                 self._upload,
             ),
             "actions/download-artifact": (
-                {"name", "path", "pattern", "merge-multiple"},
+                {"name", "path", "pattern", "merge-multiple", "run-id", "github-token"},
                 self._download,
             ),
             "actions/attest-build-provenance": ({"subject-path"}, self._attest),
@@ -513,6 +527,7 @@ class _Runner:
             hidden=given.get("include-hidden-files") == "true",
             between=lambda: self._lose_uploading(given.get("name", "artifact")),
         )
+        self._run.world.uploaded()
         if count == 0 and given.get("if-no-files-found", "warn") == "error":
             message = f"No files were found with the provided path: {given['path']}"
             raise ArtifactError(message)
@@ -521,11 +536,20 @@ class _Runner:
     def _download(self, given: Mapping[str, str]) -> str:
         target = self._workspace / given.get("path", ".")
         if "name" in given:
-            self._run.store.download(given["name"], target)
+            self._store_of(given).download(given["name"], target)
             return given["name"]
         merge = given.get("merge-multiple") == "true"
         found = self._run.store.download_matching(given.get("pattern", "*"), target, merge=merge)
         return ", ".join(found) or "no artifact matches"
+
+    def _store_of(self, given: Mapping[str, str]) -> Store:
+        """Of this run, or of another one to whoever may read it."""
+        if not given.get("run-id"):
+            return self._run.store
+        if given.get("github-token") != self._run.tokens[1]:
+            message = "Resource not accessible by integration: the token lacks actions: read"
+            raise ArtifactError(message)
+        return self._run.world.store_of(given["run-id"])
 
     def _attest(self, given: Mapping[str, str]) -> str:
         for right in ("id-token", "attestations"):

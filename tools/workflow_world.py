@@ -22,11 +22,12 @@ import workflow_program as program
 import yaml
 from workflow_expressions import Value
 from workflow_runner import Run
-from workflow_store import Store
+from workflow_store import ArtifactError, Store
 
 from release_tool.rehearsal import environment, places, samples, tiny_model
 from release_tool.rehearsal.counts import Counts
 from release_tool.rehearsal.environment import Environment
+from release_tool.rehearsal.github_store import Run as GitHubRun
 
 ROOT = Path(__file__).resolve().parent.parent
 BRANCH, REPOSITORY, BUCKET = "master", "Layr-Labs/d-inference", "replay"
@@ -97,6 +98,10 @@ class World:
     sha: str
     attested: list[str] = field(default_factory=list)
     """SHA-256 of what GitHub attested."""
+    runs: list[Run] = field(default_factory=list)
+    """Every run of a workflow, the oldest first."""
+    strangers: list[GitHubRun] = field(default_factory=list)
+    """Runs that somebody else started in this repository."""
     _runs: int = 0
 
     def machine(self, label: str) -> Mapping[str, str]:
@@ -110,6 +115,17 @@ class World:
 
     def attest(self, subjects: list[Path]) -> None:
         self.attested += [hashlib.sha256(path.read_bytes()).hexdigest() for path in subjects]
+
+    def uploaded(self) -> None:
+        """Let the look-alike of GitHub list what the runs hold now."""
+        self.living.record_runs([*map(_on_github, self.runs), *self.strangers])
+
+    def store_of(self, run_id: str) -> Store:
+        for one in self.runs:
+            if one.github["run_id"] == run_id:
+                return one.store
+        message = f"Unable to download artifact(s): there is no run {run_id}"
+        raise ArtifactError(message)
 
     def counts(self) -> Counts:
         return self.living.counts()
@@ -147,6 +163,8 @@ class World:
         self._runs += 1
         tag = f"v{shape.version}"
         self.living.push_tag(tag, self.sha)
+        if shape.by_tag:
+            _tag(self.repository, shape)
         ref = tag if shape.by_tag else BRANCH
         kind = "tags" if shape.by_tag else "heads"
         workflow = files.read(self.repository / ".github" / "workflows" / shape.workflow)
@@ -159,7 +177,7 @@ class World:
             inputs |= {name: value for name, value in said.items() if name in inputs}
         secrets = self.secrets(shape)
         folder = self.folder / "runs" / f"{self._runs}-{shape.environment}"
-        return Run(
+        made = Run(
             workflow=workflow,
             world=self,
             folder=folder,
@@ -186,8 +204,26 @@ class World:
                 },
             },
             variables={"PROVIDER_BUILD_COMMAND": str(self.folder / "parts" / "build")},
-            tokens=(self.living.secret(places.GITHUB_TOKEN), "ghs_reads-contents-alone"),
+            tokens=(
+                self.living.secret(places.GITHUB_TOKEN),
+                self.living.secret(places.GITHUB_READER),
+                "ghs_reads-contents-alone",
+            ),
         )
+        self.runs.append(made)
+        self.uploaded()
+        return made
+
+
+def _on_github(run: Run) -> GitHubRun:
+    """A run as GitHub lists it."""
+    return GitHubRun(
+        id=int(run.github["run_id"]),
+        workflow=run.workflow.path.name,
+        event=run.github["event_name"],
+        ref=run.github["ref_name"],
+        artifacts=tuple(run.store.names()),
+    )
 
 
 def is_address(name: str) -> bool:
@@ -285,8 +321,15 @@ def _repository(folder: Path, living: Environment) -> tuple[Path, str]:
     _git(here, "add", "-A")
     _git(here, "commit", "--quiet", "-m", "A release")
     for shape in (DEV, PROD):
-        _git(here, "tag", "-a", f"v{shape.version}", "-m", f"Notes of {shape.version}\n\nAll.")
+        _tag(here, shape)
     return here, _git(here, "rev-parse", "HEAD").strip()
+
+
+def _tag(repository: Path, shape: Shape) -> None:
+    """Its annotated tag, once."""
+    words = ("-a", f"v{shape.version}", "-m", f"Notes of {shape.version}\n\nAll.")
+    if not _git(repository, "tag", "--list", f"v{shape.version}"):
+        _git(repository, "tag", *words)
 
 
 def _for_here(told: dict[str, object], folder: Path, living: Environment) -> dict[str, object]:

@@ -11,7 +11,7 @@ import click
 
 import release_tool
 from release_tool import config, errors
-from release_tool.cli import embedded, github_commands, lane_packs
+from release_tool.cli import earlier_runs, embedded, github_commands, lane_packs
 from release_tool.cli.console import RunConsole
 from release_tool.cli.run import DIST, FILE
 from release_tool.cli.session import Session, pass_session, shown_path, workspace_root
@@ -280,6 +280,9 @@ def earlier_release(
         file, root, there, expect=expect, reporter=_reporter(session, as_json=as_json)
     )
     _tell(session, file, root, found, as_json=as_json)
+
+
+command.add_command(earlier_runs.command)
 
 
 @command.command("merge")

@@ -217,7 +217,7 @@ _MADE: Mapping[str, tuple[str, Callable[[], Schema]]] = {
         ),
     ),
     "handoff": (
-        "handoff pack, unpack, earlier, merge and head --json",
+        "handoff pack, unpack, earlier, find, merge and head --json",
         lambda: _document(ok={"const": True}),
     ),
     "verify-profile": (

@@ -22,6 +22,7 @@ from werkzeug.exceptions import ClientDisconnected
 from werkzeug.wrappers import Request, Response
 
 from release_tool.rehearsal import faults, servers
+from release_tool.rehearsal.github_actions import Actions
 from release_tool.rehearsal.github_issues import Issues
 from release_tool.rehearsal.github_store import (
     STARTER,
@@ -84,6 +85,7 @@ class GitHub:
         self._broken = broken
         self._signed: dict[str, int] = {}
         self._issues = Issues(store, settings.repository, paged=self._paged)
+        self._actions = Actions(store, settings.repository)
         self.api: WSGIApplication = _application(self._api)
         self.uploads: WSGIApplication = _application(self._uploads)
         self.storage: WSGIApplication = _application(self._storage)
@@ -97,7 +99,8 @@ class GitHub:
         path = request.path.removeprefix(f"/repos/{self._settings.repository}")
         if path == request.path or right == "none":
             raise _RefusedError(_said(404, "Not Found"))
-        for method, pattern, handler in (*self._routes(), *self._issues.routes()):
+        more = (*self._issues.routes(), *self._actions.routes())
+        for method, pattern, handler in (*self._routes(), *more):
             found = re.fullmatch(pattern, path)
             if found and method == request.method:
                 if method != "GET":

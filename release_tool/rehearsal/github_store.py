@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -18,6 +18,7 @@ from release_tool.files import atomic
 
 STARTER = "starter"
 UPLOADED = "uploaded"
+_RUNS = "runs.json"
 
 
 @dataclass(kw_only=True)
@@ -67,8 +68,25 @@ class Issue:
     comments: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run of a workflow."""
+
+    id: int
+    workflow: str
+    """The name of its file."""
+    event: str
+    ref: str
+    """The tag or branch."""
+    repository: str = ""
+    """Where what it ran came from; empty for this one."""
+    artifacts: tuple[str, ...] = ()
+    expired: tuple[str, ...] = ()
+    """Those of its artifacts that nobody can fetch any more."""
+
+
 class GitHubStore:
-    """One repository's releases and issues.
+    """One repository's releases, issues and runs.
 
     Args:
         folder: where they lie; made where absent.
@@ -99,6 +117,15 @@ class GitHubStore:
     def push_tag(self, tag: str, commit: str) -> None:
         """What `git push` of a tag does."""
         push_tag(self._folder, tag, commit)
+
+    def runs(self) -> list[Run]:
+        """The runs of workflows, as they stood last."""
+        try:
+            rows = json.loads((self._folder / _RUNS).read_bytes())
+        except FileNotFoundError:
+            return []
+        listed = ("artifacts", "expired")
+        return [Run(**row | {name: tuple(row[name]) for name in listed}) for row in rows]
 
     @property
     def _tags(self) -> Path:
@@ -176,6 +203,12 @@ def push_tag(folder: Path, tag: str, commit: str) -> None:
     except FileNotFoundError:
         found = {}
     atomic.write_atomically(path, json.dumps(found | {tag: commit}).encode())
+
+
+def record_runs(folder: Path, runs: Iterable[Run]) -> None:
+    """Let the repository in `folder` have had exactly these runs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    atomic.write_atomically(folder / _RUNS, json.dumps([asdict(one) for one in runs]).encode())
 
 
 def now() -> str:

@@ -16,6 +16,8 @@ NOTARY_KEY: Final = "notary-key.p8"
 NOTARY_KEY_ID: Final = "notary-key-id"
 NOTARY_ISSUER_ID: Final = "notary-issuer-id"
 GITHUB_TOKEN: Final = "github-token"  # noqa: S105 the name of a file
+GITHUB_READER: Final = "github-reader"
+"""A token of GitHub's that may read, and write nothing."""
 PROVENANCE_KEY: Final = "provenance-key.pem"
 """Signs provenance and the log of releases: Ed25519, PKCS#8 in PEM."""
 
@@ -36,6 +38,7 @@ SECRETS: Final = (
     NOTARY_KEY_ID,
     NOTARY_ISSUER_ID,
     GITHUB_TOKEN,
+    GITHUB_READER,
     PROVENANCE_KEY,
 )
 """Files of their own, readable by the owner only."""

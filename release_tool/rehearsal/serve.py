@@ -185,7 +185,10 @@ def _start_github(
 ) -> None:
     settings = github.Settings(
         repository=options.repository,
-        rights={materials.read_secret(state, places.GITHUB_TOKEN): "write"},
+        rights={
+            materials.read_secret(state, places.GITHUB_TOKEN): "write",
+            materials.read_secret(state, places.GITHUB_READER): "read",
+        },
         immutable=True,
     )
     made = github.GitHub(GitHubStore(places.github(state)), settings, broken=broken)

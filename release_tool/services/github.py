@@ -18,6 +18,7 @@ import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from release_tool import errors, progress
 from release_tool.files import atomic
@@ -113,6 +114,9 @@ class GitHub:
         self._uploads = addresses.base(uploads_url, name="github_uploads_url")
         self._token = token
         self._seconds = seconds
+
+    right: ClassVar[str] = "contents: write"
+    """The permission that the token needs, for whoever lacks it."""
 
     def __repr__(self) -> str:
         return f"GitHub({self.repository!r})"
@@ -385,7 +389,9 @@ class GitHub:
             raise _damaged(answer, what) from None
 
     def _refusal(self, answer: Answer, what: str) -> errors.ReleaseError:
-        return github_errors.refusal(answer, what, repository=self.repository, now=time.time())
+        return github_errors.refusal(
+            answer, what, repository=self.repository, now=time.time(), right=self.right
+        )
 
     def _unexpected(self, why: str) -> errors.VerificationError:
         return errors.VerificationError(

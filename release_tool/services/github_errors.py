@@ -26,7 +26,9 @@ _UNTOLD_SECONDS = 60.0
 _DAY_SECONDS = 86_400.0
 
 
-def refusal(answer: Answer, what: str, *, repository: str, now: float) -> errors.ReleaseError:
+def refusal(
+    answer: Answer, what: str, *, repository: str, now: float, right: str = "contents: write"
+) -> errors.ReleaseError:
     """The error for an answer that is none of those expected.
 
     Args:
@@ -34,6 +36,7 @@ def refusal(answer: Answer, what: str, *, repository: str, now: float) -> errors
         what: what was asked, for people.
         repository: of which repository.
         now: the time, in seconds since 1970, that a reset is compared with.
+        right: the permission that the question needs.
     """
     told = _shown(answer)
     wait = _wait(answer, now) if answer.status in _LIMITING else None
@@ -46,23 +49,23 @@ def refusal(answer: Answer, what: str, *, repository: str, now: float) -> errors
             observed=f"{answer.status}",
             hint="set github_repository to the name that the repository has now",
         )
-    kind, hint = _remedy(answer)
+    kind, hint = _remedy(answer, right)
     return kind(f"GitHub refused {what}", subject=repository, observed=told, hint=hint)
 
 
-def _remedy(answer: Answer) -> tuple[type[errors.ReleaseError], str]:
+def _remedy(answer: Answer, right: str) -> tuple[type[errors.ReleaseError], str]:
     status = answer.status
     if status == 401:
         return errors.CredentialError, "GITHUB_TOKEN has ended or is no token; set it again"
     if status == 403:
         return (
             errors.CredentialError,
-            "the token may not write here: the job needs `permissions: contents: write`",
+            f"the token may not do this here: the job needs `permissions: {right}`",
         )
     if status == NOT_FOUND:
         return (
             errors.CredentialError,
-            "either github_repository is not its name, or the token lacks `contents: write`",
+            f"either github_repository is not its name, or the token lacks `{right}`",
         )
     if status in _PASSING or status >= _SERVER_FAULT:
         return errors.TransientError, "run again"

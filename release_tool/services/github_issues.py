@@ -35,6 +35,8 @@ class Issue:
 class Issues(GitHub):
     """The issues of a repository; its token needs `issues: write` and nothing else."""
 
+    right = "issues: write"
+
     def marked(self, marker: str) -> tuple[Issue, ...]:
         """The open issues whose text has a marker, the oldest first.
 

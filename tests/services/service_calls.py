@@ -21,6 +21,7 @@ from release_tool.services.coordinator_rules import Build, Release
 from release_tool.services.github import Asset, GitHub
 from release_tool.services.github import Release as GitHubRelease
 from release_tool.services.github_issues import Issue, Issues
+from release_tool.services.github_runs import Runs, WorkflowRun
 from release_tool.services.hub import Hub
 from release_tool.services.hub_listing import HubFile
 from release_tool.services.multipart_upload import Parts
@@ -87,6 +88,13 @@ class Clients:
             seconds=5,
         )
         self.issues = Issues(
+            api_url=url,
+            uploads_url=url,
+            repository="octo-org/darkbloom",
+            token=lambda: GITHUB_TOKEN,
+            seconds=5,
+        )
+        self.runs = Runs(
             api_url=url,
             uploads_url=url,
             repository="octo-org/darkbloom",
@@ -189,6 +197,7 @@ def _hub_file() -> HubFile:
 
 
 _QUIET = Silent()
+_RUN = WorkflowRun(id=1, event="push", ref="v0.5.0")
 _ISSUE = Issue(number=1, title="t", body="b", page="https://github.com/octo-org/darkbloom/issues/1")
 _AWS = "AWS4-HMAC-SHA256"
 CALLS = (
@@ -237,6 +246,8 @@ CALLS = (
         name="GitHub.retitle",
         make=lambda c: c.github.retitle(_github_release(c), name="n", notes="", prerelease=True),
     ),
+    Call(name="Runs.own", make=lambda c: list(c.runs.own("release.yml", pages=1))),
+    Call(name="Runs.artifacts", make=lambda c: c.runs.artifacts(_RUN)),
     Call(name="Issues.marked", make=lambda c: c.issues.marked("m")),
     Call(name="Issues.open", make=lambda c: c.issues.open("t", "b")),
     Call(name="Issues.change", make=lambda c: c.issues.change(_ISSUE, title="t", body="b")),

@@ -39,6 +39,7 @@ from release_tool.services import (
 from release_tool.services.coordinator import Coordinator
 from release_tool.services.github import GitHub
 from release_tool.services.github_issues import Issues
+from release_tool.services.github_runs import Runs
 from release_tool.services.hub import Hub
 from release_tool.services.notary_api import NotaryAPI
 from release_tool.services.object_store import ObjectStore
@@ -79,7 +80,7 @@ def world(module_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_every_call_of_every_client_is_in_the_table() -> None:
     """A public method that is added to a client is missing here until it is proved."""
     classes = (
-        *(Coordinator, GitHub, Hub, Issues, NotaryAPI),
+        *(Coordinator, GitHub, Hub, Issues, NotaryAPI, Runs),
         *(ObjectStore, TicketService, TimestampService),
     )
     inner = (multipart_upload.MultipartUpload, notary_store.Sender)

@@ -75,3 +75,9 @@ def test_the_signed_bytes_are_lost_where_their_artifact_is_overwritten(tmp_path:
         path.write_text(text.replace("attempt-${{ github.run_attempt }}.tar.gz", "handoff.tar.gz"))
         with pytest.raises(ReplayError, match="Artifact not found for name: release-signed-1"):
             workflow_replay.waited_in_vain(world, print)
+
+
+def test_a_second_release_has_the_first_beside_it(tmp_path: Path) -> None:
+    """Found by another run, verified, and compared; a stranger's or a damaged one is left."""
+    with workflow_world.existing(tmp_path / "world") as world:
+        workflow_replay.compared(world, print)

@@ -28,6 +28,7 @@ class Small:
     """A repository with one action, and runners of one kind."""
 
     def __init__(self, folder: Path) -> None:
+        self.stores: dict[str, Store] = {}
         self.repository = folder / "repository"
         action = self.repository / "act"
         action.mkdir(parents=True)
@@ -61,6 +62,14 @@ class Small:
 
     def attest(self, subjects: list[Path]) -> None: ...
 
+    def uploaded(self) -> None: ...
+
+    def store_of(self, run_id: str) -> Store:
+        found = self.stores.get(run_id)
+        if found is None:
+            raise ArtifactError(f"there is no run {run_id}")
+        return found
+
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Small:
@@ -79,7 +88,7 @@ def begin(folder: Path, jobs: str, world: Small, **secrets: str) -> Run:
         secrets={},
         environments={"prod": secrets},
         variables={},
-        tokens=("writes", "reads"),
+        tokens=("writes", "reads", "reads-contents"),
     )
 
 
@@ -267,3 +276,38 @@ def test_paths_of_an_artifact_begin_where_the_search_does(tmp_path: Path) -> Non
     assert (tmp_path / "three" / "a.gz").is_file()
     with pytest.raises(ArtifactError, match="not valid"):
         store.upload("a/b", "dist/", tmp_path, overwrite=True, hidden=False)
+
+
+def test_a_step_that_may_fail_fails_nothing(tmp_path: Path, small: Small) -> None:
+    """What came of it is told by its outcome; behind it the job goes on."""
+    asked = (
+        "outcome: '${{ steps.a.outcome }}', conclusion: '${{ steps.a.conclusion }}',"
+        " there: '${{ steps.b.outcome }}'"
+    )
+    steps = (
+        "[{id: a, continue-on-error: true, run: exit 3},"
+        " {id: b, if: \"${{ steps.a.outcome == 'success' }}\", run: exit 4}]"
+    )
+    run = begin(tmp_path, job("one", steps, f"    outputs: {{{asked}}}\n"), small)
+    result = run.run("one")
+    assert result.result == SUCCESS
+    told = {"outcome": "failure", "conclusion": "success", "there": "skipped"}
+    assert result.outputs == told
+
+
+def test_another_run_is_read_by_who_may_read_it(tmp_path: Path, small: Small) -> None:
+    """Its number and a token with `actions: read`; a job without that right is refused."""
+    other = Store(tmp_path / "other")
+    (tmp_path / "a").write_text("earlier")
+    other.upload("n", "a", tmp_path, overwrite=False, hidden=False)
+    small.stores["7"] = other
+    token = "github-token: '${{ secrets.GITHUB_TOKEN }}'"
+    fetch = f"[{{uses: {DOWNLOAD}, with: {{name: n, run-id: 7, {token}}}}}, {{run: test -f a}}]"
+    may = job("may", fetch, "    permissions: {actions: read}\n")
+    strange = job(
+        "strange", fetch.replace("run-id: 7", "run-id: 8"), "    permissions: {actions: read}\n"
+    )
+    run = begin(tmp_path, may + job("not", fetch) + strange, small)
+    assert run.run("may").result == SUCCESS
+    assert "lacks actions: read" in run.run("not").failed.log
+    assert "there is no run 8" in run.run("strange").failed.log
