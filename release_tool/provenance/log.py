@@ -25,7 +25,7 @@ Kind = Literal["registered", "promoted", "withdrawn", "rolled back"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 NAME = "log.jsonl"
 HEAD_NAME = "log.head.json"
-_LATER_HEAD = re.compile(r"log\.head\.[1-9][0-9]{0,6}\.json")
+_LATER_HEAD = re.compile(r"log\.head\.([1-9][0-9]{0,6})\.json")
 ENTRY_TYPE = "application/vnd.release-tool.log-entry+json"
 HEAD_TYPE = "application/vnd.release-tool.log-head+json"
 # A line has some 800 bytes. A release makes two or three: this is enough for two thousand.
@@ -325,7 +325,13 @@ def later_name(head: Head) -> str:
 
 def is_later_name(name: str) -> bool:
     """Whether a file of a release is such a head."""
-    return _LATER_HEAD.fullmatch(name) is not None
+    return lines_named(name) is not None
+
+
+def lines_named(name: str) -> int | None:
+    """How many lines a head covers, by its name; None where the name is no later head's."""
+    found = _LATER_HEAD.fullmatch(name)
+    return int(found[1]) if found else None
 
 
 def judge(log: Log, head: Head) -> None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import urllib.parse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from release_tool import errors, progress
@@ -41,28 +43,69 @@ def fetch(location: str, transfer: Transfer, *, seconds: float, local: bool) -> 
         TransientError: the storage does not hand it out now.
         RemoteRefusedError: it answers with anything else, a further redirect included.
     """
-    _judge(location, transfer.name, local=local)
+    with _asked(location, transfer.name, seconds=seconds, local=local) as answer:
+        return digested(answer, transfer)
+
+
+def fetch_small(
+    location: str, name: str, *, limit_bytes: int, seconds: float, local: bool
+) -> bytes:
+    """The same for a small document, whole.
+
+    Raises:
+        As for `fetch`.
+    """
+    with _asked(location, name, seconds=seconds, local=local) as answer:
+        return small(answer, name, limit_bytes)
+
+
+@contextmanager
+def _asked(
+    location: str, name: str, *, seconds: float, local: bool
+) -> Iterator[http_client.Stream]:
+    """The storage's answer, if it is one with what was asked for."""
+    _judge(location, name, local=local)
     host = urllib.parse.urlsplit(location).hostname or ""
     try:
         with http_client.stream("GET", location, seconds=seconds) as answer:
             if answer.status == 200:
-                return digested(answer, transfer)
+                yield answer
+                return
             status = answer.status
     except errors.TransientError as problem:
         raise errors.TransientError(
-            f"the download of {transfer.name} broke off: {problem.message}",
+            f"the download of {name} broke off: {problem.message}",
             subject=host,
             hint="run again",
         ) from None
     # A presigned address that has ended answers 403; the next try gets a fresh one.
     passing = status in (403, 404, 408, 429) or status >= 500
     raise (errors.TransientError if passing else errors.RemoteRefusedError)(
-        f"GitHub's storage does not hand out {transfer.name}",
+        f"GitHub's storage does not hand out {name}",
         subject=host,
         expected="200",
         observed=f"{status}",
         hint="run again",
     )
+
+
+def small(answer: http_client.Stream, name: str, limit_bytes: int) -> bytes:
+    """Read a whole answer that is a small document.
+
+    Raises:
+        VerificationError: it is larger than such a document.
+        TransientError: it broke off.
+    """
+    collected = bytearray()
+    for chunk in answer.chunks():
+        collected += chunk
+        if len(collected) > limit_bytes:
+            raise errors.VerificationError(
+                "is larger than what belongs there",
+                subject=name,
+                expected=f"at most {limit_bytes} bytes",
+            )
+    return bytes(collected)
 
 
 def digested(answer: http_client.Stream, transfer: Transfer) -> Served:

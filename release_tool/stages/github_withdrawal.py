@@ -17,7 +17,7 @@ from release_tool.files import atomic
 from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter
-from release_tool.provenance import log
+from release_tool.provenance import head_notes, log
 from release_tool.provenance.keys import PublicKey
 from release_tool.services import github as service
 from release_tool.services import retries
@@ -191,5 +191,4 @@ class _Marking:
         sealed = self.sealed.strip()
         if self.head is None or not release.immutable or sealed in release.notes:
             return release.notes
-        told = f"The head of the log of releases, as `{self.head.name}`:"
-        return f"{release.notes.rstrip()}\n\n{told}\n\n```json\n{sealed}\n```\n"
+        return f"{release.notes.rstrip()}{head_notes.block(self.head.name, sealed)}"

@@ -17,9 +17,11 @@ from release_tool.provenance.log import Head
 from release_tool.provenance.statement import Statement
 from release_tool.services import retries, tombstone
 from release_tool.services.coordinator import Coordinator
+from release_tool.services.github_public import PublicReleases
 from release_tool.stages import (
     verification_archive,
     verification_coordinator,
+    verification_github,
     verification_log,
     verification_provenance,
 )
@@ -28,10 +30,22 @@ from release_tool.stages.verification_findings import Findings, Question
 
 @dataclass(kw_only=True)
 class Verification:
-    """One verification; `checks` holds what was found, in order."""
+    """One verification; `checks` holds what was found, in order.
+
+    Args:
+        question: what is asked, and who is believed.
+        coordinator: what it serves is compared.
+        github: has heads of the log; None where nobody asks it.
+        left_out: why nobody does.
+        scratch: an empty folder for what is unpacked.
+        reporter: is told of bytes.
+        policy: how to try again.
+    """
 
     question: Question
     coordinator: Coordinator
+    github: PublicReleases | None = None
+    left_out: str = ""
     scratch: Path
     reporter: Reporter
     policy: retries.Policy = retries.DEFAULT
@@ -59,8 +73,11 @@ class Verification:
         digests = verification_archive.look(
             findings, said.statement, scratch=self.scratch, reporter=self.reporter
         )
+        # Before the log, which only grows: it has all that was on GitHub when it was asked.
+        witnesses = verification_github.ask(self.github, self.left_out)
         standing = verification_log.look(findings, said)
         self.head = standing.head
+        verification_github.compare(findings, standing, witnesses)
         verification_coordinator.look(
             findings, self.coordinator, said=said.statement, digests=digests, kept=standing.log
         )

@@ -11,7 +11,7 @@ from release_tool.provenance.log import Head, Log
 from release_tool.stages.verification_findings import Findings
 from release_tool.stages.verification_provenance import Provenance
 
-_SEEN = "give the log.head.json of the newest release on GitHub with --log-head"
+_SEEN = "give a log.head.json that you kept with --log-head"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +38,10 @@ def look(findings: Findings, said: Provenance) -> Standing:
     if kept is None:
         return Standing()
     head = _covered(findings, kept, sealed, head_address) if sealed is not None else None
-    _seen(findings, kept, head)
+    standing = Standing(log=kept, head=head)
+    _seen(findings, standing)
     _inclusion(findings, kept, said)
-    return Standing(log=kept, head=head)
+    return standing
 
 
 def _log(findings: Findings, address: str) -> Log | None:
@@ -98,30 +99,48 @@ def _opened(
         log.judge(kept, head)
     except errors.VerificationError as problem:
         told = f"the log {problem.message}: {problem.observed}"
-        findings.checks.append(checks.failed(name, expected=problem.expected, observed=told))
+        findings.checks.append(
+            checks.failed(name, subject=subject, expected=problem.expected, observed=told)
+        )
         return None
     return head
 
 
-def _seen(findings: Findings, kept: Log, served: Head | None) -> None:
-    """A beginning of a chain is a chain: only who has seen more can tell."""
+def _seen(findings: Findings, standing: Standing) -> None:
     name, given = "log head seen before", findings.question.seen
     if given is None:
         findings.checks.append(checks.not_checked(name, _SEEN))
         return
-    seen = _opened(findings, kept, given, name=name, subject="--log-head")
-    if seen is None:
-        return
-    if served is not None and served.count < seen.count:
-        findings.checks.append(
-            checks.failed(
-                name,
-                expected=f"a head over at least {seen.count} lines",
-                observed=f"the served head covers {served.count}",
-            )
+    seen = witnessed(findings, standing, given, name=name, subject="--log-head")
+    if seen is not None:
+        findings.checks.append(checks.passed(name, f"{seen.count} lines, and all are there"))
+
+
+def witnessed(
+    findings: Findings, standing: Standing, sealed: bytes, *, name: str, subject: str
+) -> Head | None:
+    """A head that was seen elsewhere, if log and served head have all that it covers.
+
+    A beginning of a chain is a chain: only who has seen more can tell.
+
+    Returns:
+        the head, or None with the check that failed; None also where no log is served.
+    """
+    if standing.log is None:
+        return None
+    seen = _opened(findings, standing.log, sealed, name=name, subject=subject)
+    served = standing.head
+    if seen is None or served is None or served.count >= seen.count:
+        return seen
+    findings.checks.append(
+        checks.failed(
+            name,
+            subject=subject,
+            expected=f"a head over at least {seen.count} lines",
+            observed=f"the served head covers {served.count}",
         )
-        return
-    findings.checks.append(checks.passed(name, f"{seen.count} lines, and all are there"))
+    )
+    return None
 
 
 def _inclusion(findings: Findings, kept: Log, said: Provenance) -> None:

@@ -13,10 +13,12 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import requests
 
+from release_tool import data
 from release_tool.cli import embedded, main
 from release_tool.cli.session import Session
 from release_tool.provenance import log
@@ -31,8 +33,14 @@ BACK = ("--to", "0.5.0", "--deactivate", "0.5.1", "--reason", "no start", "--by"
 class Place:
     """A dist folder with look-alikes whose coordinator forgets its cache within a second."""
 
-    def __init__(self, folder: Path, cache_seconds: float = 0.5) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        cache_seconds: float = 0.5,
+        contract: Literal["2026-05", "2026-10"] = "2026-05",
+    ) -> None:
         self.folder = folder
+        self.config = _speaking(contract, folder) if contract != "2026-05" else ()
         self.cache_seconds = cache_seconds
         self.dist = folder / "dist"
         (folder / "lib.metallib").write_bytes(samples.metallib())
@@ -41,6 +49,7 @@ class Place:
             embedded.state_folder(self.dist, "rehearsal"),
             team_id="SLDQ2GJ6TL",
             bundle_id="io.darkbloom.provider",
+            contract=contract,
             cache_seconds=cache_seconds,
             processing_seconds=0.1,
             ticket_seconds=0.1,
@@ -53,11 +62,13 @@ class Place:
         return self.call(
             *("run", "--env", "rehearsal", "--dist", str(self.dist), "--version", version),
             *("--metallib", str(self.folder / "lib.metallib")),
-            *("--model", str(self.folder / "model"), *more),
+            *("--model", str(self.folder / "model"), *self.config, *more),
+            # A coordinator of October wants to know it.
+            environ={"RELEASE_CI_RUN_ID": "17041704"} if self.config else {},
         )
 
     def words(self, *argv: str, name: str = "rehearsal") -> list[str]:
-        return ["rollback", "--env", name, "--dist", str(self.dist), *argv]
+        return ["rollback", "--env", name, "--dist", str(self.dist), *self.config, *argv]
 
     def settings(self) -> dict[str, str]:
         """Those of a real environment that is led to the look-alikes."""
@@ -107,6 +118,13 @@ class Place:
             and self.served() == {self.public(f"v0.5.1/{NAME}")}
             and self.document("latest/release.json")["version"] == "0.5.1"
         )
+
+
+def _speaking(contract: str, folder: Path) -> tuple[str, str]:
+    """A release file for a coordinator of this contract, as an option."""
+    text = data.release_file().read_text().replace("contract: 2026-05", f"contract: {contract}")
+    (folder / "release.yaml").write_text(text)
+    return ("--config", str(folder / "release.yaml"))
 
 
 @pytest.fixture(scope="module")

@@ -29,9 +29,10 @@ from release_tool.apple import requirement, requirement_parser, requirement_text
 from release_tool.cli import main
 from release_tool.provenance import canonical, keys, log, sbom, statement
 from release_tool.provenance.keys import SigningKey
-from release_tool.rehearsal import places
+from release_tool.rehearsal import faults, places
 from release_tool.rehearsal.authority import Authority
 from release_tool.rehearsal.ticket_signer import TicketSigner
+from release_tool.services.github import GitHub
 from release_tool.stages import install_kills
 from tests.cli.test_rollback_command import NAME, Place, _call
 from tests.provenance import samples
@@ -39,7 +40,6 @@ from tests.provenance import samples
 DOCUMENT = Path(__file__).parents[2] / "docs/verify-release.md"
 README = Path(__file__).parents[2] / "README.md"
 LOG, HEAD = "releases/log.jsonl", "releases/log.head.json"
-ARCHIVE = f"releases/v0.5.0/{NAME}"
 PROVENANCE = f"releases/v0.5.0/{statement.NAME}"
 BILL = f"releases/v0.5.0/{sbom.NAME}"
 OTHER = samples.key("other")
@@ -53,6 +53,8 @@ class World:
 
     place: Place
     heads: Path
+    archive: str
+    """Where it stands, by the coordinator's contract."""
 
     @property
     def key(self) -> SigningKey:
@@ -89,11 +91,20 @@ class World:
             yield database
 
     def verify(self, *more: str) -> tuple[int, dict[str, Any]]:
-        words = ["verify-release", "0.5.0", "--env", "rehearsal", "--dist", str(self.place.dist)]
-        code, out, err = _call(*words, "--json", *more)
+        code, out, err = _call(*self.words(), "--json", *more)
         assert code in (0, 6), err
         found: dict[str, Any] = json.loads(out)
         return code, found
+
+    def words(self) -> list[str]:
+        words = ["verify-release", "0.5.0", "--env", "rehearsal", "--dist", str(self.place.dist)]
+        return [*words, *self.place.config]
+
+    def put_archive(self, content: bytes) -> None:
+        """Where it stands, and where a statement of its digest would have it."""
+        self.put(self.archive, content)
+        digest = hashlib.sha256(content).hexdigest()
+        self.put(f"releases/v0.5.0/artifacts/{digest}/{NAME}", content)
 
     def failed(self, *more: str) -> set[str]:
         code, found = self.verify(*more)
@@ -104,7 +115,7 @@ class World:
     @contextmanager
     def kept(self) -> Iterator[None]:
         """What stands in the bucket and at the coordinator comes back afterwards."""
-        before = {key: self.get(key) for key in (ARCHIVE, PROVENANCE, BILL, LOG, HEAD)}
+        before = {key: self.get(key) for key in (self.archive, PROVENANCE, BILL, LOG, HEAD)}
         try:
             yield
         finally:
@@ -113,21 +124,49 @@ class World:
                     self.put(key, content)
             self.remove("releases/v0.5.0/tombstone.json")
 
+    @contextmanager
+    def notes_kept(self) -> Iterator[None]:
+        """What stands in the notes on GitHub is what it was afterwards."""
+        living = self.place.living
+        client = GitHub(
+            api_url=living.github_api_url,
+            uploads_url=living.github_uploads_url,
+            repository="look-alike/darkbloom",
+            token=lambda: living.secret(places.GITHUB_TOKEN),
+        )
+        before = client.published("v0.5.0")
+        assert before
+        try:
+            yield
+        finally:
+            client.retitle(before, name=before.name, notes=before.notes, prerelease=False)
+
     def lines(self) -> list[bytes]:
         return self.get(LOG).splitlines(keepends=True)
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """0.5.0, released with everything beside it."""
+@pytest.fixture(
+    scope="module",
+    params=["2026-05", pytest.param("2026-10", marks=pytest.mark.slow)],
+)
+def world(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
+    """0.5.0, released with everything beside it, for a coordinator of May and for one of October.
+
+    The archive of the second one stands below its digest.
+    """
     folder = tmp_path_factory.mktemp("verified")
-    place = Place(folder, cache_seconds=0.05)
+    place = Place(folder, cache_seconds=0.05, contract=request.param)
     with pytest.MonkeyPatch.context() as patched:
         # The installer has tests of its own.
         patched.setattr(install_kills, "KILLS", 1)
         code, _, err = place.run("0.5.0")
     assert code == 0, err
-    made = World(place, folder)
+    base = place.living.r2_public_url
+    latest = requests.get(f"{place.living.coordinator_url}/v1/releases/latest", timeout=10).json()
+    made = World(place, folder, str(latest["url"]).removeprefix(f"{base}/"))
+    assert ("/artifacts/" in made.archive) == (request.param == "2026-10")
     (folder / "seen.json").write_bytes(made.get(HEAD))
     yield made
     place.living.stop()
@@ -141,10 +180,10 @@ def test_a_release_holds_for_anybody(world: World) -> None:
     assert passed >= {
         *("tombstone", "provenance", "builder", "source commit", "archive", "SBOM", "SBOM digest"),
         *("certificate chain", "ticket", "ticket cdhashes", "team", "log", "log head"),
-        *("log head seen before", "log entry", "provenance in the log"),
+        *("log head seen before", "log head on GitHub", "log entry", "provenance in the log"),
         *("coordinator bundle_hash", "coordinator binary_hash"),
     }
-    assert found["archive_sha256"] == hashlib.sha256(world.get(ARCHIVE)).hexdigest()
+    assert found["archive_sha256"] == hashlib.sha256(world.get(world.archive)).hexdigest()
     assert found["log_head"]["count"] == 2
     assert not {one["name"] for one in found["checks"] if one["outcome"] == "not_checked"} - {
         "revocation"
@@ -176,8 +215,8 @@ def test_what_stands_beside_the_archive_is_on_github_too(world: World) -> None:
 
 
 def _other_archive(world: World) -> None:
-    whole = gzip.decompress(world.get(ARCHIVE))
-    world.put(ARCHIVE, gzip.compress(whole, compresslevel=1, mtime=1))
+    whole = gzip.decompress(world.get(world.archive))
+    world.put(world.archive, gzip.compress(whole, compresslevel=1, mtime=1))
 
 
 def _edited_provenance(world: World) -> None:
@@ -247,7 +286,7 @@ def _another_ticket(world: World) -> None:
     other = TicketSigner(authority).issue([b"x" * 20], datetime.now(UTC))
     made = io.BytesIO()
     with (
-        tarfile.open(fileobj=io.BytesIO(world.get(ARCHIVE))) as source,
+        tarfile.open(fileobj=io.BytesIO(world.get(world.archive))) as source,
         tarfile.open(fileobj=made, mode="w", format=tarfile.USTAR_FORMAT) as target,
     ):
         for member in source:
@@ -256,7 +295,7 @@ def _another_ticket(world: World) -> None:
                 content, member.size = other, len(other)
             target.addfile(member, io.BytesIO(content) if member.isfile() else None)
     archive = gzip.compress(made.getvalue(), compresslevel=1, mtime=0)
-    world.put(ARCHIVE, archive)
+    world.put_archive(archive)
     payload = json.loads(base64.b64decode(json.loads(world.get(PROVENANCE))["payload"]))
     payload["subject"][0]["digest"]["sha256"] = hashlib.sha256(archive).hexdigest()
     world.put(PROVENANCE, statement.seal(canonical.encode(payload), world.key))
@@ -290,23 +329,56 @@ def test_each_tampering_is_caught_by_its_own_check(
     assert not found & spared, found
 
 
-def test_a_log_that_was_set_back_shows_to_who_has_seen_more(world: World) -> None:
-    """Log and head of before are a whole log: only the head of the release on GitHub tells."""
+def test_a_log_that_was_set_back_is_found_out_by_github(world: World) -> None:
+    """Log and head of before are a whole log, signed: what GitHub has of it tells, or one's own."""
     first = log.parse(world.lines()[0])
+    seen = ("--no-github", "--log-head", str(world.heads / "seen.json"))
     with world.kept():
         world.put(LOG, first.content)
         world.put(HEAD, log.seal(first.head("rehearsal"), world.key))
-        assert world.failed() == set()
-        seen = ("--log-head", str(world.heads / "seen.json"))
+        assert world.failed() == {"log head on GitHub"}
         assert world.failed(*seen) == {"log head seen before"}
+        code, found = world.verify("--no-github")
+    assert code == 0
+    hints = {one["name"]: one["hint"] for one in found["checks"] if one["outcome"] == "not_checked"}
+    assert "--no-github says so" in hints["log head on GitHub"]
+    assert "--log-head" in hints["log head seen before"]
     with world.kept():
         world.put(HEAD, log.seal(first.head("rehearsal"), world.key))
+        assert world.failed() == {"log head on GitHub"}
         assert world.failed(*seen) == {"log head seen before"}
-        code, found = world.verify()
+        code, found = world.verify("--no-github")
     assert code == 0
     behind = [one for one in found["checks"] if one["name"] == "log head"]
     assert [one["outcome"] for one in behind] == ["passed", "not_checked"]
     assert "1 lines stand behind it" in behind[1]["hint"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "times", "told"),
+    [
+        (faults.GITHUB_RATE_LIMITED, 1, "answers no more questions without a token"),
+        (faults.GITHUB_UNAVAILABLE, 2, "does not hand out the list of releases now"),
+        (faults.GITHUB_STORAGE_UNAVAILABLE, 2, "does not hand out log.head.json"),
+    ],
+)
+def test_a_github_that_does_not_answer_is_said_and_condemns_nothing(
+    world: World, fault: str, times: int, told: str
+) -> None:
+    """What it would have said is not checked, with the reason and what to do instead."""
+    world.place.living.set_faults({fault: times})
+    code, found = world.verify()
+    assert code == 0
+    (check,) = [one for one in found["checks"] if one["name"] == "log head on GitHub"]
+    assert check["outcome"] == "not_checked"
+    assert told in check["hint"]
+    assert "--log-head" in check["hint"]
+
+
+def test_another_head_on_github_is_refused(world: World) -> None:
+    """Its storage gives other bytes: nobody believed signed them."""
+    world.place.living.set_faults({faults.GITHUB_STORAGE_OTHER_BYTES: 1})
+    assert world.failed() == {"log head on GitHub"}
 
 
 @pytest.mark.parametrize(
@@ -351,13 +423,10 @@ def test_the_key_comes_from_the_caller_and_from_nowhere_else(world: World, tmp_p
     assert world.failed("--key", str(other)) >= {"provenance", "log", "log head"}
     private = tmp_path / "private.pem"
     private.write_text(keys.make())
-    words = ["verify-release", "0.5.0", "--env", "rehearsal", "--dist", str(world.place.dist)]
+    words = world.words()
     code, _, err = _call(*words, "--key", str(private))
     assert code == 2
     assert "--key is no" in err
-    code, _, err = _call("verify-release", "0.5.0", "--env", "prod", "--public-url", "https://a.b")
-    assert code == 2
-    assert "pins no key for prod" in err
 
 
 def test_the_commit_that_was_asked_for_is_compared(world: World) -> None:
@@ -368,10 +437,48 @@ def test_the_commit_that_was_asked_for_is_compared(world: World) -> None:
     assert world.failed("--commit", "0" * 40) == {"source commit"}
 
 
+def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
+    """Flags, files, addresses and the key that is missing: one error, and nothing is asked."""
+    notes = tmp_path / "notes.txt"
+    notes.write_text("no head")
+    words = ("verify-release", "0.5.0", "--env", "prod", "--log-head", str(notes))
+    code, _, err = _call(*words, "--commit", "main")
+    assert code == 2
+    assert "nothing was verified: 4 problems" in err
+    for told in ("--log-head is not JSON", "--commit is no commit", "no R2_PUBLIC_URL"):
+        assert told in err
+    assert "pins no key for prod" in err
+    code, _, err = _call(*words, "--public-url", "ftp://a.b", "--key", str(notes))
+    assert code == 2
+    assert "nothing was verified: 3 problems" in err
+    assert "--public-url is not an address" in err
+    assert "--key is no" in err
+    code, _, err = _call("verify-release", "0.5", "--env", "prd", "--commit", "main")
+    assert code == 2
+    assert "nothing was verified: 3 problems" in err
+    assert "'prd'" in err
+    assert "X.Y.Z" in err
+
+
+def test_one_thing_that_is_wrong_is_told_as_it_is(tmp_path: Path) -> None:
+    """And where nothing is started, nothing is looked for: the look-alikes' key among it."""
+    words = ("verify-release", "0.5.0", "--env", "prod", "--public-url", "https://a.b")
+    code, _, err = _call(*words)
+    assert code == 2
+    assert "release.yaml pins no key for prod" in err
+    assert "problems" not in err
+    dist = tmp_path / "dist"
+    words = ("verify-release", "0.5.0", "--env", "rehearsal", "--dist", str(dist))
+    code, _, err = _call(*words, "--commit", "main")
+    assert code == 2
+    assert "--commit is no commit" in err
+    assert not dist.exists()
+
+
 @pytest.mark.parametrize("given", ["abc", "main", "0" * 11, "x" * 40])
 def test_what_is_no_commit_condemns_no_release(world: World, given: str) -> None:
     """It is the caller's word that is wrong, so it is asked for again."""
-    words = ("verify-release", "0.5.0", "--env", "rehearsal", "--dist", str(world.place.dist))
+    words = world.words()
     code, _, err = _call(*words, "--commit", given)
     assert code == 2
     assert "--commit is no commit" in err
@@ -381,7 +488,7 @@ def test_a_file_that_is_no_head_condemns_no_release(world: World, tmp_path: Path
     """A mistyped path is a mistake of the caller, and no finding about what is published."""
     other = tmp_path / "notes.txt"
     other.write_text("no head")
-    words = ("verify-release", "0.5.0", "--env", "rehearsal", "--dist", str(world.place.dist))
+    words = world.words()
     code, _, err = _call(*words, "--log-head", str(other))
     assert code == 2
     assert "--log-head is not JSON" in err
@@ -403,9 +510,14 @@ def test_a_withdrawal_that_was_set_back_shows_by_the_head_on_github(
     """Log, head and tombstone are put back by who writes to the bucket, after the rollback.
 
     0.5.0 was the last that was promoted, so its line is told, and the withdrawal is the new one.
-    What the rollback brought to GitHub refuses that by its name; the step on GitHub alone and a
-    rerun of the release find everything done.
+    What the rollback brought to GitHub refuses that, fetched by the command or given by hand; the
+    step on GitHub alone and a rerun of the release find everything done.
     """
+    with world.notes_kept():
+        _withdraw_and_set_back(world, tmp_path)
+
+
+def _withdraw_and_set_back(world: World, tmp_path: Path) -> None:
     lines = len(world.lines())
     name = f"log.head.{lines + 1}.json"
     with world.kept():
@@ -424,8 +536,10 @@ def test_a_withdrawal_that_was_set_back_shows_by_the_head_on_github(
         code, _, err = world.place.run("0.5.0")
         assert code == 0, err
     world.remove("releases/v0.5.1/tombstone.json")
-    assert world.failed("--log-head", str(world.heads / "seen.json")) == set()
-    assert world.failed("--log-head", str(tmp_path / name)) == {"log head seen before"}
+    assert world.failed() == {"log head on GitHub"}
+    blind = ("--no-github", "--log-head")
+    assert world.failed(*blind, str(world.heads / "seen.json")) == set()
+    assert world.failed(*blind, str(tmp_path / name)) == {"log head seen before"}
 
 
 def test_only_github_needs_a_recorded_rollback(world: World) -> None:
@@ -437,7 +551,7 @@ def test_only_github_needs_a_recorded_rollback(world: World) -> None:
 
 def test_people_read_a_verdict_first(world: World) -> None:
     """One line of verdict, failures by name, and the exit code."""
-    words = ["verify-release", "0.5.0", "--env", "rehearsal", "--dist", str(world.place.dist)]
+    words = world.words()
     code, out, _ = _call(*words)
     assert code == 0
     assert out.startswith("Darkbloom 0.5.0 · rehearsal: holds")
@@ -474,7 +588,7 @@ def _by_hand(
     """In a shell, with the assets of the release on GitHub in a folder."""
     assets = folder / "assets"
     assets.mkdir()
-    digest = digest or hashlib.sha256(world.get(ARCHIVE)).hexdigest()
+    digest = digest or hashlib.sha256(world.get(world.archive)).hexdigest()
     (assets / "SHA256SUMS").write_text(f"{digest}  {NAME}\n")
     (assets / log.HEAD_NAME).write_bytes((world.heads / "seen.json").read_bytes())
     settings = {
@@ -510,7 +624,7 @@ def test_the_recipe_of_readme_is_where_the_document_begins() -> None:
 def test_the_recipe_of_readme_sees_a_replaced_archive(world: World, tmp_path: Path) -> None:
     """The sums on GitHub do not fit what the bucket gives, and nothing is unpacked."""
     archive, _ = _scripts(README)
-    digest = hashlib.sha256(world.get(ARCHIVE)).hexdigest()
+    digest = hashlib.sha256(world.get(world.archive)).hexdigest()
     for name in ("ours", "another"):
         (tmp_path / name).mkdir()
     assert _by_hand(world, tmp_path / "ours", [archive], digest).returncode == 0

@@ -62,13 +62,14 @@ from release_tool.apple.policy import inventory, library_validation, linter, ver
 from release_tool.apple.tree import in_memory
 from release_tool.files import archive_writer, tar_header, zip_reader, zip_unpacker
 from release_tool.files.archive_reader import ArchiveReader
-from release_tool.provenance import canonical, dsse, keys, log, sbom, statement
+from release_tool.provenance import canonical, dsse, head_notes, keys, log, sbom, statement
 from release_tool.rehearsal import profiles
 from release_tool.services import (
     chat,
     codesign,
     coordinator,
     coordinator_answers,
+    github_public,
     hub_listing,
     listening,
     notary_api,
@@ -181,6 +182,13 @@ def _release_logs() -> list[bytes]:
     for kind in log.KINDS:
         made = log.parse(made.extended(provenance_samples.entry(kind), provenance_samples.key()))
     return [made.content]
+
+
+def _public_releases() -> list[bytes]:
+    assets = [{"id": 7, "name": f"log.head{more}.json", "state": "uploaded"} for more in ("", ".9")]
+    notes = head_notes.block("log.head.12.json", "{}")
+    row = {"tag_name": "v1", "published_at": "2026", "draft": False, "body": notes}
+    return [json.dumps([row | {"assets": assets}]).encode()]
 
 
 def _release_log(data: bytes) -> object:
@@ -908,6 +916,17 @@ READERS: tuple[Reader, ...] = (
         read=dsse.parse,
         make_seeds=lambda: [dsse.seal("application/a", b"{}", provenance_samples.key())],
         structure="json",
+    ),
+    Reader(
+        name="releases on github",
+        read=github_public.parse,
+        make_seeds=_public_releases,
+        structure="json",
+    ),
+    Reader(
+        name="heads in notes",
+        read=lambda data: head_notes.parse(data.decode("utf-8", "replace")),
+        make_seeds=lambda: [head_notes.block("log.head.12.json", '{"a":1}').encode()],
     ),
     Reader(
         name="statement",
