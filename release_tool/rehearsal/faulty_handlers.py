@@ -64,6 +64,16 @@ class OpenToAll(Handler):
         return True
 
 
+class AnyKey(Handler):
+    def is_let_in(self) -> bool:
+        return self.headers.get("Authorization", "").startswith("Bearer ")
+
+
+class OpenModels(Handler):
+    def is_let_in(self) -> bool:
+        return self.command == "GET" or super().is_let_in()
+
+
 # Its answers.
 
 
@@ -149,6 +159,33 @@ class DivergingLong(Diverging):
     """Right for as long as most tests ask."""
 
     at = 20
+
+
+class DivergingPlainLong(DivergingLong):
+    def diverges(self, question: Question) -> bool:
+        return not question.stream
+
+
+class DivergingToKey(Handler):
+    """It tells a key, as one that echoes its log would."""
+
+    def pieces(self, question: Question) -> Iterator[Piece]:
+        key = " Bearer dk-local-not-a-real-secret"
+        return (p.saying(key) if p.count > 2 else p for p in super().pieces(question))
+
+
+class StopsEarly(Handler):
+    """It says four tokens, and counts all that were asked for."""
+
+    def pieces(self, question: Question) -> Iterator[Piece]:
+        return (p.saying("") if p.count > 4 else p for p in super().pieces(question))
+
+
+class UserRole(Handler):
+    def completion(self, text: str, last: Piece) -> dict[str, Any]:
+        found = super().completion(text, last)
+        found["choices"][0]["message"]["role"] = "user"
+        return found
 
 
 class Mixed(Handler):
@@ -328,6 +365,34 @@ class TextAfterEnd(Handler):
         self.event({**head, "choices": [delta({}, last.reason or "stop")]})
         self.event({**head, "choices": [delta({"content": "more"}, None)]})
         self.chunk(b"data: [DONE]\n\n")
+        self.chunk(b"")
+
+
+class OnePiece(Handler):
+    def pieces(self, question: Question) -> Iterator[Piece]:
+        found = list(super().pieces(question))
+        return iter([found[-1].saying("".join(piece.text for piece in found))])
+
+
+class Burst(Handler):
+    """A stream of what was all there before."""
+
+    def pieces(self, question: Question) -> Iterator[Piece]:
+        return iter(list(super().pieces(question)))
+
+
+class NeverCloses(Handler):
+    def chunk(self, data: bytes) -> None:
+        if not data:
+            hang()
+        super().chunk(data)
+
+
+class TextAfterMark(Handler):
+    def end_stream(self, question: Question, head: Mapping[str, Any], last: Piece) -> None:
+        self.event({**head, "choices": [delta({}, self.reason(last))]})
+        self.chunk(b"data: [DONE]\n\n")
+        self.event({**head, "choices": [delta({"content": "of another answer"}, None)]})
         self.chunk(b"")
 
 

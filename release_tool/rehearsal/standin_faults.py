@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -100,6 +101,12 @@ def _flood(*_: object) -> None:
         os.write(1, line)
 
 
+def _listen_everywhere(*_: object) -> None:
+    made = socket.create_server(("0.0.0.0", 0))  # noqa: S104 - it is the fault
+    # It lives as long as the process.
+    made.detach()
+
+
 def _write_into_app(executable: str, _: Path) -> None:
     (Path(executable).parent.parent / "written.txt").write_text("here\n")
 
@@ -139,6 +146,7 @@ FAULTS: Mapping[str, Fault] = {
     "version-killed": Fault(version=_die(signal.SIGKILL)),
     "version-aborts": Fault(version=_die(signal.SIGABRT, _NO_LIBRARY)),
     "version-silent": Fault(version=lambda _: ""),
+    "version-chatty": Fault(version=lambda version: f"error: some tool that wants {version}"),
     "version-other": Fault(version=lambda _: "0.0.1"),
     "version-fails": Fault(version=_exit),
     "version-daemon": Fault(version=_leave(_DAEMON)),
@@ -153,6 +161,7 @@ FAULTS: Mapping[str, Fault] = {
     "other-port": Fault(port=lambda port: port - 1),
     "flood": Fault(before_start=_flood),
     "foreign-pid-file": Fault(pid=lambda _: 1),
+    "second-port": Fault(before_start=_listen_everywhere),
     "writes-app": Fault(before_start=_write_into_app),
     "writes-beside": Fault(before_start=_write_beside_home),
     "writes-model": Fault(before_start=_write_into_model),
@@ -165,6 +174,8 @@ FAULTS: Mapping[str, Fault] = {
     "no-model": Fault(handler=faulty_handlers.NoModel),
     "needs-key": Fault(handler=faulty_handlers.NeedsKey),
     "open-to-all": Fault(handler=faulty_handlers.OpenToAll),
+    "any-key": Fault(handler=faulty_handlers.AnyKey),
+    "open-models": Fault(handler=faulty_handlers.OpenModels),
     # answers
     "mute": Fault(handler=faulty_handlers.Mute),
     "blank": Fault(handler=faulty_handlers.Blank),
@@ -176,6 +187,10 @@ FAULTS: Mapping[str, Fault] = {
     "diverge": Fault(handler=faulty_handlers.Diverging),
     "diverge-late": Fault(handler=faulty_handlers.DivergingLate),
     "diverge-long": Fault(handler=faulty_handlers.DivergingLong),
+    "diverge-plain-long": Fault(handler=faulty_handlers.DivergingPlainLong),
+    "diverge-to-key": Fault(handler=faulty_handlers.DivergingToKey),
+    "stops-early": Fault(handler=faulty_handlers.StopsEarly),
+    "user-role": Fault(handler=faulty_handlers.UserRole),
     "diverge-stream": Fault(handler=faulty_handlers.DivergingStream),
     "mixed": Fault(handler=faulty_handlers.Mixed),
     "one-at-a-time": Fault(handler=faulty_handlers.OneAtATime),
@@ -200,6 +215,10 @@ FAULTS: Mapping[str, Fault] = {
     "no-role": Fault(handler=faulty_handlers.NoRole),
     "no-end-chunk": Fault(handler=faulty_handlers.NoEndChunk),
     "text-after-end": Fault(handler=faulty_handlers.TextAfterEnd),
+    "one-piece": Fault(handler=faulty_handlers.OnePiece),
+    "burst": Fault(handler=faulty_handlers.Burst),
+    "never-closes": Fault(handler=faulty_handlers.NeverCloses),
+    "text-after-mark": Fault(handler=faulty_handlers.TextAfterMark),
     "stream-as-json": Fault(handler=faulty_handlers.StreamAsJson),
     "plain-for-stream": Fault(handler=faulty_handlers.PlainForStream),
     "crash-on-cancel": Fault(handler=faulty_handlers.CrashOnCancel),
@@ -217,6 +236,7 @@ FAULTS: Mapping[str, Fault] = {
     "ignores-term": Fault(on_term=_ignore),
     "orphan": Fault(before_start=_leave(_STUBBORN)),
     "daemon": Fault(before_start=_leave(_DAEMON)),
+    "fails-at-end": Fault(on_term=_exit),
     "crash-at-end": Fault(on_term=_die(signal.SIGSEGV)),
 }
 """By name, for `--fault`."""

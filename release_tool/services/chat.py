@@ -17,7 +17,7 @@ import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from release_tool import errors
 from release_tool.services import deadlines, redaction
@@ -33,6 +33,11 @@ _LINE_END = re.compile(rb"\r\n|\n|\r")
 _CHAT = "/v1/chat/completions"
 _REASONS = ("stop", "length")
 _THOUGHTS = "reasoning_content"
+# Clients read a stream to its end, not to its mark.
+_CLOSING_SECONDS = 10.0
+
+Key = Literal["own", "other", "none"]
+"""Which key a request carries: the provider's own, one that it never made, or none."""
 
 
 class AnswerError(errors.VerificationError):
@@ -154,6 +159,7 @@ def complete(endpoint: Endpoint, question: Question, *, seconds: float) -> Compl
     choice = _choice(document)
     message = choice.get("message")
     said = message if isinstance(message, dict) else {}
+    _require_speaker(choice, said)
     return Completion(
         text=_required_text(_text(said), thoughts=bool(said.get(_THOUGHTS))),
         tokens=_tokens(document),
@@ -206,7 +212,7 @@ def cancel(endpoint: Endpoint, question: Question, *, seconds: float) -> None:
 
 
 def refusal(
-    endpoint: Endpoint, body: bytes, *, content_type: str, seconds: float, with_key: bool = True
+    endpoint: Endpoint, body: bytes, *, content_type: str, seconds: float, key: Key = "own"
 ) -> Refusal:
     """How a chat request is answered that is not as it should be.
 
@@ -216,8 +222,7 @@ def refusal(
         AnswerError: no answer, or too late.
     """
     headers = {"Content-Type": content_type, "Content-Length": str(len(body))}
-    if with_key:
-        headers |= _authorization(endpoint)
+    headers |= _authorization(endpoint, key)
     deadline = time.monotonic() + seconds
     connection = _Connection(endpoint.host, endpoint.port, timeout=seconds)
     with contextlib.closing(connection), _converted(_CHAT, seconds):
@@ -228,6 +233,22 @@ def refusal(
         sock = connection.sock
         _send_until_answered(sock, body, deadline)
         sock.settimeout(max(deadline - time.monotonic(), 0.001))
+        with connection.getresponse() as response:
+            said = _Answer(sock, response, deadline).body()
+            return Refusal(status=response.status, said=_told(said, endpoint))
+
+
+def models_refusal(endpoint: Endpoint, *, seconds: float) -> Refusal:
+    """How the list of models is answered to who has no key.
+
+    Raises:
+        AnswerError: no answer, or too late.
+    """
+    path, deadline = "/v1/models", time.monotonic() + seconds
+    connection = _Connection(endpoint.host, endpoint.port, timeout=seconds)
+    with contextlib.closing(connection), _converted(path, seconds):
+        connection.request("GET", path)
+        sock = connection.sock
         with connection.getresponse() as response:
             said = _Answer(sock, response, deadline).body()
             return Refusal(status=response.status, said=_told(said, endpoint))
@@ -321,6 +342,10 @@ class _Answer:
     @property
     def content_type(self) -> str:
         return (self._response.getheader("Content-Type") or "").lower()
+
+    def hurry(self, seconds: float) -> None:
+        """Give the rest of it no longer than this."""
+        self._deadline = min(self._deadline, time.monotonic() + seconds)
 
     def pieces(self) -> Iterator[bytes]:
         """The body as it arrives, until its end."""
@@ -430,22 +455,39 @@ def _json(body: bytes) -> Mapping[str, Any]:
 
 
 def _events(answer: _Answer) -> Iterator[Mapping[str, Any]]:
-    """The documents of an event stream, up to its end mark."""
+    """The documents of an event stream, which ends behind its end mark."""
     data: list[bytes] = []
     count = 0
-    for line in answer.lines():
+    lines = answer.lines()
+    for line in lines:
         if line.startswith(b"data:"):
             data.append(line[5:].removeprefix(b" "))
         if line or not data:
             continue
         event, data = b"\n".join(data), []
         if event == b"[DONE]":
+            _require_end(answer, lines)
             return
         count += 1
         if count > _MAX_CHUNKS:
             raise AnswerError(f"streams more than {_MAX_CHUNKS} chunks")
         yield _json(event)
     raise AnswerError("ended its stream without an end mark", expected="data: [DONE]")
+
+
+def _require_end(answer: _Answer, lines: Iterator[bytes]) -> None:
+    answer.hurry(_CLOSING_SECONDS)
+    try:
+        more = next((line for line in lines if line.startswith(b"data:")), None)
+    except (TimeoutError, AnswerError) as problem:
+        raise AnswerError(
+            "does not end its stream behind the end mark",
+            expected=f"an end within {_CLOSING_SECONDS:g} s",
+            hint="a client that reads a stream to its end waits for ever",
+        ) from problem
+    if more is not None:
+        observed = more[:_SHOWN].decode("utf-8", "replace")
+        raise AnswerError("goes on behind its end mark", observed=observed)
 
 
 def _choice(document: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -458,8 +500,22 @@ def _choice(document: Mapping[str, Any]) -> Mapping[str, Any]:
     return choice
 
 
-def _authorization(endpoint: Endpoint) -> dict[str, str]:
-    return {"Authorization": f"Bearer {endpoint.token}"} if endpoint.token else {}
+def _authorization(endpoint: Endpoint, key: Key = "own") -> dict[str, str]:
+    if not endpoint.token or key == "none":
+        return {}
+    told = endpoint.token if key == "own" else f"{endpoint.token}-of-another"
+    return {"Authorization": f"Bearer {told}"}
+
+
+def _require_speaker(choice: Mapping[str, Any], said: Mapping[str, Any]) -> None:
+    """An answer may leave out who says it and which of several it is; it may not be wrong."""
+    told = said.get("role", "assistant"), choice.get("index", 0)
+    if told != ("assistant", 0):
+        raise AnswerError(
+            "does not answer as the assistant",
+            expected="role assistant, index 0",
+            observed=f"role {told[0]}, index {told[1]}",
+        )
 
 
 def _require_model(document: Mapping[str, Any], question: Question) -> None:

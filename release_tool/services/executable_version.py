@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import platform
+import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from release_tool import errors
@@ -12,6 +14,7 @@ from release_tool import errors
 _SECONDS = 30
 """The first start of code that macOS has not seen yet takes some seconds of assessment."""
 _OUTPUT_CHARACTERS = 10_000
+_NAMED = re.compile(r"(?:[\w.-]+\s+)?(\S+)")
 
 
 def can_run(architecture: str) -> bool:
@@ -55,7 +58,16 @@ def ask(executable: Path, *, home: Path) -> str:
     if finished.returncode != 0 or not lines:
         said = _text(finished.stderr).strip()[:200]
         raise _silent(executable, f"exit {finished.returncode} {said}".strip())
-    return lines[-1].split()[-1]
+    return told(lines)
+
+
+def told(lines: Sequence[str]) -> str:
+    """The version in what `--version` prints: its last line, which may begin with a name.
+
+    A line that says more is no version, whatever word it ends with: it comes back whole.
+    """
+    found = _NAMED.fullmatch(lines[-1])
+    return found[1] if found else lines[-1]
 
 
 def _text(output: bytes) -> str:

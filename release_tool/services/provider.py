@@ -124,7 +124,7 @@ class Provider:
             chat.cancel(self._endpoint, question, seconds=seconds)
 
     def refusal(
-        self, body: bytes, *, content_type: str, seconds: float, with_key: bool = True
+        self, body: bytes, *, content_type: str, seconds: float, key: chat.Key = "own"
     ) -> Refusal:
         """How it answers a chat request that is not as it should be.
 
@@ -133,8 +133,17 @@ class Provider:
         """
         with self._watched():
             return chat.refusal(
-                self._endpoint, body, content_type=content_type, seconds=seconds, with_key=with_key
+                self._endpoint, body, content_type=content_type, seconds=seconds, key=key
             )
+
+    def models_refusal(self, *, seconds: float) -> Refusal:
+        """How it answers who asks for its models without a key.
+
+        Raises:
+            VerificationError: it does not answer, or dies.
+        """
+        with self._watched():
+            return chat.models_refusal(self._endpoint, seconds=seconds)
 
     def health(self, *, seconds: float) -> str:
         """The version that it tells now.
@@ -157,13 +166,15 @@ class Provider:
 
     def _addresses(self) -> Check:
         name = "listens on loopback only"
-        seen = listening.addresses(self.port)
+        own = listening.of_processes([one.pid for one in self._running.started()])
+        seen = own | {(address, self.port) for address in listening.addresses(self.port)}
         if not seen:
             return checks.not_checked(name, "this system does not tell who listens")
-        outer = sorted(address for address in seen if not listening.is_loopback(address))
+        outer = sorted(one for one in seen if not listening.is_loopback(one[0]))
         if outer:
-            return checks.failed(name, expected="127.0.0.1", observed=", ".join(outer))
-        return checks.passed(name, ", ".join(sorted(seen)))
+            told = ", ".join(f"{address} port {port}" for address, port in outer)
+            return checks.failed(name, expected="127.0.0.1", observed=told)
+        return checks.passed(name, ", ".join(sorted({address for address, _ in seen})))
 
     def _pid_file(self) -> Check:
         name = "PID file"

@@ -11,6 +11,8 @@ from release_tool.apple.checks import Check
 from release_tool.services import child
 from release_tool.services.provider_command import ProviderCommand
 
+_GOOD_END = "exit code 0, or TERM"
+
 
 def judge(
     running: child.Child, early: child.Ending | None, command: ProviderCommand, grace_seconds: float
@@ -42,8 +44,8 @@ def judge(
     found.append(
         checks.compare(
             "ends without a crash",
-            expected="an exit, or TERM",
-            observed=str(badly) if badly else "an exit, or TERM",
+            expected=_GOOD_END,
+            observed=str(badly) if badly else _GOOD_END,
             hint=_meaning(badly, running, command),
         )
     )
@@ -51,8 +53,12 @@ def judge(
 
 
 def _badly(ending: child.Ending | None) -> child.Ending | None:
-    """An end by a signal that nobody sent."""
-    return ending if ending and ending.status < 0 and ending.status != -signal.SIGTERM else None
+    """An end by a signal that nobody sent, or with the exit code of a fault.
+
+    Darkbloom's providers exit with 1 for any fault; a shell says 128 and the signal's number.
+    """
+    good = (0, -signal.SIGTERM, 128 + signal.SIGTERM)
+    return None if ending is None or ending.status in good else ending
 
 
 def _meaning(ending: child.Ending | None, running: child.Child, command: ProviderCommand) -> str:

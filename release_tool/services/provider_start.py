@@ -9,7 +9,7 @@ from pathlib import Path
 from release_tool import errors
 from release_tool.apple import checks
 from release_tool.apple.checks import Check
-from release_tool.services import child, provider_ends
+from release_tool.services import child, executable_version, provider_ends
 from release_tool.services.provider_command import ProviderCommand, environment
 from release_tool.services.provider_contract import BuiltFor
 
@@ -87,7 +87,7 @@ def ask_version(command: ProviderCommand, *, home: Path) -> str:
             observed=str(done.ending) if done.ending.status else "it prints nothing",
             details=done.log,
         )
-    return done.lines[-1].split()[-1]
+    return executable_version.told(done.lines)
 
 
 def runtime_smoke(command: ProviderCommand, *, home: Path, built_for: BuiltFor) -> list[Check]:

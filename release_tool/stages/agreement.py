@@ -15,6 +15,7 @@ from typing import NamedTuple
 from release_tool.apple import checks
 from release_tool.apple.checks import Check
 from release_tool.plan import Prefix, Smoke
+from release_tool.services import redaction
 from release_tool.services.chat import Completion
 from release_tool.services.reference import Reference, ReferenceText
 from release_tool.stages import smoke_questions
@@ -120,6 +121,8 @@ def judge(
         )
     else:
         yield _diverging(name, answer.text, reference, found, subject)
+    if not found.whole and reference.text.startswith(answer.text):
+        yield _cut_short(name, answer, found, subject)
     if policy.agreement != "exact" or not found.whole:
         return
     # Whether the end mark counts as a token is each one's own affair.
@@ -134,6 +137,25 @@ def judge(
     yield checks.compare(end, expected=reference.reason, observed=answer.reason, subject=subject)
 
 
+def _cut_short(name: str, answer: Completion, found: Agreement, subject: str) -> Check:
+    """Where the reference says more, its tokens tell how many a text has: no more may be counted.
+
+    The text may end within a token, and whether an end mark counts is each one's own affair.
+    """
+    most = found.agreed + 2
+    counted = "token count of a shorter text"
+    name = f"{counted}, {name}"
+    if answer.tokens <= most:
+        return checks.passed(name, str(answer.tokens), subject=subject, expected=f"at most {most}")
+    return checks.failed(
+        name,
+        expected=f"at most {most}",
+        observed=str(answer.tokens),
+        subject=subject,
+        hint="it counts tokens that it did not say",
+    )
+
+
 def _diverging(
     name: str, text: str, reference: ReferenceText, found: Agreement, subject: str
 ) -> Check:
@@ -142,11 +164,14 @@ def _diverging(
     # Not where the token ends, but where the texts part: the rest of the token may agree.
     parted = len(_common(text, reference.text))
     after = max(parted, len(begun))
+    told = redaction.hidden(text)
+    # A secret may have begun before: then all that is left of the text is shown.
+    said = told[after:] if told.startswith(text[:after]) else told
     return checks.failed(
         name,
         subject=subject,
         expected=f"token {found.agreed + 1} of {reference.tokens} {_shown(reference.text[after:])}",
-        observed=f"{_shown(text[after:])} after {_shown(begun[-20:])}",
+        observed=f"{_shown(said)} after {_shown(begun[-20:])}",
         hint=_HINT,
     )
 

@@ -12,6 +12,7 @@ from release_tool.values import CheckOutcome
 
 ONCE = (
     *("--version", "models", "long answer", "cancelled stream", "malformed request"),
+    "streams while it generates",
     *("request without messages", "too large request", "health at the end"),
     *("writes only into its home", "lives until it is told to end", "ends when it is told to"),
     *("ends without a crash", "leaves no process behind"),
@@ -66,7 +67,7 @@ def _of_prompts(plan: ReleasePlan) -> Iterator[Wanted]:
     for prompt in smoke.prompts:
         for name in ("plain token count", "streamed token count", "streamed text", "text"):
             yield Wanted(name, prompt)
-    for name in ("long token count", "long text"):
+    for name in ("long token count", "long plain token count", "long streamed text", "long text"):
         yield Wanted(name, smoke.long_prompt)
     for places in smoke_questions.at_once(smoke):
         for place in places:
@@ -88,5 +89,5 @@ def _of_contract(plan: ReleasePlan) -> Iterator[Wanted]:
         for marker in contract.smoke_markers:
             yield Wanted("runtime-smoke", marker)
     if contract.has_keys and plan.smoke.authorization == "token":
-        yield Wanted("request without a key")
+        yield from (Wanted(name) for name in smoke_questions.KEY_CHECKS)
         yield Wanted("key file is private")

@@ -29,6 +29,11 @@ _SHOWN = 80
 # A long answer has some hundred words.
 _KEPT = 256 * 1024
 OTHER_TYPE = "request of another type"
+KEY_CHECKS = ("request without a key", "request with another key", "models without a key")
+_STREAMS = "streams while it generates"
+# Of a long answer, nine tenths and more come behind the first token, wherever prompts are short.
+_STREAMED_SHARE = 0.1
+_STREAM_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,10 +47,12 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Long:
-    """The long answer, streamed."""
+    """The long answer, asked in both ways."""
 
     question: Question
     answer: Completion
+    """Streamed."""
+    plain: Completion
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +149,7 @@ def judge(interview: Interview) -> Iterator[Check]:
     """What can be said without a reference: counts, ends, and the same text in every way."""
     yield from interview.checks
     if interview.long:
-        yield from _counts("long", interview.long.question, interview.long.answer)
+        yield from _at_length_judged(interview.long)
     for one in interview.asked:
         for kind, answer in (("plain", one.plain), ("streamed", one.streamed)):
             yield from _counts(kind, one.question, answer)
@@ -153,6 +160,29 @@ def judge(interview: Interview) -> Iterator[Check]:
     first = interview.asked[0]
     for kind, answer in interview.after:
         yield from _same(f"text after {kind}", first.plain, answer, first.question)
+
+
+def _at_length_judged(long: Long) -> Iterator[Check]:
+    yield from _counts("long", long.question, long.answer)
+    yield from _counts("long plain", long.question, long.plain)
+    yield from _same("long streamed text", long.plain, long.answer, long.question)
+    share = _share_streamed(long.answer)
+    told = f"text for {share:.0%} of its time"
+    if share >= _STREAMED_SHARE:
+        yield checks.passed(_STREAMS, told)
+        return
+    yield checks.failed(
+        _STREAMS,
+        expected=f"text for {_STREAMED_SHARE:.0%} of its time at least",
+        observed=f"{told}, in each of {_STREAM_ATTEMPTS} attempts",
+        hint="it keeps its answer back until it has all of it: no rate can be told of that",
+    )
+
+
+def _share_streamed(answer: Completion) -> float:
+    """How much of an answer's time lies behind its first text."""
+    whole = answer.first_token_seconds + answer.decode_seconds
+    return answer.decode_seconds / whole if whole > 0 else 0.0
 
 
 def version_told(contract: Contract, version: str, health: str) -> Check:
@@ -190,8 +220,16 @@ def _counts(kind: str, question: Question, answer: Completion) -> Iterator[Check
 
 
 def _same(name: str, one: Completion, other: Completion, question: Question) -> Iterator[Check]:
-    expected, observed = (json.dumps(text, ensure_ascii=False) for text in (one.text, other.text))
+    # Compared as they are, shown without what may be a secret.
+    same = one.text == other.text
+    expected, observed = (_quoted(text) for text in (one.text, other.text))
+    if not same and expected == observed:
+        observed = f"{observed}, which differs in what is not shown"
     yield checks.compare(name, expected=expected, observed=observed, subject=question.prompt)
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(redaction.hidden(text), ensure_ascii=False)
 
 
 def _question(interview: Interview, prompt: str, max_tokens: int) -> Question:
@@ -216,8 +254,9 @@ def _both_ways(
 def _at_length(
     provider: Provider, interview: Interview, question: Question, seconds: float, *, more_than: int
 ) -> Long:
-    answer = provider.stream(question, seconds=seconds)
-    interview.note("long answer", question, answer)
+    answer = _streamed_at_length(provider, interview, question, seconds)
+    plain = provider.complete(question, seconds=seconds)
+    interview.note("long answer, plain", question, plain)
     wanted = min(more_than + 1, question.max_tokens)
     name, observed = "long answer", f"{answer.tokens} tokens"
     if answer.tokens >= wanted:
@@ -228,7 +267,21 @@ def _at_length(
         interview.checks.append(
             checks.failed(name, expected=expected, observed=observed, hint=hint)
         )
-    return Long(question=question, answer=answer)
+    return Long(question=question, answer=answer, plain=plain)
+
+
+def _streamed_at_length(
+    provider: Provider, interview: Interview, question: Question, seconds: float
+) -> Completion:
+    """A reader that slept finds an honest stream in one piece; a provider does so every time."""
+    answer = provider.stream(question, seconds=seconds)
+    for _ in range(1, _STREAM_ATTEMPTS):
+        if _share_streamed(answer) >= _STREAMED_SHARE:
+            break
+        interview.note("long answer, once more", question, answer)
+        answer = provider.stream(question, seconds=seconds)
+    interview.note("long answer", question, answer)
+    return answer
 
 
 def _at_once(
@@ -276,9 +329,21 @@ def _refusals(
         interview.note_refusal(kind, refusal)
         yield _refused(kind, refusal, contract)
     if provider.wants_key:
-        refusal = provider.refusal(good, content_type=_JSON, seconds=seconds, with_key=False)
-        interview.note_refusal("request without a key", refusal)
-        yield checks.compare("request without a key", expected="401", observed=str(refusal.status))
+        yield from _keyless(provider, interview, good, seconds)
+
+
+def _keyless(
+    provider: Provider, interview: Interview, good: bytes, seconds: float
+) -> Iterator[Check]:
+    without, other, models = KEY_CHECKS
+    refusals = {
+        without: provider.refusal(good, content_type=_JSON, seconds=seconds, key="none"),
+        other: provider.refusal(good, content_type=_JSON, seconds=seconds, key="other"),
+        models: provider.models_refusal(seconds=seconds),
+    }
+    for kind, refusal in refusals.items():
+        interview.note_refusal(kind, refusal)
+        yield checks.compare(kind, expected="401", observed=str(refusal.status))
 
 
 def _wrong_requests(good: bytes, contract: Contract) -> Iterator[tuple[str, bytes, str]]:

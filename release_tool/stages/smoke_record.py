@@ -12,6 +12,7 @@ from release_tool.apple.checks import Check
 from release_tool.files import atomic
 from release_tool.files.workspace import Workspace
 from release_tool.plan import Prefix, Smoke
+from release_tool.services import redaction
 from release_tool.services.chat import Completion, Question
 from release_tool.services.reference import Reference, ReferenceText
 from release_tool.stages import agreement
@@ -112,7 +113,7 @@ def _prompt(
     return SmokePrompt.model_validate(
         {
             "prompt": question.prompt,
-            "text": answer.text,
+            "text": redaction.hidden(answer.text),
             "completion_tokens": answer.tokens,
             "reason": answer.reason,
             "agrees": found.fulfills(smoke, expected),

@@ -222,7 +222,7 @@ def test_october_wants_its_key(model: Path, home: Path) -> None:
         assert made.wants_key
         assert made.complete(question(), seconds=30).tokens == 12
         body = question().body(stream=False)
-        refusal = made.refusal(body, content_type="application/json", seconds=10, with_key=False)
+        refusal = made.refusal(body, content_type="application/json", seconds=10, key="none")
         assert refusal.status == 401
         assert [check.name for check in made.manners()][-1] == "key file is private"
         assert {check.outcome for check in made.manners()} == {"passed"}

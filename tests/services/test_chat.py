@@ -155,7 +155,7 @@ def test_a_refusal_is_told(server: ScriptedServer) -> None:
     sent = server.requests[-1]
     assert (sent.body, sent.headers["content-type"]) == (b"{", "text/plain")
     assert sent.headers["authorization"] == "Bearer dk-local-0"
-    found = chat.refusal(with_key, b"{", content_type="a/b", seconds=5, with_key=False)
+    found = chat.refusal(with_key, b"{", content_type="a/b", seconds=5, key="none")
     assert found.status == 200
     assert "authorization" not in server.requests[-1].headers
     assert "dk-local-0" not in repr(with_key)

@@ -63,6 +63,7 @@ EARLY: Mapping[str, Refused] = {
     "version-killed": Refused(r"ended at --version.*killed by SIGKILL.*AMFI"),
     "version-aborts": Refused(r"killed by SIGABRT.*a library that it links is not there"),
     "version-silent": Refused("does not tell its version.*it prints nothing"),
+    "version-chatty": Refused(r"--version: expected 0\.5\.0, observed error: some tool"),
     "version-other": Refused(r"--version: expected 0\.5\.0, observed 0\.0\.1"),
     "version-fails": Refused("does not tell its version.*exit code 1"),
     "version-daemon": Refused(r"--version leaves processes behind.*python\S* \(process \d+\)"),
@@ -82,6 +83,7 @@ LATE: Mapping[str, Refused] = {
     "health-page": Refused("did not answer /health in time", start_seconds=8),
     "health-other": Refused(r"version in /health: expected 0\.5\.0, observed 0\.0\.1"),
     "foreign-pid-file": Refused("PID file: expected its own number, observed 1"),
+    "second-port": Refused(r"listens on loopback only: .*observed 0\.0\.0\.0 port \d+"),
     "writes-app": Refused(r"home of the unpacked release: .*Darkbloom\.app/Contents/written\.txt"),
     "writes-beside": Refused(r"home of the folder beside its home: .*written\.txt"),
     "writes-model": Refused(r"home of the model: .*written\.txt"),
@@ -90,12 +92,20 @@ LATE: Mapping[str, Refused] = {
     "no-model": Refused("lists no model"),
     "needs-key": Refused("answers /v1/models with an error.*401"),
     "open-to-all": Refused("without a key: expected 401, observed 200", october=True, key=True),
+    "any-key": Refused("with another key: expected 401, observed 200", october=True, key=True),
+    "open-models": Refused(
+        "models without a key: expected 401, observed 200", october=True, key=True
+    ),
     "mute": Refused("answers without any text"),
     "blank": Refused("answers without any text"),
     "diverge": Refused(r"text of What.*: expected token 1 of 6 "),
     "diverge-late": Refused(r"text of What.*: expected token 5 of 6 "),
     "diverge-long": Refused(r"long text of Tell.*: expected token 20 of 24 "),
     "diverge-stream": Refused(r"streamed text of What"),
+    "diverge-plain-long": Refused(r"long streamed text of Tell"),
+    "diverge-to-key": Refused(r"expected token 3 of 6 .* observed .*Bearer \[redacted\]"),
+    "stops-early": Refused(r"text of What.*: expected token 5 of 6"),
+    "user-role": Refused("does not answer as the assistant.*role user"),
     "mixed": Refused(r"text with [24] at once of .*: expected token"),
     "one-at-a-time": Refused("answers /v1/chat/completions with an error.*503 .*busy"),
     "crash": Refused(r"ended while it answered.*killed by SIGKILL"),
@@ -121,6 +131,10 @@ LATE: Mapping[str, Refused] = {
     "no-role": Refused("does not begin its stream with the role"),
     "no-end-chunk": Refused("ends its answer without a reason"),
     "text-after-end": Refused("goes on after the end of its answer"),
+    "one-piece": Refused(r"streams while it generates: .*observed text for 0% of its time"),
+    "burst": Refused(r"streams while it generates: .*in each of 3 attempts"),
+    "never-closes": Refused("does not end its stream behind the end mark"),
+    "text-after-mark": Refused("goes on behind its end mark"),
     "stream-as-json": Refused("does not stream.*application/json"),
     "plain-for-stream": Refused("does not stream.*application/json"),
     "crash-on-cancel": Refused(r"ended while it answered.*killed by SIGSEGV"),
@@ -136,6 +150,7 @@ LATE: Mapping[str, Refused] = {
     "ignores-term": Refused("ends when it is told to: .* observed KILL was needed"),
     "orphan": Refused(r"leaves no process behind: .*python\S* \(process \d+\)"),
     "daemon": Refused(r"leaves no process behind: .*python\S* \(process \d+\)"),
+    "fails-at-end": Refused("ends without a crash: .*observed exit code 1"),
     "crash-at-end": Refused("ends without a crash: .*killed by SIGSEGV"),
 }  # fmt: skip
 
@@ -225,7 +240,8 @@ def refuse(fault: str, expected: Refused, plan: ReleasePlan, world: World, folde
     for line in caught.value.details[:-1]:
         # Each failed check stands in the table, unless it was a line of the provider's log.
         name = line.partition(": expected")[0]
-        assert name == line or f"| {cell(name)} | FAIL |" in page
+        row = rf"\| {re.escape(cell(name))}( \(\d+\))? \| FAIL \|"
+        assert name == line or re.search(row, page), line
     if fault != "writes-model":
         assert sorted(path.name for path in world.model.iterdir()) == before
     assert caught.value.exit_code == 6
@@ -274,6 +290,8 @@ def test_one_that_serves_badly_is_refused_by_name(
     monkeypatch.setattr(child, "GRACE_SECONDS", 1.5 if fault == "ignores-term" else 30.0)
     told = refuse(fault, LATE[fault], plan, world, tmp_path)
     assert re.search(LATE[fault].told, told), told
+    page = world.workspace.path("smoke/refused/refused.md").read_text(encoding="utf-8")
+    assert "not-a-real-secret" not in told + page
 
 
 def smoke_well(
@@ -358,6 +376,29 @@ def test_a_prefix_may_be_enough(plan: ReleasePlan, tmp_path: Path, model: Path) 
     assert found.agreement == "prefix 4"
     assert [prompt.agreed_tokens for prompt in found.prompts] == [4, 4]
     assert all(prompt.agrees for prompt in (*found.prompts, found.long))
+
+
+@pytest.mark.slow
+def test_a_short_text_with_many_tokens_is_refused_under_every_policy(
+    plan: ReleasePlan, tmp_path: Path, model: Path
+) -> None:
+    """Four tokens may be enough; that there were six of them is not true."""
+    world = pack(samples.executable("darkbloom", "0.5.0"), tmp_path, model)
+    with pytest.raises(pytest.fail.Exception, match=r"shorter text, long text of .*observed 24"):
+        smoke_well(plan, world, tmp_path, "--fault", "stops-early", agreement=Prefix(prefix=4))
+
+
+@pytest.mark.slow
+def test_evidence_keeps_no_secret_that_an_answer_tells(
+    plan: ReleasePlan, tmp_path: Path, model: Path
+) -> None:
+    """Two tokens are enough here, and behind them it tells a key."""
+    world = pack(samples.executable("darkbloom", "0.5.0"), tmp_path, model)
+    policy = Prefix(prefix=2)
+    found = smoke_well(plan, world, tmp_path, "--fault", "diverge-to-key", agreement=policy)
+    assert "Bearer [redacted]" in found.long.text
+    kept = found.model_dump_json() + world.workspace.path(found.transcript).read_text()
+    assert "not-a-real-secret" not in kept
 
 
 INTERRUPTED = """
