@@ -21,6 +21,7 @@ from tests.scripted_server import Reply, ScriptedServer
 
 QUESTION = chat.Question(model="m", prompt="Hello?", max_tokens=8)
 EVENTS = {"Content-Type": "text/event-stream; charset=utf-8"}
+DONE = "data: [DONE]\n\n"
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +101,15 @@ def test_a_stream_without_usage_counts_its_pieces(server: ScriptedServer) -> Non
             answer("Paris", choices=[{"message": {"content": "Paris"}, "finish_reason": "tired"}]),
             "without a reason",
         ),
+        (
+            answer(
+                "Paris",
+                choices=[
+                    {"message": {"role": "user", "content": "Paris"}, "finish_reason": "stop"}
+                ],
+            ),
+            "does not answer as the assistant",
+        ),
     ],
 )
 def test_an_answer_that_is_none_is_refused(
@@ -124,6 +134,7 @@ def test_an_answer_that_is_none_is_refused(
         (delta("Pa") + delta(None, "stop") + delta(None, "stop"), "goes on after the end"),
         (delta("Paris") + "data: [DONE]\n\n", "without a reason"),
         ('data: {"choices": [{"delta": {"content": "Pa"}}]}\n\n', "begin its stream with the role"),
+        (delta("Pa") + delta(None, "stop") + DONE + delta("ris"), "goes on behind its end mark"),
         ("data: Paris\n\n", "does not answer in JSON"),
         ("data: " + "x" * 300_000, "streams a line"),
     ],
@@ -157,6 +168,11 @@ def test_a_refusal_is_told(server: ScriptedServer) -> None:
     assert sent.headers["authorization"] == "Bearer dk-local-0"
     found = chat.refusal(with_key, b"{", content_type="a/b", seconds=5, key="none")
     assert found.status == 200
+    assert "authorization" not in server.requests[-1].headers
+    server.says(Reply(status=401), Reply(status=401))
+    chat.refusal(with_key, b"{", content_type="a/b", seconds=5, key="other")
+    assert server.requests[-1].headers["authorization"] not in ("", "Bearer dk-local-0")
+    assert chat.models_refusal(with_key, seconds=5).status == 401
     assert "authorization" not in server.requests[-1].headers
     assert "dk-local-0" not in repr(with_key)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
 import sys
 
 import pytest
@@ -32,6 +34,17 @@ def test_what_lsof_says_is_read() -> None:
     """A star is every address."""
     text = "p501\nf12\nn127.0.0.1:8000\nn*:8000\nn[::1]:8000\nn*:8001\n"
     assert list(listening.parse_lsof(text, 8000)) == ["127.0.0.1", EVERYWHERE, "[::1]"]
+
+
+def test_what_a_process_listens_on_is_told_whatever_the_port() -> None:
+    """Only its own sockets count, not its neighbours'; a process that has ended has none."""
+    with socket.create_server(("127.0.0.1", 0)) as made:
+        here = ("127.0.0.1", made.getsockname()[1])
+        assert here in listening.of_processes([os.getpid()])
+        with subprocess.Popen(["sleep", "60"]) as other:
+            assert here not in listening.of_processes([other.pid])
+            other.kill()
+        assert listening.of_processes([other.pid]) == set()
 
 
 @pytest.mark.parametrize(
