@@ -21,6 +21,7 @@ from release_tool.services.coordinator_rules import Build, Release
 from release_tool.services.github import Asset, GitHub
 from release_tool.services.github import Release as GitHubRelease
 from release_tool.services.github_issues import Issue, Issues
+from release_tool.services.github_public import PublicReleases
 from release_tool.services.github_runs import Runs, WorkflowRun
 from release_tool.services.hub import Hub
 from release_tool.services.hub_listing import HubFile
@@ -309,6 +310,13 @@ CALLS = (
     Call(name="TicketService.check", make=lambda c: c.tickets.check(), sends=""),
     Call(name="TicketService.lookup", make=lambda c: c.tickets.lookup("0" * 40), sends=""),
     Call(name="TimestampService.stamp", make=lambda c: c.timestamps.stamp(b"octets"), sends=""),
+    Call(
+        name="PublicReleases.heads",
+        make=lambda c: PublicReleases(
+            api_url=c.url, repository="octo-org/darkbloom", policy=_ONCE
+        ).heads(),
+        sends="",
+    ),
     Call(
         name="read",
         make=lambda c: public_url.read(

@@ -39,6 +39,7 @@ from release_tool.services import (
 from release_tool.services.coordinator import Coordinator
 from release_tool.services.github import GitHub
 from release_tool.services.github_issues import Issues
+from release_tool.services.github_public import PublicReleases
 from release_tool.services.github_runs import Runs
 from release_tool.services.hub import Hub
 from release_tool.services.notary_api import NotaryAPI
@@ -81,7 +82,7 @@ def test_every_call_of_every_client_is_in_the_table() -> None:
     """A public method that is added to a client is missing here until it is proved."""
     classes = (
         *(Coordinator, GitHub, Hub, Issues, NotaryAPI, Runs),
-        *(ObjectStore, TicketService, TimestampService),
+        *(ObjectStore, PublicReleases, TicketService, TimestampService),
     )
     inner = (multipart_upload.MultipartUpload, notary_store.Sender)
     found = {
@@ -102,6 +103,7 @@ def test_no_other_module_speaks_to_a_host() -> None:
     assert found == {
         # In the table.
         *("coordinator", "github", "github_issues", "github_storage", "notary_api"),
+        "github_public",
         *("hub", "hub_download"),
         *("notary_store", "object_store", "public_url", "stapler", "timestamp"),
         # What they are built on; shapes of answers alone.
