@@ -39,6 +39,11 @@ class OtherHealth(Handler):
         return {**super().health(), "version": "0.0.1"}
 
 
+class HealthWithoutVersion(Handler):
+    def health(self) -> dict[str, Any]:
+        return {"status": "ok"}
+
+
 class PageForHealth(Handler):
     def do_GET(self) -> None:
         self.send_bytes(200, b"<html>ok</html>", "text/html")

@@ -169,6 +169,7 @@ FAULTS: Mapping[str, Fault] = {
     # first answers
     "loading": Fault(handler=faulty_handlers.Loading),
     "health-other": Fault(handler=faulty_handlers.OtherHealth),
+    "health-without-version": Fault(handler=faulty_handlers.HealthWithoutVersion),
     "health-page": Fault(handler=faulty_handlers.PageForHealth),
     "other-model": Fault(handler=faulty_handlers.OtherModel),
     "no-model": Fault(handler=faulty_handlers.NoModel),

@@ -190,12 +190,16 @@ def _checked(evidence: SmokeEvidence) -> Iterator[Checked]:
         "installer": evidence.install,
     }
     for name, rows in groups.items():
-        passed = [one for one in rows if one.outcome == "passed"]
+        # Each row of a group says its name once.
+        short = [
+            one.model_copy(update={"name": one.name.removeprefix(f"{name}, ")}) for one in rows
+        ]
+        passed = [one for one in short if one.outcome == "passed"]
         yield Checked(
             name=name,
             passed=f"{len(passed)} of {len(rows)}" if rows else "not asked",
-            names=", ".join(dict.fromkeys(one.name.removeprefix(f"{name}, ") for one in passed)),
-            others=tuple(_others(rows)),
+            names=", ".join(dict.fromkeys(one.name for one in passed)),
+            others=tuple(_others(short)),
         )
     if evidence.macos_verdicts:
         told = "; ".join(f"{name} {said}" for name, said in evidence.macos_verdicts.items())

@@ -31,7 +31,7 @@ KILLS = 6
 KILLS_OF_THE_TEMPLATE = 3
 # Of all kills at a command together; an installation takes seconds, and no release waits for hours.
 _KILLING_SECONDS = 600.0
-_COMMANDS = ", ".join(NAMES)
+_COMMANDS = "/".join(NAMES)
 _SHOWN_CALL = 100
 _SHOWN = 3
 

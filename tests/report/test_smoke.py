@@ -126,7 +126,7 @@ def test_what_was_checked_is_shown(tmp_path: Path) -> None:
     assert [
         "",
         "",
-        "not checked: installer, killed late (2), installer, killed later: it ended",
+        "not checked: killed late (2), killed later: it ended",
     ] in (found)
     assert ["macOS", "1", "spctl accepted"] in found
     provider = next(row for row in found if row[0] == "provider")

@@ -35,7 +35,7 @@ def test_an_app_that_is_removed_before_the_new_one_comes_is_refused(candidate: C
         for (name, subject), observed in failed(found).items()
         if not name.endswith("after the download")
     }
-    told = wrong.pop(("held at each cp, ln, mv, rm", "Darkbloom.app"))
+    told = wrong.pop(("held at each cp/ln/mv/rm", "Darkbloom.app"))
     assert told.startswith("gone before call ")
     assert ", mv ~/.darkbloom/.install.work." in told
     [((name, subject), observed)] = wrong.items()
@@ -57,7 +57,7 @@ def test_a_kill_that_came_too_late_is_no_evidence(
         ("not_checked", "it ended before it could be killed"),
         (
             "not_checked",
-            "it calls none of cp, ln, mv, rm by name or path: killed by the clock only",
+            "it calls none of cp/ln/mv/rm by name or path: killed by the clock only",
         ),
     ]
 

@@ -48,7 +48,7 @@ def test_the_template_does_all_that_it_must(candidate: Candidate) -> None:
         "killed 30% after the download",
         "killed 80% after the download",
         "after two late kills",
-        "held at each cp, ln, mv, rm",
+        "held at each cp/ln/mv/rm",
         "killed at a command",
         "killed at a command, and run again",
         "installer",

@@ -82,6 +82,7 @@ LATE: Mapping[str, Refused] = {
     "loading": Refused("did not answer /health in time", start_seconds=8),
     "health-page": Refused("did not answer /health in time", start_seconds=8),
     "health-other": Refused(r"version in /health: expected 0\.5\.0, observed 0\.0\.1"),
+    "health-without-version": Refused(r"version in /health: expected 0\.5\.0, observed none"),
     "foreign-pid-file": Refused("PID file: expected its own number, observed 1"),
     "second-port": Refused(r"listens on loopback only: .*observed 0\.0\.0\.0 port \d+"),
     "writes-app": Refused(r"home of the unpacked release: .*Darkbloom\.app/Contents/written\.txt"),
