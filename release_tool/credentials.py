@@ -31,7 +31,7 @@ class Setting:
     per_environment: bool = True
     """Whether each environment has its own, under its prefix."""
     optional: bool = False
-    """Whether it only serves in place of others, see `NOTARYTOOL`."""
+    """Whether a release does without, unless its environment says otherwise."""
     advice: str = ""
     """How to come by it, where that is not plain."""
 
@@ -61,7 +61,15 @@ SETTINGS = (
     Setting(name="R2_BUCKET", kind="bucket", secret=False, stages=_STORE),
     Setting(name="COORDINATOR_URL", kind="address", secret=False, stages=("register", "promote")),
     Setting(name="RELEASE_KEY", kind="key", secret=True, stages=("register",)),
-    Setting(name=ADMIN_KEY, kind="key", secret=True, stages=("register",), optional=True),
+    Setting(
+        name=ADMIN_KEY,
+        kind="key",
+        secret=True,
+        stages=("register",),
+        optional=True,
+        advice="an administrator's key of the coordinator, which alone sees what a registration"
+        " does to the fleet; `fleet_watch: unchecked` in release.yaml does without, and says so",
+    ),
     Setting(
         name=PROVENANCE_KEY,
         kind="p8",

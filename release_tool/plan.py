@@ -378,6 +378,10 @@ class EnvironmentPolicy(Part):
     """Whether a registration waits for an approval of the signed build (contract 2026-10)."""
     provenance: Provenance | None = None
     """How releases are signed for; None where they are not, and no log is kept."""
+    fleet_watch: Literal["required", "unchecked"] = "required"
+    """Whether a registration needs an administrator's key of the coordinator, which alone sees
+    whether the release before is still accepted. `unchecked` does without where there is none,
+    and record, notes and summary say so; an embedded environment then has none."""
     fleet_watch_seconds: float = Field(default=0, ge=0, le=3600, allow_inf_nan=False)
     """How long the fleet's capacity is watched after a registration; 0 asks once."""
 

@@ -120,10 +120,17 @@ def _absent(
     # An embedded environment hands its identity and profile on as files of the run.
     if lookup is None or (environment.embedded and not setting.per_environment):
         return Origin(kind="made for the run")
-    if setting.optional or setting.name in _unwanted(environment):
+    if _is_left_out(setting, environment):
         return Origin(kind="not set")
     settled.missing.append(credentials.missing(setting, lookup))
     return Origin(kind="missing")
+
+
+def _is_left_out(setting: Setting, environment: Environment) -> bool:
+    if setting.name == credentials.ADMIN_KEY:
+        # An embedded environment makes its own.
+        return environment.embedded or environment.fleet_watch == "unchecked"
+    return setting.optional or setting.name in _unwanted(environment)
 
 
 def _unwanted(environment: Environment) -> tuple[str, ...]:

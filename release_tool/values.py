@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
@@ -395,6 +395,10 @@ class PublishedRelease(Value):
 
     def outputs(self) -> Mapping[str, str]:
         return {one.name: one.sha256 for one in self.documents}
+
+
+FLEET_WATCH: Final = "fleet watch"
+"""The check of a registration that nobody watched, since release.yaml does without."""
 
 
 class RegisteredRelease(Value):

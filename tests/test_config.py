@@ -299,9 +299,35 @@ def test_prod_takes_a_legacy_name_and_says_so(tree: Path) -> None:
     assert str(found.origins["credentials.RELEASE_KEY"]) == "RELEASE_KEY"
     assert [notice for notice in found.notices if "PROD_RELEASE_KEY" in notice]
     assert "legacy-key-value" not in repr(found)
-    found.require()
+    assert [entry.name for entry in found.lacking()] == ["ADMIN_KEY"]
+    values["PROD_ADMIN_KEY"] = "admin-key-value"
+    ask(tree, values, env="prod", version="0.5.0").require()
     dev = ask(tree, prefixed(""), env="dev", version="0.5.0-dev.1")
     assert "RELEASE_KEY" in [entry.name for entry in dev.lacking()]
+
+
+@pytest.mark.parametrize("said", ["", "required"])
+def test_a_release_whose_fleet_is_watched_wants_an_administrators_key(
+    tree: Path, said: str
+) -> None:
+    """Also where nothing is said; the line tells how to do without, and that is in the plan."""
+    edit(tree, "    fleet_watch: required\n", f"    fleet_watch: {said}\n" if said else "")
+    git(tree, "commit", "-q", "-a", "--allow-empty", "-m", "Say it or not")
+    git(tree, "update-ref", "refs/remotes/origin/main", "HEAD")
+    found = ask(tree, prefixed("PROD_"), env="prod", version="0.5.0")
+    (entry,) = found.lacking()
+    assert (entry.name, entry.stages) == ("ADMIN_KEY", ("register",))
+    assert "fleet_watch: unchecked" in entry.line()
+    anchor = "    fleet_watch_seconds: 120\n"
+    if said:
+        edit(tree, "    fleet_watch: required\n", "")
+    edit(tree, anchor, f"    fleet_watch: unchecked\n{anchor}")
+    git(tree, "commit", "-qam", "Waive it")
+    git(tree, "update-ref", "refs/remotes/origin/main", "HEAD")
+    waived = ask(tree, prefixed("PROD_"), env="prod", version="0.5.0")
+    assert waived.lacking() == []
+    assert waived.plan.environment.fleet_watch == "unchecked"
+    assert str(waived.origins["credentials.ADMIN_KEY"]) == "not set"
 
 
 def test_only_a_release_on_github_wants_its_token(tree: Path) -> None:
@@ -339,7 +365,8 @@ def test_all_missing_settings_come_at_once(tree: Path) -> None:
         found.require()
     text = "\n".join(caught.value.details)
     assert all(f"PROD_{name} or {name} is not set" in text for name in SEVEN)
-    assert len(caught.value.details) == 15
+    assert "PROD_ADMIN_KEY or ADMIN_KEY is not set" in text
+    assert len(caught.value.details) == 16
 
 
 def test_prod_wants_a_clean_tree(tree: Path) -> None:

@@ -201,8 +201,6 @@ def secrets(judgement: Judgement, site: Site, texts: Iterable[str]) -> None:
 def _forms(site: Site) -> Iterator[tuple[bytes, str]]:
     for name in places.SECRETS:
         secret = places.secret(site.state, name).read_bytes().strip()
-        if not secret:
-            continue
         yield secret, name
         yield base64.b64encode(secret), name
         yield urllib.parse.quote(secret, safe="").encode(), name

@@ -245,9 +245,7 @@ class World:
         base = Site(folder=folder, world=self, library=library, shape=shape)
         if not base.state.exists():
             base.state.mkdir(parents=True)
-            with base.served() as living:
-                if not shape.has_administrator:
-                    _forget_administrator(living)
+            with base.served():
                 for version in shape.earlier:
                     self._bring(base, version=version)
         for each, before in shape.before.items():
@@ -300,6 +298,7 @@ def _release_file(shape: Shape) -> dict[str, object]:
     told["coordinator"]["contract"] = shape.contract
     rehearsal = told["environments"]["rehearsal"]
     rehearsal["require_qualification"] = shape.contract == AUTUMN
+    rehearsal["fleet_watch"] = "required" if shape.has_administrator else "unchecked"
     if shape is not USUAL:
         # None of their faults meets the smoke run, which takes longer than all else together.
         told["smoke"] |= {"prompts": told["smoke"]["prompts"][:1], "concurrency": [1]}
@@ -314,11 +313,6 @@ def _make_tree(folder: Path) -> None:
     who = ("-c", "user.name=look-alike", "-c", "user.email=look-alike@localhost")
     for words in (("init", "-q"), ("add", "."), (*who, "commit", "-q", "-m", "source")):
         subprocess.run(["git", *words], cwd=folder, check=True, capture_output=True)
-
-
-def _forget_administrator(living: Environment) -> None:
-    """An empty setting counts as none, and an empty key opens nothing."""
-    places.secret(living.state, places.ADMIN_KEY).write_text("", encoding="ascii")
 
 
 def _large() -> bytes:

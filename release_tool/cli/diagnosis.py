@@ -510,7 +510,7 @@ def _pinned(section: EnvironmentSection, name: str) -> bool:
 
 _OPTIONAL = {
     **dict.fromkeys(credentials.NOTARYTOOL, "serves only in place of an API key, on a Mac"),
-    credentials.ADMIN_KEY: "lets a release look at the fleet, and `rollback` needs it",
+    credentials.ADMIN_KEY: "release.yaml does without: nobody sees the fleet; `rollback` needs it",
     "GITHUB_TOKEN": "wanted only where release.yaml says github_release",
 }
 """What a setting that nobody must have is good for."""

@@ -70,7 +70,8 @@ def prepare(
     binaries = state.parent / "binaries" / f"{plan.flavour.family}{plan.version}"
     names = [one.name for one in plan.bundle.executables]
     samples.materialize(binaries, plan.version, plan.source.commit, names=names)
-    return Prepared(settings=_settings(living), environment=living, binaries=binaries, model=folder)
+    made = _given(living, plan)
+    return Prepared(settings=made, environment=living, binaries=binaries, model=folder)
 
 
 def resolve(request: config.Request, dist: Path) -> config.Resolved:
@@ -83,7 +84,7 @@ def resolve(request: config.Request, dist: Path) -> config.Resolved:
     first = config.resolve(request)
     if not first.plan.environment.embedded:
         return first
-    made = _settings(_started(first.plan, dist))
+    made = _given(_started(first.plan, dist), first.plan)
     return config.resolve(replace(request, settings=made))
 
 
@@ -118,7 +119,18 @@ def stop(dist: Path, name: str) -> None:
         living.stop()
 
 
+def _given(living: Environment, plan: ReleasePlan) -> Settings:
+    """Settings made for the run; an administrator's key only where the plan wants one."""
+    found = _settings(living)
+    if plan.environment.fleet_watch == "required":
+        return found
+    kept = {name: value for name, value in found.values.items() if name != credentials.ADMIN_KEY}
+    return replace(found, values=kept)
+
+
 def _settings(living: Environment) -> Settings:
+    """Everything that the look-alikes take."""
+
     def encoded(path: Path) -> str:
         return base64.b64encode(path.read_bytes()).decode()
 

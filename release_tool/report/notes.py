@@ -109,6 +109,9 @@ def _warnings(found: Mapping[str, values.Value]) -> Iterator[str]:
     smoke = _get(found, "smoke", values.SmokeEvidence)
     if smoke and smoke.kind != "bundle":
         yield "A stand-in answered the smoke run: it proves the wiring, not this executable."
+    registered = _get(found, "register", values.RegisteredRelease)
+    if registered and any(one.name == values.FLEET_WATCH for one in registered.checks):
+        yield "Nobody looked whether providers of the release before are still accepted."
 
 
 def _rows(plan: ReleasePlan, found: Mapping[str, values.Value]) -> Iterator[Row]:

@@ -25,6 +25,7 @@ from release_tool.services import addresses
 from release_tool.services.coordinator import Coordinator, Current, Fleet
 from release_tool.services.coordinator_rules import HASHES, Release
 from release_tool.services.tombstone import Finder
+from release_tool.values import FLEET_WATCH
 
 # Load varies over a day; less than half within minutes of a registration is no variation.
 _LEAST_SHARE = 0.5
@@ -40,11 +41,13 @@ class Watch:
 
     Args:
         seconds: how long both are watched; 0 asks once.
+        waived: whether the plan does without an administrator's key.
         sleep: how to wait between questions.
         clock: what measures the waiting.
     """
 
     seconds: float
+    waived: bool = False
     sleep: Callable[[float], None] = field(default=time.sleep)
     clock: Callable[[], float] = field(default=time.monotonic)
 
@@ -73,8 +76,12 @@ def judge(
     Raises:
         CredentialError, TransientError, RemoteRefusedError: the inventory cannot be read.
     """
-    told = _told_version(release, coordinator)
-    return [told, *_watched(before, release, coordinator, tombstones, watch, reporter)]
+    told = [_told_version(release, coordinator)]
+    if watch.waived and not coordinator.has_admin_key:
+        lacking = f"{coordinator.admin_key_name} is not set"
+        why = f"release.yaml says `fleet_watch: unchecked`, and {lacking}"
+        told.append(checks.not_checked(FLEET_WATCH, why))
+    return [*told, *_watched(before, release, coordinator, tombstones, watch, reporter)]
 
 
 def is_told(told: Current, release: Release) -> bool:

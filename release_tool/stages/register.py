@@ -46,6 +46,7 @@ READS = (
     "coordinator",
     "environment.require_known_source",
     "environment.require_qualification",
+    "environment.fleet_watch",
     "environment.fleet_watch_seconds",
     "endpoints.r2_public_url",
     "endpoints.coordinator_url",
@@ -144,7 +145,10 @@ def run(
     )
     status = retries.call(sending.once, policy, reporter)
     sending.require_not_withdrawn_meanwhile()
-    watch = watch or Watch(seconds=plan.environment.fleet_watch_seconds)
+    watch = watch or Watch(
+        seconds=plan.environment.fleet_watch_seconds,
+        waived=plan.environment.fleet_watch == "unchecked",
+    )
     return _registered(release, status, _judge_fleet(sending, watch, reporter))
 
 

@@ -94,10 +94,11 @@ def test_a_complete_plan_is_printed(tree: Path) -> None:
 def test_no_value_of_a_secret_is_printed(tree: Path, form: list[str]) -> None:
     """Neither form shows one, though every setting is set."""
     environ = {f"PROD_{name}": value for name, value in SEVEN.items()} | APPLE
+    environ["PROD_ADMIN_KEY"] = "admin-key-value"
     code, out, err = plan("--env", "prod", "--version", "0.5.0", *form, environ=environ)
     assert code == 0
     assert "PROD_RELEASE_KEY" in out
-    assert not [value for value in HIDDEN if value in out + err]
+    assert not [value for value in (*HIDDEN, "admin-key-value") if value in out + err]
 
 
 def test_missing_settings_follow_the_plan(tree: Path) -> None:
@@ -105,7 +106,7 @@ def test_missing_settings_follow_the_plan(tree: Path) -> None:
     code, out, err = plan("--env", "prod", "--version", "0.5.0")
     assert code == 4
     assert row(out, "RELEASE_KEY") == ["RELEASE_KEY", "missing"]
-    assert "13 settings are missing" in err
+    assert "14 settings are missing" in err
     for name in ("R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY", "R2_ENDPOINT", "RELEASE_KEY"):
         assert f"PROD_{name} or {name} is not set" in err
 
@@ -206,7 +207,8 @@ def test_a_wrong_option_is_usage(tree: Path) -> None:
 def names_alone(**changed: str) -> dict[str, str]:
     """What a job that only looks gives: addresses, and `set` for every secret."""
     addresses = {f"PROD_{name}": SEVEN[name] for name in ("R2_ENDPOINT", "R2_PUBLIC_URL")}
-    secrets = ("R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY", "RELEASE_KEY", "PROVENANCE_KEY")
+    keys = ("RELEASE_KEY", "ADMIN_KEY", "PROVENANCE_KEY")
+    secrets = ("R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY", *keys)
     return {**addresses, **{f"PROD_{name}": "set" for name in secrets}, **changed}
 
 
@@ -232,7 +234,7 @@ def test_a_job_that_only_looks_needs_no_value(tagged: Path) -> None:
     assert (code, err) == (0, "")
 
 
-@pytest.mark.parametrize("name", ["R2_ENDPOINT", "RELEASE_KEY", "PROVENANCE_KEY"])
+@pytest.mark.parametrize("name", ["R2_ENDPOINT", "RELEASE_KEY", "ADMIN_KEY", "PROVENANCE_KEY"])
 def test_each_one_that_is_missing_is_named_early(tagged: Path, name: str) -> None:
     """An empty one counts as none, and those of other stages are not asked for."""
     code, _, err = plan(*PUBLISHING, environ=names_alone(**{f"PROD_{name}": " "}))

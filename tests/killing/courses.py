@@ -52,6 +52,7 @@ class Course:
         told["smoke"]["max_tokens"] = 4
         told["environments"]["rehearsal"] |= {
             "require_qualification": self.contract == AUTUMN,
+            "fleet_watch": "required" if self.has_administrator else "unchecked",
             "smoke_long_tokens": 8,
         }
         return yaml.safe_dump(told)

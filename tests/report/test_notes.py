@@ -126,6 +126,25 @@ def test_what_was_not_recorded_is_not_claimed(plan: ReleasePlan) -> None:
     assert "Run" not in re.findall(r"^\w+$", shown, re.MULTILINE)
 
 
+def test_a_fleet_that_nobody_watched_is_told(plan: ReleasePlan) -> None:
+    """Where release.yaml does without, readers are told first; a first release is no such case."""
+    told = "Nobody looked whether providers of the release before are still accepted."
+    for name, expected in ((values.FLEET_WATCH, True), ("routable capacity", False)):
+        check = values.CheckOutcome(name=name, outcome="not_checked", hint="no key")
+        registered = values.RegisteredRelease(
+            version="0.5.0",
+            platform="macos-arm64",
+            backend="mlx-swift",
+            binary_hash="b" * 64,
+            bundle_hash="a" * 64,
+            metallib_hash="c" * 64,
+            url="https://cdn.example/x",
+            status="release_registered",
+            checks=(check,),
+        )
+        assert (told in _shown(notes.render(plan, _found(register=registered)))) is expected
+
+
 @pytest.mark.parametrize("text", HOSTILE)
 def test_the_text_of_a_tag_makes_no_markup(plan: ReleasePlan, text: str) -> None:
     """By an independent parser: one code block more or less, and the rest of the page the same."""

@@ -70,6 +70,7 @@ class Chain:
     """These archives hold no app; those of `test_public_copy` do."""
     reporter: Reporter = field(default_factory=Silent)
     watch_seconds: float = 30.0
+    waived: bool = False
     published: PublishedRelease | None = None
     registered: RegisteredRelease | None = None
     promoted: PromotedRelease | None = None
@@ -102,7 +103,12 @@ class Chain:
             tombstones=self.find_tombstone,
             pointer=self.find_pointer,
             policy=self.world.policy,
-            watch=Watch(seconds=self.watch_seconds, sleep=self.world.sleep, clock=self.world.clock),
+            watch=Watch(
+                seconds=self.watch_seconds,
+                waived=self.waived,
+                sleep=self.world.sleep,
+                clock=self.world.clock,
+            ),
         )
         return self.registered
 

@@ -12,7 +12,7 @@ from release_tool import errors
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Silent
 from release_tool.stages import register, version_series
-from release_tool.values import RegisteredRelease
+from release_tool.values import FLEET_WATCH, RegisteredRelease
 from tests import small_world
 from tests.scripted_server import Reply, Request
 from tests.small_world import PLATFORM, SmallWorld
@@ -221,6 +221,23 @@ def test_other_bytes_behind_a_newer_release_stop_everything(
     with pytest.raises(errors.RemoteRefusedError, match=r"holds 0\.5\.0 with other bytes"):
         chain.register()
     assert world.posts == 0
+
+
+@pytest.mark.parametrize("admin", [False, True])
+def test_a_watch_that_the_plan_does_without_is_recorded(
+    world: SmallWorld, chain: Chain, admin: bool
+) -> None:
+    """Not checked, and why; with an administrator's key all is looked at, waived or not."""
+    world.admin = admin
+    world.add_row("0.4.9")
+    chain.waived = True
+    found = {check.name: check for check in chain.register().checks}
+    assert (FLEET_WATCH in found) is not admin
+    if admin:
+        assert found["the release before is accepted"].outcome == "passed"
+    else:
+        assert found[FLEET_WATCH].outcome == "not_checked"
+        assert "fleet_watch: unchecked" in found[FLEET_WATCH].hint
 
 
 def test_what_was_deactivated_is_not_activated_again(world: SmallWorld, chain: Chain) -> None:

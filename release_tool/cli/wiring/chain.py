@@ -148,7 +148,7 @@ class _Chain:
             ("archive", "smoke", *published, "promote"),
             github.READS,
             self.work.github,
-            facts=("sign", *apples),
+            facts=("sign", "register", *apples),
         )
 
     def _apples_word(self) -> list[Step]:
