@@ -332,7 +332,7 @@ def broken_lane(world: World, say: Callable[[str], None]) -> None:
     """
     one = Replay(world=world, shape=replace(DEV, version="0.5.1-dev.2"), say=say)
     run = one.run
-    for name in (*FIRST, "build", "sign", "notarize"):
+    for name in (*FIRST, "earlier", "build", "sign", "notarize"):
         one._judge(name, run.run(name))  # noqa: SLF001 - one subject
     result = run.run("smoke", broken="newest")
     _require(result.result == FAILURE, "a matrix with a broken lane succeeded")
@@ -444,7 +444,7 @@ def _refuses_what_does_not_hold(one: Replay, artifact: Path) -> None:
         artifact.write_bytes(whole)
     one._judge("earlier", result)  # noqa: SLF001 - one subject
     one._forget("earlier")  # noqa: SLF001
-    _require(not result.outputs["attempt"], "something was handed on")
+    _require(not result.outputs.get("attempt"), "something was handed on")
     _require("handoff earlier" in result.failed.name, f"{result.failed.name} failed")
     _require(bool(result.failed.annotations), "nobody is told what does not hold")
 

@@ -54,7 +54,7 @@ class Runs(GitHub):
                 yield WorkflowRun(
                     id=self._number(row, "id"),
                     event=self._text(row, "event"),
-                    ref=self._text(row, "head_branch"),
+                    ref=self._text(row, "head_branch") if row.get("head_branch") else "",
                 )
 
     def artifacts(self, run: WorkflowRun) -> tuple[str, ...]:
