@@ -19,9 +19,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, TextIO
 
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import JsonValue, ValidationError
 
 from release_tool import errors
+from release_tool.frozen_model import FrozenModel
 
 GENESIS = "0" * 64
 _NAME = re.compile(r"([0-9]{4,})-([a-z]+)\.json")
@@ -31,10 +32,8 @@ _LOCK_CHARACTERS = 200
 _RECORD_BYTES = 16 * 1024**2
 
 
-class Merged(BaseModel):
+class Merged(FrozenModel):
     """Where a record stood first, that came from another chain of the same release."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     record: str
     """SHA-256 of its file there."""
@@ -46,10 +45,8 @@ class Merged(BaseModel):
     """What merged it; the record's own says what made it."""
 
 
-class Record(BaseModel):
+class Record(FrozenModel):
     """One entry of the chain."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     number: int
     previous: str

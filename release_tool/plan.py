@@ -11,9 +11,10 @@ import hashlib
 import json
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from release_tool import threshold
+from release_tool.frozen_model import FrozenModel
 
 TeamID = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9]{10}$")]
 SHA256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -46,10 +47,8 @@ ThresholdText = Annotated[str, StringConstraints(max_length=80), AfterValidator(
 Thresholds = Annotated[tuple[ThresholdText, ...], Field(max_length=32)]
 
 
-class Part(BaseModel):
+class Part(FrozenModel):
     """A part of the plan: frozen, and an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class Product(Part):

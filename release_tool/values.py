@@ -11,7 +11,9 @@ import json
 from collections.abc import Mapping
 from typing import Final, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import JsonValue
+
+from release_tool.frozen_model import FrozenModel
 
 UNKNOWN: Literal["unknown"] = "unknown"
 VersionProof = Literal["ran", "found", "unknown"]
@@ -23,10 +25,8 @@ def digest_of(value: JsonValue) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-class Value(BaseModel):
+class Value(FrozenModel):
     """A frozen value that a record can hold."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     def digest(self) -> str:
         """SHA-256 of the canonical JSON: how later records name this value as their input."""

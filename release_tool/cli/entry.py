@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import sys
 from collections.abc import Sequence
 
 from release_tool.cli import output
 
+# What imports make stays to the end. Looking for garbage in it two hundred times, and then again
+# before leaving, takes a quarter of a short command's time.
+_YOUNG_OBJECTS = 50_000
+
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
     output.guard()
+    gc.set_threshold(_YOUNG_OBJECTS)
+    atexit.register(gc.freeze)
     code = _at_once(sys.argv[1:])
     if code is not None:
         sys.exit(output.finish(code))

@@ -10,11 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
+from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from release_tool import errors, smoke_records
 from release_tool.files import members
 from release_tool.files.archive_reader import Limits
+from release_tool.frozen_model import FrozenModel
 from release_tool.ledger import GENESIS, Ledger, Record
 from release_tool.plan import SHA256
 from release_tool.standing import chained
@@ -38,10 +39,8 @@ LIMITS = Limits(
 )
 
 
-class Manifest(BaseModel):
+class Manifest(FrozenModel):
     """Of which release a handoff is."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     format: Literal[1] = 1
     environment: str
