@@ -6,6 +6,7 @@ releases of the same environment and flavour lie side by side; without one nothi
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,9 @@ from release_tool.values import CheckOutcome, SmokeEvidence, SmokeFigure
 _STAGE = "smoke"
 # Of a digest, as everywhere for people; records hold the whole.
 _CUT = 12
+_SHORTER_IS_BETTER = ("ttft", "ttft_ratio")
+# Of two runs of the same build on the same machine less is no news.
+_NEWS = 1.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +73,7 @@ class Compared:
     before: str
     now: str
     ratio: str
+    """Now by before, and in words where that is news."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +171,7 @@ def _refused(version: str, record: Record) -> Report:
 
 def _run(evidence: SmokeEvidence) -> Iterator[tuple[str, str]]:
     host = evidence.host
+    yield "verdict", _verdict(evidence)
     ran = "the bundle's executable" if evidence.kind == "bundle" else "a stand-in: no figure counts"
     yield "ran", f"{ran}, contract {evidence.contract}"
     yield "archive", evidence.archive_sha256[:_CUT]
@@ -180,6 +186,15 @@ def _run(evidence: SmokeEvidence) -> Iterator[tuple[str, str]]:
     yield "reference", f"{evidence.reference}, {evidence.agreement}: {whole}"
     transcript, log = evidence.transcript_sha256[:_CUT], evidence.log_sha256[:_CUT]
     yield "kept", f"{evidence.transcript} {transcript}, {evidence.log} {log}"
+
+
+def _verdict(evidence: SmokeEvidence) -> str:
+    """What a record says by being there: a run that found a fault leaves none."""
+    rows = (*evidence.checks, *evidence.needs, *evidence.install, *evidence.thresholds)
+    counts = Counter(one.outcome for one in rows)
+    failed, open_ = counts["failed"], len(rows) - counts["passed"] - counts["failed"]
+    word = "FAIL" if failed else "PASS"
+    return f"{word}: {failed or 'none'} of {len(rows)} checks failed, {open_} not checked"
 
 
 def _checked(evidence: SmokeEvidence) -> Iterator[Checked]:
@@ -248,8 +263,15 @@ def _compared(now: Sequence[SmokeFigure], before: Sequence[SmokeFigure]) -> Iter
             at_once=figure.at_once,
             before=threshold.shown(figure.metric, other.mean),
             now=threshold.shown(figure.metric, figure.mean),
-            ratio=f"{times:.2f}",
+            ratio=f"{times:.2f}{_news(figure.metric, times)}",
         )
+
+
+def _news(metric: str, times: float) -> str:
+    slower = times if metric in _SHORTER_IS_BETTER else 1 / times
+    if slower >= _NEWS:
+        return ", slower"
+    return ", faster" if slower <= 1 / _NEWS else ""
 
 
 def _differing(now: SmokeEvidence, before: SmokeEvidence) -> Iterator[str]:

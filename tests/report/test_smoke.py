@@ -91,6 +91,7 @@ def test_the_three_tables_as_rendered(tmp_path: Path) -> None:
     [report] = smoke.read(tmp_path / "0.5.0")
     found = rows(report.as_markdown())
     assert ["host", "Apple M4 · macos 15.1 · 16 GiB"] in found
+    assert ["verdict", "FAIL: 1 of 16 checks failed, 0 not checked"] in found
     assert ["latency", "at once", "answers", "mean", "p50", "p95", "max"] in found
     assert ["ttft", "4", "4", "100 ms", "100 ms", "100 ms", "100 ms"] in found
     assert ["decode_ratio", "2", "2", "1.000", "1.000", "1.000", "1.000"] in found
@@ -153,8 +154,8 @@ def test_each_host_has_a_report_and_is_compared_with_its_own_kind(tmp_path: Path
         next(row for row in rows(one) if row[:2] == ["ttft", "1"] and len(row) == 5) for one in told
     ]
     assert [row[2:] for row in means] == [
-        ["1.55 s", "800 ms", "0.52"],
-        ["150 ms", "100 ms", "0.67"],
+        ["1.55 s", "800 ms", "0.52, faster"],
+        ["150 ms", "100 ms", "0.67, faster"],
     ]
 
 
@@ -169,7 +170,7 @@ def test_the_release_before_is_compared(tmp_path: Path) -> None:
     record(tmp_path / "0.5.0", evidence("0.5.0"))
     [report] = smoke.read(tmp_path / "0.5.0")
     assert (report.before, report.differing) == ("0.4.10", "")
-    assert ["ttft", "1", "200 ms", "100 ms", "0.50"] in rows(report.as_markdown())
+    assert ["ttft", "1", "200 ms", "100 ms", "0.50, faster"] in rows(report.as_markdown())
     assert "Not comparable" not in report.as_markdown()
 
 

@@ -60,3 +60,11 @@ def test_no_text_of_a_provider_becomes_markup() -> None:
 def test_a_run_that_judged_nothing_has_no_table() -> None:
     """The verdict alone."""
     assert "<table>" not in rendered()
+
+
+def test_whole_digests_do_not_push_what_was_observed_off_the_page() -> None:
+    """As everywhere for people the first twelve digits stand there; records hold the whole."""
+    wrong = checks.failed("flat copy", expected="ab" * 32, observed="cd" * 32, subject="bin/x")
+    page = rendered(needs=[wrong])
+    assert "<td>abababababab…</td>" in page
+    assert "<td>cdcdcdcdcdcd…</td>" in page
