@@ -13,13 +13,15 @@ from release_tool.apple.policy import expiry
 from release_tool.cli.preflight import Probe
 from release_tool.cli.wiring import Services
 from release_tool.progress import Silent
-from release_tool.services import addresses, codesign, keychain, public_url
+from release_tool.services import addresses, codesign, keychain, public_url, readiness
 from release_tool.services.timestamp import TimestampService
 from release_tool.stages import build_output, findings, github, profile, smoke_model, version_series
 
 # The assembled, the signed and the unpacked app, and the archive, each about 150 MB.
 _FREE_BYTES = 1_000_000_000
 _PUBLIC_SECONDS = 20.0
+# Its approvals take half a minute to reach a coordinator; the preflight has less than a minute.
+_READY_SECONDS = 35.0
 OUTWARD = frozenset({"publish", "register", "promote", "github"})
 """The stages that bring a release to users: none of them for a withdrawn version."""
 
@@ -202,7 +204,11 @@ class _Asks:
         )
 
     def latest(self) -> None:
-        version_series.require_own(self._plan, self._wired.coordinator)
+        readiness.when_ready(
+            lambda: version_series.require_own(self._plan, self._wired.coordinator),
+            seconds=_READY_SECONDS,
+            reporter=Silent(),
+        )
 
     def release_key(self) -> None:
         self._wired.coordinator.check_key()

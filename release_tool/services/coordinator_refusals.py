@@ -34,6 +34,10 @@ class NotTakenError(errors.TransientError):
     """It answered that it did not do as asked, and may when it is asked again."""
 
 
+class NotReadyError(NotTakenError):
+    """It serves nothing until it has read its approvals."""
+
+
 def refusal(
     answer: http_client.Answer,
     what: str,
@@ -133,7 +137,7 @@ def _remedy(status: int, said: Said) -> _Remedy:
         return NotTakenError, "", hint
     if said.type in _NOT_READY:
         hint = "it has not read its approvals yet; run again in a minute"
-        return NotTakenError, "the coordinator is not ready", hint
+        return NotReadyError, "the coordinator is not ready", hint
     if status in _PASSING_STATUSES:
         return NotTakenError, "", "run again"
     if status >= _SERVER_FAULT:

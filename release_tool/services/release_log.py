@@ -52,6 +52,25 @@ def head_key_of(prefix: str) -> str:
     return f"{prefix}/{log.HEAD_NAME}"
 
 
+def tells_of(content: bytes | None, version: str, *, subject: str) -> bool:
+    """Whether a log tells that a version was registered, whoever signed the line.
+
+    Args:
+        content: the log; None where there is none.
+        version: the version.
+        subject: where it stands, for the error.
+
+    Raises:
+        VerificationError: it is no log.
+    """
+    if content is None:
+        return False
+    try:
+        return bool(log.parse(content).archives(version))
+    except errors.FormatError as problem:
+        raise _broken(f"the log of releases {problem.message}", subject, problem) from problem
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _State:
     log: Log

@@ -52,8 +52,8 @@ class Watch:
     clock: Callable[[], float] = field(default=time.monotonic)
 
 
-# Section 1.3 of the coordinator's contract.
-_TOLD_PLATFORM = "macos-arm64"
+TOLD_PLATFORM = "macos-arm64"
+"""The one that `/api/version` tells of: section 1.3 of the coordinator's contract."""
 
 
 def look(latest: Release | None, coordinator: Coordinator) -> dict[str, JsonValue]:
@@ -93,7 +93,7 @@ def is_told(told: Current, release: Release) -> bool:
     if told.version != release.version:
         return False
     same = addresses.same(told.download_url, release.url)
-    return same or (release.platform == _TOLD_PLATFORM and told.bundle_hash != "")
+    return same or (release.platform == TOLD_PLATFORM and told.bundle_hash != "")
 
 
 def _told_version(release: Release, coordinator: Coordinator) -> Check:

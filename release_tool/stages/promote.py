@@ -7,19 +7,19 @@ of two releases the newer wins is told in `aliases`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from release_tool import errors
 from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter
-from release_tool.services import precedence, retries, tombstone
-from release_tool.services.coordinator import Coordinator
+from release_tool.services import addresses, precedence, retries, tombstone
+from release_tool.services.coordinator import Coordinator, Current
 from release_tool.services.coordinator_rules import HASHES, Release
 from release_tool.services.object_store import ObjectStore
 from release_tool.services.release_pointer import Pointer
-from release_tool.stages import aliases, smoke_evidence
+from release_tool.stages import aliases, fleet_gate, smoke_evidence
 from release_tool.values import (
     PromotedRelease,
     PublishedRelease,
@@ -32,6 +32,7 @@ READS = (
     "archive",
     "publish",
     "product.platform",
+    "coordinator.contract",
     "limits.latest_poll_seconds",
     "endpoints.r2_endpoint",
     "endpoints.r2_bucket",
@@ -71,10 +72,11 @@ def run(
         clock: what measures the waiting.
 
     Raises:
-        RemoteRefusedError: the coordinator serves other bytes under this version or ranks an
-            older one above it; the pointer or an alias holds a newer release than that; the
-            version was withdrawn.
-        PendingError: it still serves an older release after the time for its cache.
+        RemoteRefusedError: the coordinator serves or tells other bytes under this version, or
+            ranks an older one above it; the pointer or an alias holds a newer release than that;
+            the version was withdrawn.
+        PendingError: it still serves an older release after the time for its cache, or its
+            `/api/version` still tells of another one.
         VerificationError: the evidence is of another archive or of a kind that this environment
             refuses; an alias, read back, holds other bytes.
         CredentialError, TransientError: the store or the coordinator.
@@ -197,18 +199,56 @@ class _Promotion:
             return False
         if latest and latest.version == self.registered.version:
             _compare_row(self.registered, latest)
-            return True
+            return self._is_told(last=last)
         if latest and precedence.is_newer(latest.version, self.registered.version):
             raise _SupersededError(latest.version)
         if last:
             raise _not_served(self.registered.version, latest.version if latest else "")
+        self._tell(
+            f"latest still serves {latest.version if latest else 'nothing'}, waiting; "
+            "the coordinator keeps it for up to a minute"
+        )
+        return False
+
+    def _is_told(self, *, last: bool) -> bool:
+        """Whether `/api/version` follows `latest`, as both contracts say; asked once.
+
+        It tells of one platform, and the newest coordinators may word it otherwise: what is not
+        understood is nothing to wait for.
+        """
+        if self.registered.platform != fleet_gate.TOLD_PLATFORM:
+            return True
+        try:
+            told = self.coordinator.current()
+        except errors.TransientError:
+            if last:
+                raise
+            return False
+        if told is None:
+            return True
+        # Where no release stands, a built-in version is told, without a digest.
+        if told.version == self.registered.version and told.bundle_hash:
+            self._compare_told(told)
+            return True
+        if last:
+            raise _not_told(self.registered.version, told.version)
+        self._tell(f"/api/version still tells {told.version[:80]}, waiting")
+        return False
+
+    def _compare_told(self, told: Current) -> None:
+        ours = {"bundle_hash": self.registered.bundle_hash}
+        there = {"bundle_hash": told.bundle_hash}
+        # October's names are not known for certain; an address under another one is none.
+        if self.plan.coordinator.contract == "2026-05":
+            same = addresses.same(told.download_url, self.registered.url)
+            ours["url"] = self.registered.url
+            there["url"] = self.registered.url if same else told.download_url
+        _refuse_others(self.registered.version, "/api/version tells of", ours, there)
+
+    def _tell(self, text: str) -> None:
         if not self.told:
             self.told = True
-            self.reporter.note(
-                f"latest still serves {latest.version if latest else 'nothing'}, waiting; "
-                "the coordinator keeps it for up to a minute"
-            )
-        return False
+            self.reporter.note(text)
 
     def _step_back(self, key: str, there: str) -> None:
         """Leave what holds or names a newer release as it is."""
@@ -241,17 +281,38 @@ class _Promotion:
 
 def _compare_row(registered: RegisteredRelease, latest: Release) -> None:
     names = (*HASHES, "platform", "backend", "url")
+    _refuse_others(
+        registered.version,
+        "the coordinator serves",
+        {name: getattr(registered, name) for name in names},
+        {name: getattr(latest, name) for name in names},
+    )
+
+
+def _refuse_others(
+    version: str, who: str, registered: Mapping[str, str], served: Mapping[str, str]
+) -> None:
     differing = [
-        f"{name}: registered {getattr(registered, name)}, served {getattr(latest, name)}"
-        for name in names
-        if getattr(registered, name) != getattr(latest, name)
+        f"{name}: registered {ours}, served {served[name][:300]}"
+        for name, ours in registered.items()
+        if ours != served[name]
     ]
     if differing:
         raise errors.RemoteRefusedError(
-            f"the coordinator serves {registered.version} with other facts than were registered",
+            f"{who} {version} with other facts than were registered",
             details=differing,
             hint="somebody registered this version again; the aliases were not moved",
         )
+
+
+def _not_told(version: str, told: str) -> errors.PendingError:
+    return errors.PendingError(
+        f"latest serves {version}, and /api/version does not tell of it yet",
+        expected=version,
+        observed=told[:80] or "no version",
+        hint="run again to resume; if it stays, the coordinator must be looked at: who asks"
+        " /api/version is given the other one",
+    )
 
 
 def _not_served(version: str, latest: str) -> errors.ReleaseError:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from pydantic import JsonValue
 
@@ -19,14 +20,21 @@ from release_tool.apple.checks import Check
 from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter
-from release_tool.services import addresses, coordinator_rules, precedence, retries, tombstone
-from release_tool.services.coordinator import Coordinator, Registration, Row
+from release_tool.services import addresses, coordinator_rules, readiness, retries, tombstone
+from release_tool.services.coordinator import Coordinator, Registration
 from release_tool.services.coordinator_refusals import NotTakenError, UnapprovedError
 from release_tool.services.coordinator_rules import BUILD, Build, Release
-from release_tool.services.release_pointer import Pointer
 from release_tool.services.tombstone import Finder
-from release_tool.stages import approval, findings, fleet_gate, smoke_evidence, version_series
+from release_tool.stages import (
+    approval,
+    findings,
+    fleet_gate,
+    registered_row,
+    smoke_evidence,
+    version_series,
+)
 from release_tool.stages.fleet_gate import Watch
+from release_tool.stages.registered_row import Public
 from release_tool.values import (
     UNKNOWN,
     CheckOutcome,
@@ -48,12 +56,11 @@ READS = (
     "environment.require_qualification",
     "environment.fleet_watch",
     "environment.fleet_watch_seconds",
+    "limits.latest_poll_seconds",
     "endpoints.r2_public_url",
     "endpoints.coordinator_url",
 )
 ACTION = "register"
-FindPointer = Callable[[], Pointer | None]
-"""How the pointer to the latest release is looked up."""
 ALREADY = "already_registered"
 # What was served before stands in the intent: afterwards it cannot be asked for.
 _BEFORE = "before"
@@ -82,7 +89,7 @@ def run(
     intents: Intents,
     coordinator: Coordinator,
     tombstones: Finder,
-    pointer: FindPointer,
+    public: Public,
     policy: retries.Policy = PATIENCE,
     watch: Watch | None = None,
 ) -> RegisteredRelease:
@@ -99,7 +106,7 @@ def run(
         intents: where the request is written down before it is sent.
         coordinator: the coordinator.
         tombstones: finds a version's tombstone; a job need not have the bucket's keys.
-        pointer: finds the pointer to the latest release, likewise.
+        public: what was published of earlier registrations, likewise.
         policy: how to retry what failed in passing, its download trouble included.
         watch: how to watch the fleet; as long as the plan says without one.
 
@@ -110,10 +117,11 @@ def run(
         PendingError: nobody has approved this build yet.
         RemoteRefusedError: other bytes are registered under this version, or it refused; the
             version was withdrawn; or deactivated, which `ADMIN_KEY` lets be seen, and without it
-            a pointer that still names the version.
+            a pointer or a log of releases that tells of the version.
         UsageError: it speaks another contract than the plan says.
-        CredentialError: the coordinator; or a registration was sent whose answer was lost, a newer
-            release is served by now, and there is no administrator's key to look behind it.
+        CredentialError: the coordinator; or a registration was sent whose answer was lost, or is
+            told by the log, a newer release is served by now, and there is no administrator's key
+            to look behind it.
         TransientError: the coordinator.
     """
     release = _release(plan, published, archive)
@@ -129,7 +137,18 @@ def run(
         cdhash=archive.cdhash,
     )
     _refuse_other_intent(release, intents)
-    served = _served(plan, coordinator, tombstones)
+    watch = watch or Watch(
+        seconds=plan.environment.fleet_watch_seconds,
+        waived=plan.environment.fleet_watch == "unchecked",
+    )
+    ready = partial(
+        readiness.when_ready,
+        seconds=plan.limits.latest_poll_seconds,
+        reporter=reporter,
+        sleep=watch.sleep,
+        clock=watch.clock,
+    )
+    served = ready(lambda: _served(plan, coordinator, tombstones))
     if told := version_series.crossing(plan, served):
         reporter.note(told)
     sending = _Sending(
@@ -138,18 +157,19 @@ def run(
         intents=intents,
         coordinator=coordinator,
         tombstones=tombstones,
-        pointer=pointer,
+        public=public,
         request=approval.write_request(workspace, release, build)
         if build and build.qualified
         else "",
     )
-    status = retries.call(sending.once, policy, reporter)
+    status = ready(lambda: retries.call(sending.once, policy, reporter))
     sending.require_not_withdrawn_meanwhile()
-    watch = watch or Watch(
-        seconds=plan.environment.fleet_watch_seconds,
-        waived=plan.environment.fleet_watch == "unchecked",
-    )
-    return _registered(release, status, _judge_fleet(sending, watch, reporter))
+    stands = sending.stands or release
+    if other := registered_row.other_facts(release, stands):
+        reporter.note(
+            f"{release.version} stands with these bytes and another {', '.join(other)}, which stays"
+        )
+    return _registered(stands, status, _judge_fleet(sending, watch, reporter))
 
 
 def _judge_fleet(sending: _Sending, watch: Watch, reporter: Reporter) -> list[Check]:
@@ -266,18 +286,22 @@ class _Sending:
     intents: Intents
     coordinator: Coordinator
     tombstones: Finder
-    pointer: FindPointer
+    public: Public
     request: str
     """Where the request for an approval stands; empty where none is wanted."""
+    stands: Release | None = None
+    """What was found registered, as it stands."""
 
     def once(self) -> str:
         """Find it or send it; returns the status."""
         self._look_out()
-        if _stands(self.release, self.coordinator):
+        if row := registered_row.find(self.release, self.coordinator):
+            self.stands = row
             return ALREADY
-        self._refuse_not_served_any_more()
-        if self._is_open() and (newer := _behind(self.release, self.coordinator)):
-            raise _unseen(self.release, newer, self.coordinator)
+        registered_row.refuse_registered_before(self.release, self.coordinator, self.public)
+        if self._is_open() and (newer := registered_row.behind(self.release, self.coordinator)):
+            lost = "its answer was lost, and there is no administrator's key"
+            raise registered_row.unseen(self.release, newer, self.coordinator, lost)
         if self.build and self.request:
             approval.require(self.coordinator, self.release, self.build, self.request)
         self._declare()
@@ -287,23 +311,6 @@ class _Sending:
 
     def _look_out(self) -> None:
         tombstone.refuse(self.tombstones(self.release.version))
-
-    def _refuse_not_served_any_more(self) -> None:
-        """Refuse what the pointer names and the coordinator does not serve: it was deactivated.
-
-        A pointer moves to what is served and to nothing else. May and October activate a row that
-        is registered again, and without the inventory it cannot be told from one that never was.
-        """
-        if self.coordinator.has_admin_key:
-            return
-        there = self.pointer()
-        ours = (self.release.version, self.release.platform)
-        if there is None or (there.version, there.platform) != ours:
-            return
-        latest = self.coordinator.latest(self.release.platform)
-        if latest and latest.version == self.release.version:
-            return
-        raise _not_served_any_more(self.release, latest, self.coordinator)
 
     def require_not_withdrawn_meanwhile(self) -> None:
         """A registration that crossed a rollback on its way has activated the release again."""
@@ -341,7 +348,7 @@ class _Sending:
         except _REFUSALS:
             # Only there it cannot be asked for again.
             with contextlib.suppress(errors.ReleaseError):
-                if _behind(self.release, self.coordinator):
+                if registered_row.behind(self.release, self.coordinator):
                     facts = self.intents.find(ACTION) or {}
                     self.intents.declare(ACTION, {**facts, _REFUSED: True})
             raise
@@ -355,95 +362,6 @@ class _Sending:
             raise approval.after_refusal(
                 self.coordinator, self.release, self.build, self.request, problem
             ) from problem
-
-
-def _stands(release: Release, coordinator: Coordinator) -> bool:
-    """Whether the coordinator holds exactly this release.
-
-    `latest` may be a minute old. `/api/version` tells less, but a registration clears it at once.
-    Both are silent where a newer release is served: only the inventory tells of this one then.
-
-    Raises:
-        RemoteRefusedError: it holds other bytes under this version, or has it deactivated.
-    """
-    if row := _held(release, coordinator):
-        return _is_held(release, row)
-    latest = coordinator.latest(release.platform)
-    if latest and latest.version == release.version:
-        _refuse_other_bytes(release, {name: getattr(latest, name) for name in _BYTES})
-        return not coordinator_rules.differences(release, latest)
-    current = coordinator.current()
-    if current is None or not fleet_gate.is_told(current, release):
-        return False
-    _refuse_other_bytes(release, {"bundle_hash": current.bundle_hash})
-    return True
-
-
-def _behind(release: Release, coordinator: Coordinator) -> str:
-    """The newer version behind which this one cannot be seen; empty where it can."""
-    if coordinator.has_admin_key:
-        return ""
-    latest = coordinator.latest(release.platform)
-    version = latest.version if latest else release.version
-    newer = precedence.is_newer(version, release.version)
-    return version if newer or precedence.may_ranks_above(version, release.version) else ""
-
-
-def _unseen(release: Release, newer: str, coordinator: Coordinator) -> errors.CredentialError:
-    return errors.CredentialError(
-        f"whether {release.version} is registered cannot be seen: {newer} is served before it",
-        subject=coordinator.base_url,
-        expected="an answer to the registration that was sent, or an inventory to ask",
-        observed="its answer was lost, and there is no administrator's key",
-        hint=f"set {coordinator.admin_key_name} and run again; it is not sent twice blindly",
-    )
-
-
-def _not_served_any_more(
-    release: Release, latest: Release | None, coordinator: Coordinator
-) -> errors.RemoteRefusedError:
-    version = release.version
-    return errors.RemoteRefusedError(
-        f"{version} was registered and promoted before, and is not served any more;"
-        " nothing was sent",
-        subject=coordinator.base_url,
-        expected=f"{version}, which the pointer names",
-        observed=latest.version if latest else "no active release",
-        hint=(
-            "if somebody deactivated it, registering it again would activate it again: release"
-            f" {precedence.next_version(version)}; if it is only behind a newer one, set"
-            f" {coordinator.admin_key_name} and run again"
-        ),
-    )
-
-
-def _held(release: Release, coordinator: Coordinator) -> Row | None:
-    """The row of this version, where there is one and an administrator's key to see it."""
-    rows = coordinator.inventory() if coordinator.has_admin_key else []
-    ours = (release.version, release.platform)
-    return next((row for row in rows if (row.release.version, row.release.platform) == ours), None)
-
-
-def _is_held(release: Release, row: Row) -> bool:
-    _refuse_other_bytes(release, {name: getattr(row.release, name) for name in _BYTES})
-    version_series.require_active(row)
-    return not coordinator_rules.differences(release, row.release)
-
-
-_BYTES = coordinator_rules.HASHES
-
-
-def _refuse_other_bytes(release: Release, served: Mapping[str, str]) -> None:
-    other = [name for name, value in served.items() if value != getattr(release, name)]
-    if other:
-        raise errors.RemoteRefusedError(
-            f"the coordinator holds {release.version} with other bytes; nothing was sent",
-            details=[
-                f"{name}: there {served[name] or 'none'}, ours {getattr(release, name)}"
-                for name in other
-            ],
-            hint="a registered version never changes: release the next one",
-        )
 
 
 def _compare_echo(release: Release, answer: Registration) -> None:

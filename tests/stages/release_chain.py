@@ -17,6 +17,7 @@ from release_tool.services.release_pointer import Pointer
 from release_tool.services.tombstone import Tombstone
 from release_tool.stages import aliases, promote, public_copy, publish, register
 from release_tool.stages.fleet_gate import Watch
+from release_tool.stages.registered_row import Public
 from release_tool.values import (
     PromotedRelease,
     PublishedRelease,
@@ -71,6 +72,8 @@ class Chain:
     reporter: Reporter = field(default_factory=Silent)
     watch_seconds: float = 30.0
     waived: bool = False
+    logged: bool = False
+    """Whether the log of releases tells of this version."""
     published: PublishedRelease | None = None
     registered: RegisteredRelease | None = None
     promoted: PromotedRelease | None = None
@@ -101,7 +104,7 @@ class Chain:
             intents=self.intents,
             coordinator=self.world.coordinator(),
             tombstones=self.find_tombstone,
-            pointer=self.find_pointer,
+            public=Public(pointer=self.find_pointer, logged=lambda: self.logged),
             policy=self.world.policy,
             watch=Watch(
                 seconds=self.watch_seconds,

@@ -173,6 +173,57 @@ def test_other_bytes_served_under_this_version_stop_everything(
     assert not set(ALIASES) & set(world.objects)
 
 
+def _version(**facts: str) -> Reply:
+    row = {"version": "0.4.9", "bundle_hash": "1" * 64, "download_url": "https://cdn.example/x"}
+    return Reply(200, json.dumps(row | facts).encode())
+
+
+def test_a_version_that_follows_late_is_waited_for(world: SmallWorld, chain: Chain) -> None:
+    """`/api/version` has a cache of its own; nothing moves before it tells of this release."""
+
+    def stale(request: Request) -> Reply | None:
+        if "x-amz-copy-source" in request.headers:
+            assert world.now >= 50
+        late = request.path.startswith("/api/version") and world.now < 50
+        return _version() if late else None
+
+    world.before = stale
+    assert chain.promote() == _promoted()
+
+
+@pytest.mark.parametrize(
+    ("facts", "error"),
+    [
+        ({}, errors.PendingError),
+        ({"version": "0.5.0", "bundle_hash": ""}, errors.PendingError),
+        ({"version": "0.5.0"}, errors.RemoteRefusedError),
+        ({"version": "0.5.0", "bundle_hash": "ours"}, errors.RemoteRefusedError),
+    ],
+    ids=["older", "built-in", "other-bytes", "other-address"],
+)
+def test_a_version_that_tells_otherwise_moves_nothing(
+    world: SmallWorld, chain: Chain, facts: dict[str, str], error: type[errors.ReleaseError]
+) -> None:
+    """An older one for ever is exit 8, this one with other facts exit 7 at once."""
+    if facts.get("bundle_hash") == "ours":
+        facts = facts | {"bundle_hash": chain.archive.sha256}
+    world.before = lambda one: _version(**facts) if one.path.startswith("/api/version") else None
+    with pytest.raises(error) as caught:
+        chain.promote()
+    assert "/api/version" in caught.value.message
+    assert (world.now >= 150) is (error is errors.PendingError)
+    assert not set(ALIASES) & set(world.objects)
+
+
+def test_a_version_that_is_not_understood_is_no_obstacle(world: SmallWorld, chain: Chain) -> None:
+    """The newest coordinators may word it otherwise, and some have none."""
+    for reply in (Reply(404), Reply(200, b"[]")):
+        world.before = lambda one, reply=reply: (  # type: ignore[misc]
+            reply if one.path.startswith("/api/version") else None
+        )
+        assert chain.promote() == _promoted()
+
+
 def test_an_unready_coordinator_is_waited_for(world: SmallWorld, chain: Chain) -> None:
     """503 while waiting is no verdict; after the bound it is the answer."""
     answers = 9 * [Reply(503)]

@@ -18,6 +18,7 @@ from tests.scripted_server import Reply, Request
 from tests.small_world import PLATFORM, SmallWorld
 from tests.stages import release_chain
 from tests.stages.release_chain import METALLIB, NAME, Chain
+from tests.stages.release_parts import Told, changed
 
 
 @pytest.fixture(scope="module")
@@ -268,6 +269,63 @@ def test_what_the_pointer_names_and_nobody_serves_is_not_registered_again(
     assert "ADMIN_KEY" in caught.value.hint
     assert world.posts == 1
     assert "0.5.0" in world.evicted
+
+
+@pytest.mark.parametrize("newer", [True, False])
+def test_what_the_log_tells_and_nobody_serves_is_not_registered_again(
+    world: SmallWorld, chain: Chain, newer: bool
+) -> None:
+    """It never became the latest, so no pointer names it; a fresh ledger, and no inventory.
+
+    Behind a newer release its state cannot be seen (4), without one somebody took it away (7).
+    With an administrator's key the inventory decides.
+    """
+    world.add_row("0.6.0")
+    chain.register()
+    chain.logged, chain.intents = True, small_world.MemoryIntents()
+    world.evicted.add("0.5.0")
+    if not newer:
+        world.evicted.add("0.6.0")
+    world.now += 61
+    expected = errors.CredentialError if newer else errors.RemoteRefusedError
+    with pytest.raises(expected) as caught:
+        chain.register()
+    assert "ADMIN_KEY" in caught.value.hint
+    assert world.posts == 1
+    world.admin = True
+    with pytest.raises(version_series.DeactivatedError):
+        chain.register()
+    del world.rows["0.5.0", PLATFORM]
+    assert chain.register().status == "release_registered"
+    assert world.posts == 2
+
+
+def test_the_same_bytes_are_not_sent_for_another_changelog(world: SmallWorld, chain: Chain) -> None:
+    """The tag's text changed since: what stands stays, the record says how, a note what differs."""
+    chain.register()
+    world.now += 61
+    chain.intents = small_world.MemoryIntents()
+    chain.reporter = told = Told()
+    chain.plan = changed(chain.plan, source={"changelog": "better words"})
+    for world.admin in (False, True):
+        assert _facts(chain.register()) == _expected(chain, register.ALREADY)
+    assert [one for one in told.notes if "stands with" in one] == 2 * [
+        "0.5.0 stands with these bytes and another changelog, which stays"
+    ]
+    assert world.posts == 1
+
+
+def test_the_same_bytes_are_not_sent_for_another_contract(world: SmallWorld, chain: Chain) -> None:
+    """Their address is another one now; what stands is recorded, and promoted as it stands."""
+    before = chain.register()
+    world.now += 61
+    chain.intents = small_world.MemoryIntents()
+    chain.plan = changed(chain.plan, coordinator={"contract": "2026-10"})
+    assert "/artifacts/" in chain.publish().url
+    after = chain.register()
+    assert (after.status, after.url) == (register.ALREADY, before.url)
+    assert chain.promote().outcome == "promoted"
+    assert world.posts == 1
 
 
 def test_a_deactivated_version_is_seen_before_anything_is_signed(

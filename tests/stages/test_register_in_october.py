@@ -215,6 +215,20 @@ def test_what_is_not_ready_is_asked_again(
     assert len(world.rows.registrations()) == 1
 
 
+def test_what_is_not_ready_for_longer_than_other_faults_is_waited_for(
+    world: LookAlikes, plan: ReleasePlan, tmp_path: Path
+) -> None:
+    """More answers than one question is tried for, before the registration and at it."""
+    chain = start(world, plan, tmp_path / "a", qualified=False)
+    world.broken.set({faults.COORDINATOR_NOT_READY: 3 * world.policy.attempts})
+    assert chain.register().status == "release_registered"
+    limits = chain.plan.limits.model_copy(update={"latest_poll_seconds": 0.5})
+    chain.plan = chain.plan.model_copy(update={"limits": limits})
+    world.broken.set({faults.COORDINATOR_NOT_READY: 1000})
+    with pytest.raises(errors.TransientError, match="not ready"):
+        chain.register()
+
+
 def test_the_fleet_is_looked_at_afterwards(
     world: LookAlikes, plan: ReleasePlan, tmp_path: Path
 ) -> None:

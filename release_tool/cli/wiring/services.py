@@ -17,7 +17,7 @@ from release_tool.config import Resolved
 from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter
-from release_tool.provenance import keys
+from release_tool.provenance import keys, log
 from release_tool.provenance.keys import PublicKey, SigningKey
 from release_tool.services import (
     addresses,
@@ -26,6 +26,7 @@ from release_tool.services import (
     notarytool,
     patience,
     public_document,
+    release_log,
     release_pointer,
     tombstone,
 )
@@ -134,6 +135,24 @@ class Services:
         address = addresses.join(self._public_base, key)
         content = public_document.fetch(address, limit_bytes=release_pointer.LIMIT_BYTES)
         return aliases.parse_pointer(address, content) if content is not None else None
+
+    def is_logged(self) -> bool:
+        """Whether the log of releases tells that this version was registered, for either job.
+
+        Raises:
+            VerificationError: what stands there is no log.
+        """
+        if not shape.is_signed_for(self.plan):
+            return False
+        key = release_log.key_of(self.plan.publish.prefix)
+        content: bytes | None
+        if self.resolved.credentials.secrets.keys() >= _STORE_KEYS:
+            found = self.new_store().read(key, limit_bytes=log.LIMIT_BYTES)
+            content = found[1] if found else None
+        else:
+            address = addresses.join(self._public_base, key)
+            content = public_document.fetch(address, limit_bytes=log.LIMIT_BYTES)
+        return release_log.tells_of(content, self.plan.version, subject=key)
 
     @property
     def _public_base(self) -> str:

@@ -37,6 +37,7 @@ from release_tool.stages import (
     public_copy,
     publish,
     register,
+    registered_row,
     sign,
     smoke,
     staple,
@@ -241,7 +242,9 @@ class StageWork:
             intents=intents,
             coordinator=self.wired.coordinator,
             tombstones=self.wired.find_tombstone,
-            pointer=self.wired.find_pointer,
+            public=registered_row.Public(
+                pointer=self.wired.find_pointer, logged=self.wired.is_logged
+            ),
         )
         return events.registered(published, registered) if events else registered
 
