@@ -166,7 +166,7 @@ class _Survey:
         meant = versions.read_tag(f"{self._prefix}{bare}", (self._prefix,))
         raise errors.UsageError(
             "this is not the version of a release tag",
-            expected=f"{versions.example(text)}, or X.Y.Z-dev.N",
+            expected=f"{versions.example(bare.partition('-')[0])}, or X.Y.Z-dev.N",
             observed=repr(text[:128]),
             hint=f"did you mean {bare}? Its tag will be {meant.name}" if meant else "",
         )

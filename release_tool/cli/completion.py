@@ -9,6 +9,7 @@ from release_tool import errors
 from release_tool.cli.session import Session, pass_session
 
 SHELLS = ("bash", "zsh", "fish")
+_EVERY_COMMA, _FIRST_COMMA = 'string split ","', 'string split --max 1 ","'
 _PROGRAM, _VARIABLE = "release-tool", "_RELEASE_TOOL_COMPLETE"
 
 
@@ -33,4 +34,6 @@ def command(session: Session, shell: str) -> None:
 
     # Click's own script. Its check of the version of bash would run a shell.
     made = found(cli, {}, _PROGRAM, _VARIABLE)
-    print(made.source_template % made.source_vars(), file=session.out)
+    # Fish's would end each description at its first comma.
+    template = made.source_template.replace(_EVERY_COMMA, _FIRST_COMMA)
+    print(template % made.source_vars(), file=session.out)

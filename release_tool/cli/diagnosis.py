@@ -6,7 +6,6 @@ is used.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import platform
 import shutil
@@ -22,7 +21,7 @@ from release_tool.apple import certificates, checks, identity, profile_policy, p
 from release_tool.apple.checks import Check
 from release_tool.apple.policy import expiry, linter
 from release_tool.apple.provisioning_profile import Profile
-from release_tool.cli import notary_route, preflight
+from release_tool.cli import extras, notary_route, preflight
 from release_tool.origin import Origin
 from release_tool.plan import Environment, Layout
 from release_tool.release_file import EnvironmentSection, ReleaseFile
@@ -208,12 +207,19 @@ class _Examination:
             )
         else:
             yield checks.passed("disk", f"{free // 1_000_000} MB free")
+        yield from self._extras()
+
+    def _extras(self) -> Iterator[Check]:
+        rehearsed = self._environment is not None and self._environment.embedded
         for extra, (module, purpose) in _EXTRAS.items():
-            if importlib.util.find_spec(module) is None:
-                hint = f"{purpose} needs it: pip install '.[{extra}]'"
-                yield checks.not_checked(f"extra {extra}", hint)
+            name = f"extra {extra}"
+            hint = f"{purpose} needs it: {extras.how_to_install(extra)}"
+            if extras.has(module):
+                yield checks.passed(name, f"{module} for {purpose}")
+            elif rehearsed:
+                yield checks.failed(name, expected=module, observed="missing", hint=hint)
             else:
-                yield checks.passed(f"extra {extra}", f"{module} for {purpose}")
+                yield checks.not_checked(name, hint)
 
     def _tools(self) -> Iterator[Check]:
         git = shutil.which("git", path=self._question.environ.get("PATH"))

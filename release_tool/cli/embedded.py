@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from release_tool import config, credentials, values
-from release_tool.cli import wiring
+from release_tool.cli import extras, wiring
 from release_tool.cli.session import Session
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter
@@ -99,6 +99,7 @@ def provenance_key(dist: Path, name: str) -> str:
 
 
 def _started(plan: ReleasePlan, dist: Path) -> Environment:
+    extras.require("rehearsal", "moto", "a rehearsal")
     return environment.start(
         state_folder(dist, plan.environment.name),
         team_id=plan.product.team_id,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import shutil
 from datetime import UTC, datetime
 
 from release_tool import errors
 from release_tool.apple import certificates, provisioning_profile
 from release_tool.apple.policy import expiry
+from release_tool.cli import extras
 from release_tool.cli.preflight import Probe
 from release_tool.cli.wiring import Services
 from release_tool.progress import Silent
@@ -170,10 +170,7 @@ class _Asks:
         self._wired.tickets.check()
 
     def reference(self) -> None:
-        if importlib.util.find_spec("mlx_lm") is None:
-            raise errors.HostError(
-                "the smoke run needs mlx-lm", hint="install the extra: pip install '.[smoke]'"
-            )
+        extras.require("smoke", "mlx_lm", "the smoke run")
 
     def model(self) -> None:
         smoke_model.check(self._plan, self._wired.inputs.model, self._wired.models)

@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import click
 import pytest
 
 from release_tool.cli import main
@@ -100,7 +101,12 @@ def test_fish_is_offered_what_fits(typed: str, offered: set[str], tmp_path: Path
         check=True,
     )
     assert done.stderr == ""
-    assert {line.split("\t")[0] for line in done.stdout.splitlines()} == offered
+    found = dict(line.partition("\t")[::2] for line in done.stdout.splitlines())
+    assert found.keys() == offered
+    for name, told in found.items():
+        command = main.cli.get_command(click.Context(main.cli), name)
+        # To its end, for all its commas.
+        assert command is None or told.endswith("."), told
 
 
 @pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed")

@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 import pytest
 
+from release_tool import errors
 from release_tool.cli import main
 from release_tool.cli.session import Session
 
@@ -108,6 +109,28 @@ def test_the_list_of_commands_says_what_each_one_says() -> None:
     assert main.invoke([], Session({}, out=out)) == 0
     for name in main._COMMANDS:
         assert re.search(rf"(?m)^  {name} +[A-Z]", out.getvalue())
+
+
+def test_every_command_is_there_without_the_extras(tmp_path: Path) -> None:
+    """A plain install lacks the packages of the look-alikes and of mlx-lm; a rehearsal says so."""
+    program = (
+        "import sys\n"
+        "for name in ('werkzeug', 'moto', 'flask', 'mlx', 'mlx_lm', 'transformers', 'pytest'):\n"
+        "    sys.modules[name] = None\n"
+        "from click.testing import CliRunner\n"
+        "from release_tool.cli import entry, main\n"
+        "for name in main._COMMANDS:\n"
+        "    done = CliRunner().invoke(main.cli, [name, '--help'])\n"
+        "    assert done.exit_code == 0, (name, done.exception)\n"
+        "sys.argv = ['release-tool', 'rehearse', '--until', 'sign']\n"
+        "entry.main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert done.returncode == errors.HostError.exit_code, done.stderr
+    assert "a rehearsal needs moto" in done.stderr
+    assert "release-tool[rehearsal]" in done.stderr
 
 
 @pytest.mark.parametrize("words", [["--help"], ["--version"], [], ["completion", "bash"]])
