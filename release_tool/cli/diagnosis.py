@@ -27,7 +27,7 @@ from release_tool.plan import Environment, Layout
 from release_tool.release_file import EnvironmentSection, ReleaseFile
 from release_tool.services import keychain, notary_token
 from release_tool.services.apple_tools import TOOLS, AppleTools
-from release_tool.stages import role_entitlements
+from release_tool.stages import role_entitlements, smoke_model
 
 Section = Literal[
     "host", "tools", "settings", "entitlements", "certificate", "profile", "expiry", "services"
@@ -139,6 +139,7 @@ class _Examination:
         found += self._section("tools", errors.HostError, self._tools())
         found += self._section("settings", errors.CredentialError, self._settings())
         found += self._section("settings", errors.CredentialError, self._api_key())
+        found += self._section("settings", errors.CredentialError, self._pins())
         found += self._section("entitlements", errors.VerificationError, self._entitlements())
         found += self._section("certificate", errors.CredentialError, self._certificate())
         profile, profile_checks = self._read_profile()
@@ -334,6 +335,24 @@ class _Examination:
         lookup = credentials.Lookup(values=self._question.environ)
         found = credentials.find(setting, lookup)
         return found.value if found else None
+
+    def _pins(self) -> Iterator[Check]:
+        """What release.yaml has to name before a real release: each run refuses without it."""
+        environment = self._environment
+        if environment is None or environment.embedded:
+            return
+        if environment.provenance is not None:
+            yield _in_release_yaml(
+                "pinned provenance keys",
+                ["provenance.keys"] if not environment.provenance.keys else [],
+                "`release-tool provenance-key FILE` makes one and prints the line for release.yaml",
+            )
+        if environment.provider == "bundle":
+            yield _in_release_yaml(
+                "pinned smoke model",
+                smoke_model.unpinned(self._release.smoke),
+                "`release-tool model pin` downloads it and prints both, for release.yaml",
+            )
 
     # Entitlements files
 
@@ -538,6 +557,13 @@ def _lacks(setting: credentials.Setting, wanted: Sequence[str]) -> Check:
         observed="not set",
         hint=setting.advice or f"set it in the environment or in {credentials.LOCAL_FILE}",
     )
+
+
+def _in_release_yaml(name: str, missing: Sequence[str], hint: str) -> Check:
+    if not missing:
+        return checks.passed(name, "in release.yaml")
+    wanted = " and ".join(missing)
+    return checks.failed(name, expected=wanted, observed="none in release.yaml", hint=hint)
 
 
 def _refused(name: str, problem: errors.ReleaseError) -> Check:

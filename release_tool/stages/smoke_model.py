@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from release_tool import errors
-from release_tool.plan import ReleasePlan
+from release_tool.plan import ReleasePlan, Smoke
 from release_tool.progress import Reporter
 from release_tool.services import hub_cache
 from release_tool.services.hub import MODEL
@@ -30,6 +30,14 @@ def check(plan: ReleasePlan, given: Path | None, store: ModelStore) -> None:
     """
     _require_pinned(plan, given)
     store.check(_pin(plan, given))
+
+
+def unpinned(smoke: Smoke) -> list[str]:
+    """What release.yaml lacks of a model that the hub hands out; a folder needs nothing."""
+    if not MODEL.fullmatch(smoke.model) or Path(smoke.model).is_dir():
+        return []
+    keys = ("model_revision", "model_sha256")
+    return [f"smoke.{key}" for key in keys if not getattr(smoke, key)]
 
 
 def obtain(plan: ReleasePlan, given: Path | None, store: ModelStore, reporter: Reporter) -> Path:
@@ -68,15 +76,14 @@ def _pin(plan: ReleasePlan, given: Path | None) -> Pin:
 
 def _require_pinned(plan: ReleasePlan, given: Path | None) -> None:
     smoke = plan.smoke
-    by_name = given is None and MODEL.fullmatch(smoke.model) and not Path(smoke.model).is_dir()
-    if not by_name or plan.environment.provider != "bundle":
+    if given is not None or plan.environment.provider != "bundle":
         return
-    missing = [key for key in ("model_revision", "model_sha256") if not getattr(smoke, key)]
+    missing = unpinned(smoke)
     if missing:
         raise errors.UsageError(
             "the smoke model is not pinned: the hub hands out whatever its owner pushed last",
             subject=smoke.model,
-            expected=" and ".join(f"smoke.{key}" for key in missing),
+            expected=" and ".join(missing),
             observed="none in release.yaml",
             hint="`release-tool model pin` downloads it and prints both: review the files, then put"
             " them into release.yaml",

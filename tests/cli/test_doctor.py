@@ -19,6 +19,7 @@ from release_tool import data
 from release_tool.apple.policy import rules
 from release_tool.cli import diagnosis, main
 from release_tool.cli.session import Session
+from release_tool.provenance import keys
 from release_tool.rehearsal import profiles
 from tests import look_alike
 from tests.cli.test_plan_command import APPLE, HIDDEN, SEVEN
@@ -51,8 +52,28 @@ def failed(found: dict[str, Any]) -> list[str]:
 def portable(folder: Path) -> str:
     """A release file whose dev environment signs anywhere, so that no Mac is asked for."""
     path = folder / "portable.yaml"
-    path.write_text(data.release_file().read_text().replace("signer: codesign", "signer: portable"))
+    text = data.release_file().read_text().replace("signer: codesign", "signer: portable")
+    pins = {
+        "keys: []": f"keys: [{keys.load(keys.make().encode()).public.line}]",
+        'model_revision: ""': f'model_revision: "{"0" * 40}"',
+        'model_sha256: ""': f'model_sha256: "{"0" * 64}"',
+    }
+    for empty, full in pins.items():
+        assert empty in text
+        text = text.replace(empty, full)
+    path.write_text(text)
     return str(path)
+
+
+def test_what_release_yaml_has_to_pin_is_told_with_how_to() -> None:
+    """A real run would refuse it later; a rehearsal needs none of it."""
+    code, text = doctor("--env", "dev", environ=DEV)
+    assert code != 0
+    for name in ("pinned provenance keys", "pinned smoke model"):
+        assert name in failed(document("--env", "dev", environ=DEV))
+    assert "release-tool model pin" in text
+    assert "release-tool provenance-key" in text
+    assert "pinned" not in " ".join(failed(document("--env", "rehearsal")))
 
 
 @pytest.fixture
