@@ -69,6 +69,14 @@ def _other(version: str, latest: Release, kept: Log | None) -> Iterator[Check]:
     )
     if kept is None:
         return
+    if kept.withdrawn(latest.version):
+        yield checks.failed(
+            f"coordinator's {latest.version}",
+            expected="a release that stands",
+            observed="one that was withdrawn, by the log",
+            hint="deactivate it: release-tool rollback",
+        )
+        return
     known = kept.digests(latest.version)
     yield checks.compare(
         f"coordinator's {latest.version}",

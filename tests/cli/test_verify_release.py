@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import gzip
 import hashlib
 import io
@@ -397,6 +398,28 @@ def test_a_coordinator_that_tells_of_other_bytes_is_caught(
     world: World, column: str, value: str, wanted: str
 ) -> None:
     """Hashes, address, and a release that the log does not know."""
+    with row_changed(world, column, value.replace("{base}", world.place.living.r2_public_url)):
+        assert world.failed() == {wanted}
+
+
+def test_a_coordinator_that_serves_what_was_withdrawn_is_caught(world: World) -> None:
+    """An older release, which the log knows, and whose withdrawal it tells, too."""
+    made = log.parse(world.get(LOG))
+    known = next(line.entry for line in made.lines if line.entry.kind == "registered")
+    with world.kept():
+        for kind in ("registered", "withdrawn"):
+            entry = dataclasses.replace(known, version="0.4.9", kind=kind)
+            made = log.parse(made.extended(entry, world.key))
+            world.put(LOG, made.content)
+            world.put(HEAD, log.seal(made.head("rehearsal"), world.key))
+            with row_changed(world, "version", "0.4.9"):
+                wanted = {"coordinator's 0.4.9"} if kind == "withdrawn" else set()
+                assert world.failed() == wanted
+
+
+@contextmanager
+def row_changed(world: World, column: str, value: str) -> Iterator[None]:
+    """The coordinator tells something else of its one release, as long as the block lasts."""
 
     def change(to: str) -> str:
         with closing(sqlite3.connect(places.releases(world.place.living.state))) as database:
@@ -405,10 +428,10 @@ def test_a_coordinator_that_tells_of_other_bytes_is_caught(
             database.commit()
         return str(before)
 
-    before = change(value.replace("{base}", world.place.living.r2_public_url))
+    before = change(value)
     try:
         world.place.await_cache()
-        assert world.failed() == {wanted}
+        yield
     finally:
         change(before)
         world.place.await_cache()
