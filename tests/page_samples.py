@@ -510,20 +510,30 @@ def under_way(folder: Path) -> Path:
     return release.workspace
 
 
-def withdrawn(folder: Path, *, until: str = "point") -> Path:
+def withdrawn(folder: Path, *, until: str = "point", text: str = "") -> Path:
     """A release that users do not get any more, and the rollback that saw to it."""
     good(folder, "0.5.0")
     bad = Release(folder, version="0.5.1").up_to("github").workspace
-    roll_back(folder, until=until)
+    roll_back(folder, until=until, text=text)
     return bad
 
 
+def withdrawn_in_hostile_words(folder: Path) -> Path:
+    """Whoever withdrew it had a name and a reason full of markup."""
+    return withdrawn(folder, text=HOSTILE)
+
+
 def roll_back(
-    folder: Path, *, to: str = "0.5.0", bad: tuple[str, ...] = ("0.5.1",), until: str = "point"
+    folder: Path,
+    *,
+    to: str = "0.5.0",
+    bad: tuple[str, ...] = ("0.5.1",),
+    until: str = "point",
+    text: str = "",
 ) -> Path:
     """One run of a rollback, in the ledger of the environment's rollbacks."""
     key = f"releases/v{to}/darkbloom-bundle-macos-arm64.tar.gz"
-    run = Release(folder, version="rollback")
+    run = Release(folder, version="rollback", text=text)
     run.endpoints = {**ENDPOINTS, "version": to}
     made: dict[str, values.Value] = {
         "verify": values.RollbackTarget(
@@ -542,6 +552,9 @@ def roll_back(
                     key=f"releases/v{one}/tombstone.json",
                     sha256=sha("f"),
                     outcome="written",
+                    at="2026-11-24T02:10:00+00:00",
+                    by=run.said("night shift"),
+                    reason=run.said("does not start on macOS 14"),
                 )
                 for one in bad
             )

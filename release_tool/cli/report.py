@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import webbrowser
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import click
@@ -106,6 +106,26 @@ def leave(session: Session, workspace: Path) -> str:
         print(f"release-tool: warning: {said}", file=session.err)
         return ""
     return shown_path(path)
+
+
+def renew(session: Session, folder: Path, versions: Iterable[str]) -> list[str]:
+    """Write anew the pages of releases that something happened to from elsewhere.
+
+    Args:
+        session: as for every command.
+        folder: of one environment, with its releases.
+        versions: of these, of any flavour; what is not here is left out.
+
+    Returns:
+        where they are, as people read it.
+    """
+    wanted = list(versions)
+    found = [
+        ledger.parent
+        for ledger in sorted(folder.glob("*/ledger"))
+        if any(_is_named(ledger.parent.name, version) for version in wanted)
+    ]
+    return [page for one in found if (page := leave(session, one))]
 
 
 def cover(environ: Mapping[str, str]) -> Callable[[str], str]:

@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,15 @@ import click
 
 import release_tool
 from release_tool import config, credentials, errors, pipeline
-from release_tool.cli import carry, completing, embedded, github_commands, rollback_steps, wiring
+from release_tool.cli import (
+    carry,
+    completing,
+    embedded,
+    github_commands,
+    report,
+    rollback_steps,
+    wiring,
+)
 from release_tool.cli.console import JSONObserver, RunConsole
 from release_tool.cli.run import DIST, FILE
 from release_tool.cli.session import Session, pass_session, shown_path
@@ -148,6 +156,7 @@ class _Rollback:
         root = (options.dist / self._plan.environment.name / FOLDER).resolve()
         self._workspace = Workspace(root)
         self._wired = wiring.Services(resolved=resolved, workspace=self._workspace, inputs=inputs)
+        self._pages: list[str] = []
 
     def run(self) -> None:
         started = time.monotonic()
@@ -172,10 +181,18 @@ class _Rollback:
             try:
                 found = self._steps_done(ledger, survey)
             finally:
-                self._session.state = f"ledger head {ledger.head[:12]}"
                 carry.summarize(self._session, self._workspace, ledger, carry.about(self._plan))
+                self._leave_reports(ledger, self._options.bad)
                 self._hand_on_withdrawn(ledger)
         self._close(survey, found, ledger, time.monotonic() - started)
+
+    def _leave_reports(self, ledger: Ledger, bad: Iterable[str]) -> None:
+        """The page of this rollback; and those of the releases beside it, which say otherwise."""
+        session, head = self._session, f"ledger head {ledger.head[:12]}"
+        page = report.leave(session, self._workspace.root)
+        session.state = f"{head} · report {page}" if page else head
+        renewed = report.renew(session, self._workspace.root.parent, (self._plan.version, *bad))
+        self._pages = [page, *renewed] if page else renewed
 
     def _hand_on_withdrawn(self, ledger: Ledger) -> None:
         """What must reach GitHub must do so even where a later step was refused."""
@@ -197,8 +214,8 @@ class _Rollback:
             try:
                 found = {**recorded, **self._pipeline([step], ledger).until(rollback_steps.LAST)}
             finally:
-                self._session.state = f"ledger head {ledger.head[:12]}"
                 carry.summarize(self._session, self._workspace, ledger)
+                self._leave_reports(ledger, rollback_steps.withdrawn_by(recorded))
         self._close(None, found, ledger, time.monotonic() - started)
 
     def _nothing_there(self) -> None:
@@ -285,7 +302,7 @@ class _Rollback:
             }
             print(json.dumps({"ok": True, **document}, ensure_ascii=False), file=session.out)
             return
-        for line in self._head(found):
+        for line in (*self._head(found), *(f"  report     {page}" for page in self._pages)):
             print(line, file=session.out)
         verb = "Told GitHub of the rollback" if survey is None else "Rolled back"
         print(

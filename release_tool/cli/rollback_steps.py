@@ -140,6 +140,14 @@ def has_token(wired: Services) -> bool:
     return "GITHUB_TOKEN" in wired.resolved.credentials.secrets
 
 
+def withdrawn_by(found: Mapping[str, Value]) -> tuple[str, ...]:
+    """The versions that a rollback wrote tombstones for, or found some of."""
+    withdrawn = found.get("tombstone")
+    if not isinstance(withdrawn, values.Withdrawn):
+        return ()
+    return tuple(one.version for one in withdrawn.tombstones)
+
+
 def newest_head(found: Mapping[str, Value]) -> values.KeptHead | None:
     """The head over the most lines: a move that the log tells of already adds none."""
     steps = (found.get("tombstone"), found.get("point"))

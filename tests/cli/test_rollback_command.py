@@ -267,6 +267,10 @@ def _die_at(place: Place, step: str) -> None:
     assert subprocess.run(command, capture_output=True, check=False).returncode == 137
 
 
+def _page(place: Place, name: str) -> str:
+    return (place.dist / "rehearsal" / name / "report.html").read_text(encoding="utf-8")
+
+
 def _masked(place: Place, out: str) -> list[str]:
     text = out.replace(place.living.r2_public_url, "URL").replace(str(place.dist), "DIST")
     text = re.sub(r"[0-9]+\.[0-9] s\b", "N s", re.sub(r"\b[0-9a-f]{12}\b", "DIGEST", text))
@@ -295,6 +299,9 @@ Darkbloom · rehearsal · back to 0.5.0
   point      latest serves 0.5.0, the pointer and 2 aliases hold it N s
   github     log.head.6.json is there; 0.5.0 given again, 0.5.1 marked N s
   log head   6 lines, kept in DIST/rehearsal/rollback/log.head.6.json
+  report     DIST/rehearsal/rollback/report.html
+  report     DIST/rehearsal/0.5.0/report.html
+  report     DIST/rehearsal/0.5.1/report.html
 Rolled back to 0.5.0 in N s   ledger head DIGEST in DIST/rehearsal/rollback
 """
 
@@ -313,6 +320,8 @@ def test_a_bad_release_is_taken_back_for_ever(place: Place, tmp_path: Path) -> N
         )
     finally:
         place.living.set_rules([])
+    # The page beside the ledger does not wait until all is done.
+    assert "is withdrawn, and the rollback is not finished" in _page(place, "0.5.1")
     # What stands must reach GitHub, although a later step was refused.
     assert (code, output.read_text()) == (7, "withdrawn=true\n"), err
     output.unlink()
@@ -333,6 +342,11 @@ def test_a_bad_release_is_taken_back_for_ever(place: Place, tmp_path: Path) -> N
     code, out, err = place.call(*place.words(*BACK, "--github-output"), environ=environ)
     assert code == 0, err
     assert _masked(place, out) == TRANSCRIPT.splitlines()
+    told = _page(place, "0.5.1")
+    assert "Darkbloom 0.5.1 is withdrawn; users get 0.5.0 again" in told
+    assert "Withdrawn by night shift: no start." in told
+    assert "Users were given this version again instead of 0.5.1" in _page(place, "0.5.0")
+    assert "rehearsal is rolled back to 0.5.0" in _page(place, "rollback")
     assert place.latest() == "0.5.0"
     assert place.active() == ["0.5.0"]
     assert place.served() == {good}
@@ -353,9 +367,9 @@ def test_a_bad_release_is_taken_back_for_ever(place: Place, tmp_path: Path) -> N
 
     code, out, err = place.call(*place.words(*BACK, "--json"))
     assert code == 0, err
-    told = json.loads(out)
-    assert (told["ok"], told["verdict"]) == (True, "rolled back")
-    assert told["survey"]["withdrawn"][0]["tombstone"]["by"] == "night shift"
+    document = json.loads(out)
+    assert (document["ok"], document["verdict"]) == (True, "rolled back")
+    assert document["survey"]["withdrawn"][0]["tombstone"]["by"] == "night shift"
 
     code, _, err = place.run("0.5.2")
     assert code == 0, err

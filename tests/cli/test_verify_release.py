@@ -549,6 +549,8 @@ def _withdraw_and_set_back(world: World, tmp_path: Path) -> None:
         assert code == 0, err
         assert f"log head   {lines + 1} lines, kept in " in out
         assert f"{name} is there; 0.5.0 given again, 0.5.1 has no release there" in out, out
+        page = (world.place.dist / "rehearsal/0.5.0/report.html").read_text()
+        assert "Users were given this version again" in page
         (tmp_path / name).write_bytes(_on_github(world, name))
         assert world.failed("--log-head", str(tmp_path / name)) == set()
         code, out, err = _call(*world.place.words("--to", "0.5.0", "--only", "github"))

@@ -79,6 +79,7 @@ def test_a_withdrawn_release_says_what_users_get(tmp_path: Path) -> None:
     page = read(page_samples.withdrawn(tmp_path))
     assert (page.verdict.tone, page.verdict.word) == ("bad", "Withdrawn")
     assert page.verdict.title == "Darkbloom 0.5.1 is withdrawn; users get 0.5.0 again"
+    assert page.verdict.text.startswith("Withdrawn by night shift: does not start on macOS 14. ")
     good = read(tmp_path / "prod" / "0.5.0")
     assert good.verdict.word == "Released"
     assert any("given this version again instead of 0.5.1" in one for one in good.verdict.warnings)

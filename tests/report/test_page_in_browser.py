@@ -29,6 +29,7 @@ STATES: dict[str, Callable[[Path], Path]] = {
     "failed": page_samples.failed,
     "under way": page_samples.under_way,
     "withdrawn": page_samples.withdrawn,
+    "withdrawn, hostile": page_samples.withdrawn_in_hostile_words,
     "rehearsed": page_samples.rehearsed,
     "rollback": page_samples.roll_back,
     "hostile": page_samples.hostile,

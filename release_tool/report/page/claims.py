@@ -197,7 +197,7 @@ def _of_services(told: Told, world: World) -> Iterator[Claim]:
             if one.outcome == "not_checked":
                 yield _claim(one.name.capitalize(), ("not checked", one.hint))
     if promoted := told.get("promote", values.PromotedRelease):
-        text = f"it answered {promoted.latest_version}"
+        text = f"the coordinator answered {promoted.latest_version}"
         yield _claim("The coordinator serves it as latest", _by(world.coordinator, text))
     if released := told.get("github", values.GitHubRelease):
         text = f"{counted(len(released.assets), 'asset')} downloaded again, the same digests"
@@ -209,5 +209,5 @@ def _of_rollback(told: Told, world: World) -> Iterator[Claim]:
         text = f"downloaded and verified from the seal down, {target.checks} checks"
         yield _claim(f"Users can go back to {target.version}", _by(world.store, text))
     if pointed := told.get("point", values.RolledBack):
-        text = f"it answered {pointed.version}, and the aliases hold its bytes"
+        text = f"the coordinator answered {pointed.version}, and the aliases hold its bytes"
         yield _claim(f"Users get {pointed.version}", _by(world.coordinator, text))

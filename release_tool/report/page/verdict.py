@@ -151,6 +151,7 @@ def _withdrawn(around: Around) -> Verdict | None:
     name = _name(around)
     at = _when(since[-1], "tombstone")
     said = f"Its tombstone is recorded on {at}: this version is never released again."
+    said = f"{_why(since[-1], around.version)}{said}"
     for later in since:
         if pointed := later.get("point", values.RolledBack):
             return Verdict(
@@ -160,6 +161,16 @@ def _withdrawn(around: Around) -> Verdict | None:
                 text=f"{said} Rolled back to {pointed.version} on {_when(later, 'point')}.",
             )
     return _half_rolled(since[0], name, said)
+
+
+def _why(told: Told, version: str) -> str:
+    """Who withdrew a version and why, as its tombstone says; empty where that says neither."""
+    withdrawn = told.get("tombstone", values.Withdrawn)
+    for stone in withdrawn.tombstones if withdrawn else ():
+        if stone.version == version and (stone.by or stone.reason):
+            by = f" by {stone.by}" if stone.by else ""
+            return f"Withdrawn{by}: {stone.reason or 'no reason is told'}. "
+    return ""
 
 
 def _buried(told: Told) -> set[str]:
