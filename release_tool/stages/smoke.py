@@ -38,6 +38,7 @@ from release_tool.stages.final_copy import Unpack
 from release_tool.stages.install_trial import Candidate, ReleaseBefore
 from release_tool.stages.public_copy import Reader
 from release_tool.stages.smoke_observation import Seen, observe
+from release_tool.stages.smoke_record import Kept
 from release_tool.stages.smoke_refusal import Show, SoFar
 from release_tool.stages.smoke_subject import Subject
 from release_tool.values import (
@@ -158,58 +159,28 @@ def run(
             facts={"version": plan.version, "archive_sha256": archive.sha256},
             show=show,
         )
+        candidate = Candidate(
+            plan=plan,
+            archive=archive,
+            file=workspace.path(archive.path),
+            unpacked=copy.root,
+            scratch=scratch / "installer",
+            before=before,
+        )
         with sofar.kept():
-            needed = sofar.require("needs of the bundle", needs(plan, copy.root), _LACKS)
-            ask = here.judge or mac_verdicts.of_unpacked(plan)
-            verdicts = ask(copy.app) if here.host.system == "macos" else {}
-            seen = sofar.seen = observe(
-                plan, subject, users_home=here.users_home, require=sofar.require
-            )
-            speeds = _speeds(plan, seen, sofar)
-            candidate = Candidate(
-                plan=plan,
-                archive=archive,
-                file=workspace.path(archive.path),
-                unpacked=copy.root,
-                scratch=scratch / "installer",
-                before=before,
-            )
-            tried = install(candidate) if install else ()
-            installed = sofar.require("installer", tried, _INSTALLS_BADLY)
-            fast = sofar.require("speed", tuple(speed.judge(plan.smoke, speeds.figures)), _SLOW)
-        kept = smoke_record.keep(workspace, seen.interview, seen.log, folder=sofar.folder)
-        evidence = SmokeEvidence(
-            archive_sha256=archive.sha256,
-            test_outcome=archive.test_outcome,
-            kind=subject.command.kind,
-            contract=subject.command.contract.name,
-            executable_sha256=subject.digest,
-            cdhash=subject.cdhash,
-            ran=smoke_subject.ran(subject),
-            ran_sha256=hashing.sha256_of(Path(subject.command.argv[0])),
-            version=seen.version,
-            version_ran=subject.command.kind == "bundle",
+            judged = _judge(subject, candidate, sofar, here, needs, install)
+        evidence = _evidence(
+            candidate,
+            subject,
+            judged,
             host=here.host,
             model=plan.smoke.model if model is None else folder.name,
-            model_sha256=subject.model_digest,
-            reference=f"mlx-lm {seen.expected.version}",
-            agreement=smoke_record.policy(plan.smoke),
-            prompts=speeds.prompts,
-            long=smoke_record.long(plan.smoke, seen.interview, seen.expected),
-            rounds=speeds.rounds,
-            figures=speeds.figures,
-            thresholds=smoke_record.outcomes(fast),
-            checks=smoke_record.outcomes(seen.checks),
-            macos_verdicts=dict(verdicts),
-            needs=smoke_record.outcomes(needed),
-            install=smoke_record.outcomes(installed),
-            transcript=kept.transcript,
-            transcript_sha256=kept.transcript_sha256,
-            log=kept.log,
-            log_sha256=kept.log_sha256,
+            kept=smoke_record.keep(
+                workspace, judged.seen.interview, judged.seen.log, folder=sofar.folder
+            ),
         )
-        _tell(reporter, subject, evidence)
-        return evidence
+    _tell(reporter, subject, evidence)
+    return evidence
 
 
 class _Speeds(NamedTuple):
@@ -218,6 +189,80 @@ class _Speeds(NamedTuple):
     prompts: tuple[SmokePrompt, ...]
     rounds: tuple[SmokeRound, ...]
     figures: tuple[SmokeFigure, ...]
+
+
+class _Judged(NamedTuple):
+    """Everything that was found, and refuses nothing."""
+
+    needs: Sequence[Check]
+    verdicts: Mapping[str, str]
+    seen: Seen
+    speeds: _Speeds
+    installed: Sequence[Check]
+    fast: Sequence[Check]
+
+
+def _judge(
+    subject: Subject,
+    candidate: Candidate,
+    sofar: SoFar,
+    here: Surroundings,
+    needs: Needs,
+    install: Install | None,
+) -> _Judged:
+    """Judge everything in its order: nothing is started that is known to be bad."""
+    plan = candidate.plan
+    needed = sofar.require("needs of the bundle", needs(plan, subject.copy.root), _LACKS)
+    ask = here.judge or mac_verdicts.of_unpacked(plan)
+    verdicts = ask(subject.copy.app) if here.host.system == "macos" else {}
+    seen = sofar.seen = observe(plan, subject, users_home=here.users_home, require=sofar.require)
+    speeds = _speeds(plan, seen, sofar)
+    tried = install(candidate) if install else ()
+    installed = sofar.require("installer", tried, _INSTALLS_BADLY)
+    fast = sofar.require("speed", tuple(speed.judge(plan.smoke, speeds.figures)), _SLOW)
+    return _Judged(needed, verdicts, seen, speeds, installed, fast)
+
+
+def _evidence(
+    candidate: Candidate,
+    subject: Subject,
+    judged: _Judged,
+    *,
+    host: Host,
+    model: str,
+    kept: Kept,
+) -> SmokeEvidence:
+    plan, archive, seen = candidate.plan, candidate.archive, judged.seen
+    return SmokeEvidence(
+        archive_sha256=archive.sha256,
+        test_outcome=archive.test_outcome,
+        kind=subject.command.kind,
+        contract=subject.command.contract.name,
+        executable_sha256=subject.digest,
+        cdhash=subject.cdhash,
+        ran=smoke_subject.ran(subject),
+        ran_sha256=hashing.sha256_of(Path(subject.command.argv[0])),
+        version=seen.version,
+        version_ran=subject.command.kind == "bundle",
+        host=host,
+        model=model,
+        model_sha256=subject.model_digest,
+        reference=f"mlx-lm {seen.expected.version}",
+        agreement=smoke_record.policy(plan.smoke),
+        long=smoke_record.long(plan.smoke, seen.interview, seen.expected),
+        prompts=judged.speeds.prompts,
+        rounds=judged.speeds.rounds,
+        figures=judged.speeds.figures,
+        thresholds=smoke_record.outcomes(judged.fast),
+        checks=smoke_record.outcomes(seen.checks),
+        macos_verdicts=dict(judged.verdicts),
+        needs=smoke_record.outcomes(judged.needs),
+        install=smoke_record.outcomes(judged.installed),
+        transcript=kept.transcript,
+        transcript_sha256=kept.transcript_sha256,
+        log=kept.log,
+        log_sha256=kept.log_sha256,
+    )
 
 
 def _speeds(plan: ReleasePlan, seen: Seen, sofar: SoFar) -> _Speeds:
