@@ -269,9 +269,10 @@ def schema(name: str) -> Schema:
     body = _lifted(made, definitions)
     return {
         "$schema": _DIALECT,
+        "$id": f"urn:release-tool:schema:{SCHEMA}:{name}",
         "title": name,
         "description": says(name),
-        **{key: value for key, value in body.items() if key not in ("$schema", "title")},
+        **{key: value for key, value in body.items() if key not in ("$schema", "$id", "title")},
         **({"$defs": definitions} if definitions else {}),
     }
 

@@ -1,6 +1,7 @@
 """What is inside an archive: a CycloneDX 1.6 bill of materials, made from the archive alone.
 
-It has no time of its own, so the same archive gives the same bytes; when the archive was made is
+Its time is the source's, as for every member of the archive, so that the same archive gives the
+same bytes (https://reproducible-builds.org/specs/source-date-epoch); when the archive was made is
 said by its provenance, which names the bill's digest.
 """
 
@@ -10,6 +11,7 @@ import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from release_tool import errors
@@ -112,7 +114,10 @@ def build(
         "serialNumber": f"urn:uuid:{serial}",
         "version": 1,
         "metadata": {
+            "timestamp": datetime.fromtimestamp(plan.source.date, UTC).isoformat(),
             "lifecycles": [{"phase": "post-build"}],
+            # Without its version: a rerun with a newer one makes the same bill.
+            "tools": {"components": [{"type": "application", "name": _OURS}]},
             "component": {
                 "type": "application",
                 "bom-ref": "archive",

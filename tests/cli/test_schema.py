@@ -28,6 +28,7 @@ def test_each_schema_is_one_and_needs_no_other(name: str) -> None:
     references = set(_references(found))
     assert references <= {f"#/$defs/{one}" for one in found.get("$defs", {})}
     assert found["title"] == name
+    assert found["$id"] == f"urn:release-tool:schema:{SCHEMA}:{name}"
 
 
 def _references(found: object) -> list[str]:
