@@ -97,7 +97,9 @@ def _published(value: values.PublishedRelease) -> str:
 
 
 def _registered(value: values.RegisteredRelease) -> str:
-    return f"{value.status}, {value.version} for {value.platform}"
+    told = f"{value.status}, {value.version} for {value.platform}"
+    unseen = any(check.name == values.FLEET_WATCH for check in value.checks)
+    return f"{told}; nobody watched the fleet" if unseen else told
 
 
 def _promoted(value: values.PromotedRelease) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import JsonValue
 
+from release_tool import values
 from release_tool.ledger import Ledger, Record
 from release_tool.report import overview
 
@@ -45,3 +46,20 @@ def test_a_record_of_an_older_shape_is_named_as_such(tmp_path: Path) -> None:
         "recorded by another version of this tool (release-tool 0.0.9)",
     )
     assert found.expiries == ()
+
+
+def test_a_fleet_that_nobody_watched_stands_in_the_summary(tmp_path: Path) -> None:
+    """The page of the job says it behind the registration, in words that nobody overlooks."""
+    value = values.RegisteredRelease(
+        version="0.5.0",
+        platform="macos-arm64",
+        backend="mlx-swift",
+        binary_hash="b" * 64,
+        bundle_hash="a" * 64,
+        metallib_hash="c" * 64,
+        url="https://cdn.example/x",
+        status="release_registered",
+        checks=(values.CheckOutcome(name=values.FLEET_WATCH, outcome="not_checked"),),
+    )
+    _ledger(tmp_path, kind="record", stage="register", value=value.model_dump(mode="json"))
+    assert "; nobody watched the fleet" in overview.read(tmp_path).as_markdown()
