@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 
+from release_tool.apple.checks import Check
 from release_tool.apple.policy import rules
 from release_tool.apple.policy.expiry import Row
 from release_tool.cli import check_lines, completing, diagnosis, github_commands, signed_subject
@@ -112,8 +113,11 @@ def command(
     )
     print(_json(found) if as_json else "\n".join(_text(found)), file=session.out)
     if found.failed and session.in_github_actions:
-        told = "\n".join(f"{one.check.name}: {one.check.observed}" for one in found.failed)
-        print(github_commands.error(f"doctor: {_count(found)}\n{told}"), file=session.err)
+        told = [
+            "\n".join(filter(None, (f"doctor: {_told(one.check)}", one.check.hint)))
+            for one in found.failed
+        ]
+        print("\n".join(github_commands.errors_of(told)), file=session.err)
     return found.exit_code
 
 
@@ -154,13 +158,15 @@ def _failed(findings: Sequence[Finding]) -> Iterator[str]:
     for section, hint in dict.fromkeys((one.section, one.check.hint) for one in findings):
         own = [one.check for one in findings if (one.section, one.check.hint) == (section, hint)]
         for check in own:
-            subject = f" {check.subject}" if check.subject else ""
-            found = check.observed or "nothing"
-            expected = f"expected {check.expected}; found " if check.expected else ""
-            told = f"{check.name}{subject}: {expected}{found}"
-            yield from _wrapped(section, told)
+            yield from _wrapped(section, _told(check))
         if hint:
             yield from _wrapped("", hint)
+
+
+def _told(check: Check) -> str:
+    subject = f" {check.subject}" if check.subject else ""
+    expected = f"expected {check.expected}; found " if check.expected else ""
+    return f"{check.name}{subject}: {expected}{check.observed or 'nothing'}"
 
 
 def _summary(findings: Sequence[Finding]) -> Iterator[str]:

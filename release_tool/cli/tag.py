@@ -95,7 +95,8 @@ class _Tag:
             # Nobody is there to answer: git must fail instead of asking.
             environ["GIT_TERMINAL_PROMPT"] = "0"
         self._git = Tags(Path.cwd(), environ, kept)
-        self._document = _document(options.config_file, self._git)
+        self._chosen = _release_file(options.config_file, self._git)
+        self._document = release_yaml.read(self._chosen)
 
     def run(self) -> None:
         self._require_somebody()
@@ -103,7 +104,7 @@ class _Tag:
         if proposal.failed:
             raise _refusal(proposal)
         if not self._options.as_json:
-            print("\n".join(_shown(proposal)), file=self._session.out)
+            print("\n".join(_shown(proposal, self._chosen)), file=self._session.out)
         if self._options.dry:
             self._end(proposal, None, pushed=False)
             return
@@ -219,10 +220,10 @@ class _Tag:
             print(line, file=self._session.out)
 
 
-def _document(chosen: Path | None, git: Tags) -> release_yaml.Document:
+def _release_file(chosen: Path | None, git: Tags) -> Path:
     """The file that was named, else the repository's, wherever in it one stands."""
     folder = git.top() if git.is_repository() else Path.cwd()
-    return release_yaml.read(data.release_file_of(folder, chosen))
+    return data.release_file_of(folder, chosen)
 
 
 def _refusal(proposal: Proposal) -> errors.ReleaseError:
@@ -235,7 +236,7 @@ def _refusal(proposal: Proposal) -> errors.ReleaseError:
     )
 
 
-def _shown(proposal: Proposal) -> Iterator[str]:
+def _shown(proposal: Proposal, release_file: Path) -> Iterator[str]:
     on = f"{proposal.commit[:12]} ({proposal.branch or 'detached'})"
     yield check_lines.headline(
         f"{proposal.title} · tag {proposal.name} on {on}", f"releases to {proposal.environment}"
@@ -245,6 +246,9 @@ def _shown(proposal: Proposal) -> Iterator[str]:
         told = printable(f"{subject}{check.observed or check.hint}", 400)
         open_end = "not checked: " if check.outcome == "not_checked" else ""
         yield f"  {check.name:<{_NAME_WIDTH}} {open_end}{told}"
+    own = release_file == data.release_file()
+    counts = "release-tool's own: this repository has none" if own else printable(str(release_file))
+    yield f"  {'release file':<{_NAME_WIDTH}} {counts}"
     signed = f"signed ({proposal.signing})" if proposal.signing else "not signed (tag.gpgSign)"
     yield f"  {'signature':<{_NAME_WIDTH}} {signed}"
     where = printable(proposal.address, 200)

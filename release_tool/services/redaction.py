@@ -12,6 +12,10 @@ _CONTROL = re.compile(
     r"|\x1b\[[0-9;?]*[ -/]*[@-~]"
     r"|[\x00-\x08\x0b-\x1f\x7f-\xa0\u200b-\u200f\u2028-\u202e\u2066-\u2069]"
 )
+_NAMES = (
+    r"[\w-]*(?:token|secret|password|passwd|passphrase|(?:api|private|release|admin)[_-]?key"
+    r"|access[_-]?key(?:[_-]?id)?|authorization|credentials?|x-amz-signature)"
+)
 # What is kept in front stands in the first group.
 _SECRETS = (
     re.compile(r"()-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*-----|\Z)", re.DOTALL),
@@ -20,9 +24,15 @@ _SECRETS = (
     re.compile(r"()\bdk-[a-z]+-[A-Za-z0-9_-]{6,}"),
     re.compile(r"()\b(?:hf|gh[opsu]|github_pat|sk)[_-][A-Za-z0-9_-]{16,}"),
     re.compile(r"()\bAKIA[A-Z0-9]{16}\b"),
+    re.compile(r"()\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+"),
+    re.compile(r"(?i)(\b(?:set-)?cookie\s*:\s*)[^\r\n]+"),
     re.compile(
-        r"(?i)(\b[\w-]*(?:token|secret|password|passwd|api[_-]?key|access[_-]?key(?:[_-]?id)?"
-        r"|authorization|credentials?)\b\W{1,4}(?:(?:bearer|basic)\s+)?)(?!\[redacted\])\S+"
+        rf"(?i)(\b{_NAMES}\b[\"']?\s*(?:[:=]|\bis\b)\s*)"
+        r"(?:\"(?:[^\"\\\n]|\\.)+\"|'[^'\n]+')"
+    ),
+    re.compile(
+        rf"(?i)(\b{_NAMES}\b(?:\s+is\s+|\W{{1,4}})(?:(?:bearer|basic)\s+)?)"
+        r"(?!\[redacted\])\S+"
     ),
     re.compile(r"(://[^/\s:@]*:)[^/\s@]+(?=@)"),
 )

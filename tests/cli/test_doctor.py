@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from release_tool import data
 from release_tool.apple.policy import rules
-from release_tool.cli import diagnosis, main
+from release_tool.cli import diagnosis, github_commands, main
 from release_tool.cli.session import Session
 from release_tool.provenance import keys
 from release_tool.rehearsal import profiles
@@ -234,13 +234,20 @@ def test_a_single_entitlements_file_can_be_looked_at(tmp_path: Path) -> None:
 
 
 def test_findings_are_annotated_for_the_runner(tmp_path: Path) -> None:
-    """On GitHub every finding is in one annotation."""
+    """On GitHub every finding is an annotation, with what to do; ten are shown there."""
     path = tmp_path / "mine.plist"
     path.write_bytes(b"no list")
     environ = {"GITHUB_ACTIONS": "true"}
     _, text = doctor("--entitlements", str(path), environ=environ)
     assert text.count("::error") == 1
     assert "entitlements file" in text.split("::error")[1]
+    _, text = doctor("--env", "dev", environ=environ)
+    told = text.split("::error")[1:]
+    assert len(told) == github_commands.SHOWN
+    assert "and " in told[-1]
+    assert "more" in told[-1]
+    missing = next(one for one in told if "pinned smoke model" in one or "setting " in one)
+    assert "%0A" in missing
 
 
 def test_an_environment_that_names_no_address_is_warned_of(tmp_path: Path) -> None:

@@ -24,6 +24,15 @@ def test_what_may_be_a_secret_is_taken_out(secret: str) -> None:
         f"authorization: Basic {secret}",
         f"password={secret}",
         f"http://user:{secret}@127.0.0.1/",
+        f"https://store.example/a?X-Amz-Date=1&X-Amz-Signature={secret}",
+        f"x-release-key: {secret}",
+        f"DEV_RELEASE_KEY={secret}",
+        f"PRIVATE_KEY={secret}",
+        f"set-cookie: session={secret}; Path=/",
+        f"the passphrase is {secret}",
+        f'password: "two words {secret}"',
+        f"password='two words {secret}'",
+        f"eyJ{secret}.eyJ{secret}.{secret}",
     ):
         (line,) = redaction.lines(text)
         assert secret not in line
@@ -61,6 +70,9 @@ def test_a_private_key_is_taken_out_whole() -> None:
         "Basic information about the model",
         "a key is needed",
         "first_token_seconds=0.25",
+        "Signature size=9012",
+        "Signature=adhoc",
+        "the private key of this identity is not in the keychain",
     ],
 )
 def test_what_is_no_secret_is_kept(text: str) -> None:
