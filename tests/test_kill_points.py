@@ -23,6 +23,7 @@ SAMPLE = (
     "darkbloom-bundle-macos-arm64.tar.gz #1",
     "keyless/register answered POST /v1/releases #1",
     "october/register sent POST /v1/releases #1",
+    "rollback/tombstone rename dist/rehearsal/rollback/log.head.5.json #1",
     "rollback/deactivate sent DELETE /v1/admin/releases #1",
 )
 

@@ -178,6 +178,7 @@ class _Rollback:
         self._confirm()
         ledger = Ledger(self._workspace.root / "ledger")
         with ledger.lock():
+            self._workspace.tidy()
             try:
                 found = self._steps_done(ledger, survey)
             finally:
@@ -209,6 +210,7 @@ class _Rollback:
             raise credentials.missing_error(lacking)
         ledger = Ledger(self._workspace.root / "ledger")
         with ledger.lock():
+            self._workspace.tidy()
             recorded = rollback_steps.last_of(ledger, self._plan.version)
             step = rollback_steps.alone(self._wired, recorded)
             try:

@@ -339,8 +339,11 @@ def test_a_bad_release_is_taken_back_for_ever(place: Place, tmp_path: Path) -> N
         pass
     summary = tmp_path / "summary.md"
     environ = {"GITHUB_STEP_SUMMARY": str(summary), "GITHUB_OUTPUT": str(output)}
+    half_made = place.dist / "rehearsal/rollback/.log.head.5.json.a1b2c3d4.part"
+    half_made.touch()
     code, out, err = place.call(*place.words(*BACK, "--github-output"), environ=environ)
     assert code == 0, err
+    assert not half_made.exists()
     assert _masked(place, out) == TRANSCRIPT.splitlines()
     told = _page(place, "0.5.1")
     assert "Darkbloom 0.5.1 is withdrawn; users get 0.5.0 again" in told
