@@ -7,12 +7,18 @@ from typing import NamedTuple
 
 from release_tool.plan import ReleasePlan
 from release_tool.services.provider_contract import CONTRACTS
-from release_tool.stages import bundle_needs, install_smoke, smoke_launch, smoke_questions
+from release_tool.stages import (
+    bundle_needs,
+    install_smoke,
+    smoke_launch,
+    smoke_questions,
+    smoke_streaming,
+)
 from release_tool.values import CheckOutcome
 
 ONCE = (
     *("--version", "models", "long answer", "cancelled stream", "malformed request"),
-    "streams while it generates",
+    smoke_streaming.NAME,
     *("request without messages", "too large request", "health at the end"),
     *("writes only into its home", "lives until it is told to end", "ends when it is told to"),
     *("ends without a crash", "leaves no process behind"),

@@ -17,6 +17,7 @@ from release_tool.services import redaction
 from release_tool.services.chat import Completion, Question, Refusal
 from release_tool.services.provider import Provider
 from release_tool.services.provider_contract import MAY, Contract
+from release_tool.stages import smoke_streaming
 
 # October refuses chat bodies over 32 MiB; what is twice that no provider may take.
 _LARGE_BYTES = 64 * 1024 * 1024 + 1
@@ -30,10 +31,6 @@ _SHOWN = 80
 _KEPT = 256 * 1024
 OTHER_TYPE = "request of another type"
 KEY_CHECKS = ("request without a key", "request with another key", "models without a key")
-_STREAMS = "streams while it generates"
-# Of a long answer, nine tenths and more come behind the first token, wherever prompts are short.
-_STREAMED_SHARE = 0.1
-_STREAM_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +50,8 @@ class Long:
     answer: Completion
     """Streamed."""
     plain: Completion
+    shares: tuple[float, ...]
+    """How much of its time text came, of this one and of longer ones (`smoke_streaming`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,23 +165,7 @@ def _at_length_judged(long: Long) -> Iterator[Check]:
     yield from _counts("long", long.question, long.answer)
     yield from _counts("long plain", long.question, long.plain)
     yield from _same("long streamed text", long.plain, long.answer, long.question)
-    share = _share_streamed(long.answer)
-    told = f"text for {share:.0%} of its time"
-    if share >= _STREAMED_SHARE:
-        yield checks.passed(_STREAMS, told)
-        return
-    yield checks.failed(
-        _STREAMS,
-        expected=f"text for {_STREAMED_SHARE:.0%} of its time at least",
-        observed=f"{told}, in each of {_STREAM_ATTEMPTS} attempts",
-        hint="it keeps its answer back until it has all of it: no rate can be told of that",
-    )
-
-
-def _share_streamed(answer: Completion) -> float:
-    """How much of an answer's time lies behind its first text."""
-    whole = answer.first_token_seconds + answer.decode_seconds
-    return answer.decode_seconds / whole if whole > 0 else 0.0
+    yield smoke_streaming.judge(long.shares)
 
 
 def version_told(contract: Contract, version: str, health: str) -> Check:
@@ -254,7 +237,9 @@ def _both_ways(
 def _at_length(
     provider: Provider, interview: Interview, question: Question, seconds: float, *, more_than: int
 ) -> Long:
-    answer = _streamed_at_length(provider, interview, question, seconds)
+    answer = provider.stream(question, seconds=seconds)
+    interview.note("long answer", question, answer)
+    shares = _shares(provider, interview, question, seconds, answer)
     plain = provider.complete(question, seconds=seconds)
     interview.note("long answer, plain", question, plain)
     wanted = min(more_than + 1, question.max_tokens)
@@ -267,21 +252,19 @@ def _at_length(
         interview.checks.append(
             checks.failed(name, expected=expected, observed=observed, hint=hint)
         )
-    return Long(question=question, answer=answer, plain=plain)
+    return Long(question=question, answer=answer, plain=plain, shares=shares)
 
 
-def _streamed_at_length(
-    provider: Provider, interview: Interview, question: Question, seconds: float
-) -> Completion:
-    """A reader that slept finds an honest stream in one piece; a provider does so every time."""
-    answer = provider.stream(question, seconds=seconds)
-    for _ in range(1, _STREAM_ATTEMPTS):
-        if _share_streamed(answer) >= _STREAMED_SHARE:
-            break
-        interview.note("long answer, once more", question, answer)
-        answer = provider.stream(question, seconds=seconds)
-    interview.note("long answer", question, answer)
-    return answer
+def _shares(
+    provider: Provider, interview: Interview, question: Question, seconds: float, first: Completion
+) -> tuple[float, ...]:
+    """How much of each long answer was streamed, until one shows that it is."""
+    shares = [smoke_streaming.share(first)]
+    while more := smoke_streaming.longer(question, shares):
+        answer = provider.stream(more, seconds=seconds)
+        interview.note("longer answer", more, answer)
+        shares.append(smoke_streaming.share(answer))
+    return tuple(shares)
 
 
 def _at_once(

@@ -133,7 +133,7 @@ LATE: Mapping[str, Refused] = {
     "no-end-chunk": Refused("ends its answer without a reason"),
     "text-after-end": Refused("goes on after the end of its answer"),
     "one-piece": Refused(r"streams while it generates: .*observed text for 0% of its time"),
-    "burst": Refused(r"streams while it generates: .*in each of 3 attempts"),
+    "burst": Refused(r"streams while it generates: .*in each of 5 attempts"),
     "never-closes": Refused("does not end its stream behind the end mark"),
     "text-after-mark": Refused("goes on behind its end mark"),
     "stream-as-json": Refused("does not stream.*application/json"),
