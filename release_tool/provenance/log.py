@@ -318,6 +318,14 @@ def unseal(content: bytes, *, trusted: Sequence[PublicKey]) -> Head:
     return Head(**found)
 
 
+def is_same_head(one: bytes, other: bytes, *, trusted: Sequence[PublicKey]) -> bool:
+    """Whether both are one head, each signed by a trusted key; not always by the same one."""
+    try:
+        return unseal(one, trusted=trusted) == unseal(other, trusted=trusted)
+    except errors.VerificationError:
+        return False
+
+
 def later_name(head: Head) -> str:
     """The name under which a later head goes to a release that has one: no asset is replaced."""
     return f"log.head.{head.count}.json"

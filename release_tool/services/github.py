@@ -15,7 +15,8 @@ import json
 import re
 import time
 import urllib.parse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -249,21 +250,46 @@ class GitHub:
             VerificationError: it lies where nothing is fetched from.
             As for `commit_of`.
         """
-        address = f"{self._api}/repos/{self.repository}/releases/assets/{asset.id}"
         seconds = self._seconds + asset.size / _BYTES_A_SECOND
         transfer = Transfer(name=asset.name, limit_bytes=limit_bytes, reporter=reporter)
-        headers = self._headers({"Accept": "application/octet-stream"})
-        with http_client.stream("GET", address, seconds=seconds, headers=headers) as answer:
+        with self._download(asset, seconds) as answer:
             if answer.status == 200:
                 return github_storage.digested(answer, transfer)
-            if answer.status not in _REDIRECTS:
+            location = answer.headers.get("location", "")
+        local = addresses.is_loopback(self._api)
+        return github_storage.fetch(location, transfer, seconds=seconds, local=local)
+
+    def content(self, asset: Asset, *, limit_bytes: int) -> bytes:
+        """Download a small asset whole. The storage is asked without the token.
+
+        Raises:
+            VerificationError: it is larger, or lies where nothing is fetched from.
+            As for `commit_of`.
+        """
+        with self._download(asset, self._seconds) as answer:
+            if answer.status == 200:
+                return github_storage.small(answer, asset.name, limit_bytes)
+            location = answer.headers.get("location", "")
+        return github_storage.fetch_small(
+            location,
+            asset.name,
+            limit_bytes=limit_bytes,
+            seconds=self._seconds,
+            local=addresses.is_loopback(self._api),
+        )
+
+    @contextmanager
+    def _download(self, asset: Asset, seconds: float) -> Iterator[http_client.Stream]:
+        """GitHub's answer: the bytes, or where they are."""
+        address = f"{self._api}/repos/{self.repository}/releases/assets/{asset.id}"
+        headers = self._headers({"Accept": "application/octet-stream"})
+        with http_client.stream("GET", address, seconds=seconds, headers=headers) as answer:
+            if answer.status not in (200, *_REDIRECTS):
                 whole = Answer(
                     status=answer.status, headers=answer.headers, body=answer.body(_ANSWER_BYTES)
                 )
                 raise self._refusal(whole, f"the download of {asset.name}")
-            location = answer.headers.get("location", "")
-        local = addresses.is_loopback(self._api)
-        return github_storage.fetch(location, transfer, seconds=seconds, local=local)
+            yield answer
 
     def publish(self, release: Release, *, name: str, notes: str, latest: bool) -> Release:
         """Publish a draft with its final notes. After a lost answer it may be published.

@@ -19,6 +19,7 @@ from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter
 from release_tool.provenance import log
+from release_tool.provenance.keys import PublicKey
 from release_tool.services import github as service
 from release_tool.services import retries
 from release_tool.services.github import GitHub
@@ -56,6 +57,7 @@ def run(
     github: GitHub,
     notes: str,
     documents: Sequence[PublishedDocument] = (),
+    trusted: Sequence[PublicKey] = (),
     policy: retries.Policy = retries.DEFAULT,
 ) -> GitHubRelease:
     """Publish the archive, its digest and its documents with the notes, or find that they are.
@@ -69,6 +71,7 @@ def run(
         github: the repository.
         notes: the finished text.
         documents: signed ones in the workspace, which go along.
+        trusted: the keys that sign the log's head; one that was signed by an earlier one stays.
         policy: how to retry what fails in passing.
 
     Raises:
@@ -90,27 +93,23 @@ def run(
             tag=release_tag(plan),
             notes=notes,
             latest=promoted.outcome == "promoted",
+            trusted=trusted,
             wanted=(
-                _Wanted(
-                    asset=ReleasedAsset(
-                        name=plan.archive.name, size=archived.size, sha256=archived.sha256
-                    ),
-                    path=workspace.path(archived.path),
-                ),
+                _wanted(plan.archive.name, archived, workspace.path(archived.path)),
                 _Wanted(
                     asset=ReleasedAsset(name=SUMS, size=len(sums), sha256=sums_sha256),
                     path=scratch / SUMS,
                 ),
-                *(_document(one, workspace) for one in documents),
+                *(_wanted(one.name, one, workspace.path(one.name)) for one in documents),
             ),
         )
-        release, found = publication.run()
+        release, assets, found = publication.run()
     return GitHubRelease(
         tag=release.tag,
         id=release.id,
         page=release.page,
         outcome="already_published" if found else "published",
-        assets=tuple(wanted.asset for wanted in publication.wanted),
+        assets=assets,
         latest=publication.latest,
         immutable=release.immutable,
         notes=NOTES,
@@ -160,11 +159,9 @@ class _Wanted:
         return self.asset.name
 
 
-def _document(one: PublishedDocument, workspace: Workspace) -> _Wanted:
-    return _Wanted(
-        asset=ReleasedAsset(name=one.name, size=one.size, sha256=one.sha256),
-        path=workspace.path(one.name),
-    )
+def _wanted(name: str, made: ReleaseArchive | PublishedDocument, path: Path) -> _Wanted:
+    asset = ReleasedAsset(name=name, size=made.size, sha256=made.sha256)
+    return _Wanted(asset=asset, path=path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,16 +173,17 @@ class _Publication:
     tag: str
     notes: str
     latest: bool
+    trusted: Sequence[PublicKey]
     wanted: tuple[_Wanted, ...]
 
-    def run(self) -> tuple[service.Release, bool]:
-        """The release, and whether it was already published."""
+    def run(self) -> tuple[service.Release, tuple[ReleasedAsset, ...], bool]:
+        """The release, its assets as they stand, and whether it was already published."""
         self._again(lambda: check_tag(self.plan, self.github))
         found = self._again(lambda: self.github.published(self.tag))
         if found is not None:
-            self._compare(found)
+            assets = self._compare(found)
             self._tell_other_words(found)
-            return found, True
+            return found, assets, True
         draft = self._again(self._draft)
         for wanted in self.wanted:
             self._again(lambda wanted=wanted: self._bring(draft, wanted))  # type: ignore[misc]
@@ -193,9 +191,9 @@ class _Publication:
         # Once more: between the first look and this one lies the upload.
         self._again(lambda: check_tag(self.plan, self.github))
         published = self._again(lambda: self._publish(draft))
-        self._confirm(draft, published)
+        assets = self._confirm(draft, published)
         self._tell_drafts()
-        return published, False
+        return published, assets, False
 
     def _again(self, action: Callable[[], _R]) -> _R:
         """Each step looks before it does something, so that a lost answer does no harm."""
@@ -216,10 +214,17 @@ class _Publication:
         return self.github.create_draft(self.tag, name=self._title, notes=self.notes)
 
     def _bring(self, draft: service.Release, wanted: _Wanted) -> None:
-        github_assets.bring(self.github, draft, wanted.asset, wanted.path, reporter=self.reporter)
+        github_assets.bring(
+            self.github,
+            draft,
+            wanted.asset,
+            wanted.path,
+            reporter=self.reporter,
+            trusted=self.trusted,
+        )
 
-    def _compare(self, release: service.Release) -> None:
-        """Whether exactly our assets are there, byte by byte."""
+    def _compare(self, release: service.Release) -> tuple[ReleasedAsset, ...]:
+        """Whether exactly our assets are there, byte by byte; gives them as they stand."""
         listed = {asset.name: asset for asset in self._again(lambda: self.github.assets(release))}
         ours = {wanted.name for wanted in self.wanted}
         strange = sorted(listed.keys() - ours)
@@ -234,22 +239,26 @@ class _Publication:
                 observed=", ".join(strange[:5]),
                 hint=f"nothing was changed; look at {release.page}",
             )
-        for wanted in self.wanted:
-            there = listed.get(wanted.name)
-            if there is None or there.state != service.UPLOADED:
-                raise errors.RemoteRefusedError(
-                    "the release on GitHub lacks an asset, and a published one is never changed",
-                    subject=wanted.name,
-                    observed=there.state if there else "nothing",
-                    hint="release the next version; the bucket's archive is not touched by this",
-                )
-            github_assets.require_same(wanted.asset, there)
-            self._read_back(wanted, there)
+        return tuple(self._compared(one, listed.get(one.name)) for one in self.wanted)
 
-    def _read_back(self, wanted: _Wanted, there: service.Asset) -> None:
-        github_assets.read_back(
-            self.github, wanted.asset, there, policy=self.policy, reporter=self.reporter
+    def _compared(self, wanted: _Wanted, there: service.Asset | None) -> ReleasedAsset:
+        if there is None or there.state != service.UPLOADED:
+            raise errors.RemoteRefusedError(
+                "the release on GitHub lacks an asset, and a published one is never changed",
+                subject=wanted.name,
+                observed=there.state if there else "nothing",
+                hint="release the next version; the bucket's archive is not touched by this",
+            )
+        ours = self._again(
+            lambda: github_assets.standing(
+                self.github, wanted.asset, there, wanted.path, trusted=self.trusted
+            )
         )
+        github_assets.require_same(ours, there)
+        github_assets.read_back(
+            self.github, ours, there, policy=self.policy, reporter=self.reporter
+        )
+        return ours
 
     def _publish(self, draft: service.Release) -> service.Release:
         published = self.github.published(self.tag)
@@ -264,8 +273,10 @@ class _Publication:
             for draft in self.github.drafts(self.tag):
                 self.reporter.warn(f"a draft of {self.tag} is left, delete it: {draft.page}")
 
-    def _confirm(self, draft: service.Release, published: service.Release) -> None:
-        """Whether what is public now is what was compared as a draft."""
+    def _confirm(
+        self, draft: service.Release, published: service.Release
+    ) -> tuple[ReleasedAsset, ...]:
+        """Whether what is public now is what was compared as a draft; its assets."""
         if published.draft or published.tag != self.tag:
             raise errors.VerificationError(
                 "GitHub published something else than was asked",
@@ -275,8 +286,9 @@ class _Publication:
             )
         if published.id != draft.id:
             self.reporter.warn(f"another run published {self.tag} first; a draft of ours is left")
-        self._compare(published)
+        assets = self._compare(published)
         self._tell_other_words(published)
+        return assets
 
     def _tell_other_words(self, there: service.Release) -> None:
         """People may mend notes, and a rollback does; what stands is said, and never replaced."""

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from release_tool import errors
+from release_tool.files import atomic
 from release_tool.progress import Reporter
+from release_tool.provenance import dsse, log
+from release_tool.provenance.keys import PublicKey
 from release_tool.services import github as service
 from release_tool.services import retries
 from release_tool.services.github import GitHub
@@ -19,8 +24,20 @@ def bring(
     path: Path,
     *,
     reporter: Reporter,
-) -> None:
+    trusted: Sequence[PublicKey] = (),
+) -> ReleasedAsset:
     """Upload one asset, unless it stands there. It may be called again after a lost answer.
+
+    Args:
+        github: the repository.
+        release: where it goes.
+        ours: what it is.
+        path: its bytes.
+        reporter: is told of bytes.
+        trusted: the keys by which a head of the log may be signed, see `standing`.
+
+    Returns:
+        what stands there.
 
     Raises:
         RemoteRefusedError: other bytes stand under its name.
@@ -33,9 +50,42 @@ def bring(
         reporter.note(f"replacing what a broken upload of {ours.name} left")
         github.discard(there)
     elif there is not None:
+        ours = standing(github, ours, there, path, trusted=trusted)
         require_same(ours, there)
-        return
+        return ours
     require_same(ours, github.upload(release, path, name=ours.name, reporter=reporter))
+    return ours
+
+
+def standing(
+    github: GitHub,
+    ours: ReleasedAsset,
+    there: service.Asset,
+    path: Path,
+    *,
+    trusted: Sequence[PublicKey],
+) -> ReleasedAsset:
+    """What belongs where something stands: ours, or the same head of the log by an earlier key.
+
+    Whoever changes the environment's key signs the same head anew, to other bytes. The one that
+    stands is as good while its own key is listed, and no asset is ever replaced.
+
+    Raises:
+        HostError: the file cannot be read.
+        CredentialError, TransientError, PendingError, RemoteRefusedError, VerificationError:
+            GitHub.
+    """
+    is_head = ours.name == log.HEAD_NAME or log.is_later_name(ours.name)
+    whole = there.state == service.UPLOADED and there.size <= dsse.LIMIT_BYTES
+    if not is_head or not whole or there.sha256 == ours.sha256:
+        return ours
+    with atomic.naming(path, "read"):
+        content = path.read_bytes()
+    stands = github.content(there, limit_bytes=dsse.LIMIT_BYTES)
+    if not log.is_same_head(stands, content, trusted=trusted):
+        return ours
+    digest = hashlib.sha256(stands).hexdigest()
+    return ReleasedAsset(name=ours.name, size=len(stands), sha256=digest)
 
 
 def require_same(ours: ReleasedAsset, there: service.Asset) -> None:

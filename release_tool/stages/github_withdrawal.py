@@ -77,6 +77,7 @@ def run(
         workspace=workspace,
         reporter=reporter,
         github=github,
+        trusted=trusted,
         policy=policy,
     ).run()
 
@@ -106,6 +107,7 @@ class _Marking:
     workspace: Workspace
     reporter: Reporter
     github: GitHub
+    trusted: Sequence[PublicKey]
     policy: retries.Policy
 
     def run(self) -> WithdrawnOnGitHub:
@@ -145,10 +147,17 @@ class _Marking:
         return "notes" if release.immutable else "asset"
 
     def _bring(self, release: service.Release, head: KeptHead) -> None:
-        ours = ReleasedAsset(name=head.name, size=head.size, sha256=head.sha256)
+        signed = ReleasedAsset(name=head.name, size=head.size, sha256=head.sha256)
         path = self.workspace.path(head.name)
-        self._again(
-            lambda: github_assets.bring(self.github, release, ours, path, reporter=self.reporter)
+        ours = self._again(
+            lambda: github_assets.bring(
+                self.github,
+                release,
+                signed,
+                path,
+                reporter=self.reporter,
+                trusted=self.trusted,
+            )
         )
         listed = self._again(lambda: self.github.assets(release))
         for there in listed:
@@ -189,6 +198,14 @@ class _Marking:
     def _with_head(self, release: service.Release) -> str:
         """An immutable release takes no asset, but a text."""
         sealed = self.sealed.strip()
-        if self.head is None or not release.immutable or sealed in release.notes:
+        if self.head is None or not release.immutable or self._is_noted(release.notes):
             return release.notes
         return f"{release.notes.rstrip()}{head_notes.block(self.head.name, sealed)}"
+
+    def _is_noted(self, notes: str) -> bool:
+        """Whether the head stands there, by whichever of the keys that count."""
+        ours = self.sealed.encode()
+        return any(
+            log.is_same_head(there, ours, trusted=self.trusted)
+            for _, there in head_notes.parse(notes)
+        )

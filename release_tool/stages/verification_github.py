@@ -51,15 +51,33 @@ def ask(github: PublicReleases | None, left_out: str) -> Witnesses:
 
 
 def compare(findings: Findings, standing: Standing, witnesses: Witnesses) -> None:
-    """Whether the served log begins with every head that GitHub has, and its own is no shorter."""
+    """Whether the served log begins with every head that GitHub has, and its own is no shorter.
+
+    Anybody can sign something, and a key that was lost is listed no more: beside a head that
+    counts, one of another key proves nothing. Alone it is a failure.
+    """
     if witnesses.instead is not None:
         findings.checks.append(witnesses.instead)
-    found = [_one(findings, standing, head) for head in witnesses.heads]
+    believed = [one for one in witnesses.heads if _is_signed(findings, one)]
+    strange = [one for one in witnesses.heads if one not in believed]
+    found = [_one(findings, standing, head) for head in believed or strange]
     held = [head for head in found if head is not None]
     if held and len(held) == len(found):
         lines = max(head.count for head in held)
-        told = ", ".join(str(one) for one in witnesses.heads)
+        told = ", ".join(map(str, believed))
         findings.checks.append(checks.passed(NAME, f"{lines} lines, and all are there: {told}"))
+    if believed and strange:
+        told = ", ".join(map(str, strange))
+        hint = f"no key that is listed signed {told}: they count for nothing"
+        findings.checks.append(checks.not_checked(NAME, hint))
+
+
+def _is_signed(findings: Findings, there: PublicHead) -> bool:
+    try:
+        log.unseal(there.content, trusted=findings.question.trusted)
+    except errors.VerificationError:
+        return False
+    return True
 
 
 def _one(findings: Findings, standing: Standing, there: PublicHead) -> Head | None:

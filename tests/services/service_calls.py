@@ -235,6 +235,11 @@ CALLS = (
         follows=True,
     ),
     Call(
+        name="GitHub.content",
+        make=lambda c: c.github.content(_asset(), limit_bytes=10),
+        follows=True,
+    ),
+    Call(
         name="GitHub.publish",
         make=lambda c: c.github.publish(_github_release(c), name="n", notes="", latest=True),
     ),

@@ -12,12 +12,18 @@ from release_tool import errors
 from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Silent
+from release_tool.provenance import keys, log
 from release_tool.rehearsal import faults
 from release_tool.rehearsal import github as look_alike
 from release_tool.rehearsal.github_store import Release
 from release_tool.rehearsal.wire import Rule
 from release_tool.stages import github
-from release_tool.values import GitHubRelease, PromotedRelease, ReleaseArchive
+from release_tool.values import (
+    GitHubRelease,
+    PromotedRelease,
+    PublishedDocument,
+    ReleaseArchive,
+)
 from tests import github_world
 from tests.github_world import READ, WRITE, World
 from tests.stages.release_parts import Told, changed
@@ -62,6 +68,8 @@ def _run(
     token: str = WRITE,
     outcome: str = "promoted",
     reporter: Silent | None = None,
+    key: keys.SigningKey | None = None,
+    trusted: tuple[keys.PublicKey, ...] = (),
 ) -> GitHubRelease:
     workspace = Workspace(tmp_path / "dist")
     workspace.root.mkdir(exist_ok=True)
@@ -77,8 +85,27 @@ def _run(
         reporter=reporter or Silent(),
         github=world.client(token),
         notes="the notes\n",
+        documents=_documents(workspace, key),
+        trusted=trusted,
         policy=github_world.POLICY,
     )
+
+
+def _documents(workspace: Workspace, key: keys.SigningKey | None) -> list[PublishedDocument]:
+    """The log's head, signed by this key."""
+    if key is None:
+        return []
+    content = log.seal(log.Head(environment="prod", count=2, size=900, sha256="d" * 64), key)
+    workspace.path(log.HEAD_NAME).write_bytes(content)
+    return [
+        PublishedDocument(
+            name=log.HEAD_NAME,
+            key=f"releases/{log.HEAD_NAME}",
+            url=f"https://a.example/releases/{log.HEAD_NAME}",
+            sha256=hashlib.sha256(content).hexdigest(),
+            size=len(content),
+        )
+    ]
 
 
 def _only(world: World) -> Release:
@@ -328,3 +355,27 @@ def test_a_draft_that_a_proxy_made_twice_is_named(
     assert "delete it" in warning
     assert len([one for one in world.store.releases if not one.draft]) == 1
     assert left.assets == []
+
+
+@pytest.mark.parametrize("draft", [False, True])
+def test_a_head_that_the_key_before_signed_is_left(
+    world: World, plan: ReleasePlan, tmp_path: Path, draft: bool
+) -> None:
+    """The environment's key was changed: what the old one signed is recorded, while it counts."""
+    old, new = (keys.load(keys.make().encode()) for _ in range(2))
+    both = (new.public, old.public)
+    if draft:
+        made = world.client().create_draft(TAG, name="Darkbloom 0.5.0", notes="")
+        _documents(Workspace(tmp_path), old)
+        head = tmp_path / log.HEAD_NAME
+        world.client().upload(made, head, name=log.HEAD_NAME, reporter=Silent())
+    else:
+        _run(world, plan, tmp_path, key=old, trusted=both)
+    stands = _bytes(world)[log.HEAD_NAME]
+    with pytest.raises(errors.RemoteRefusedError, match="other bytes"):
+        _run(world, plan, tmp_path, key=new, trusted=(new.public,))
+    value = _run(world, plan, tmp_path, key=new, trusted=both)
+    assert value.outcome == ("published" if draft else "already_published")
+    assert _bytes(world)[log.HEAD_NAME] == stands
+    recorded = {one.name: one.sha256 for one in value.assets}
+    assert recorded[log.HEAD_NAME] == hashlib.sha256(stands).hexdigest()

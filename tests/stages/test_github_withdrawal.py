@@ -97,6 +97,7 @@ def _run(
     key: keys.SigningKey = KEY,
     token: str = WRITE,
     reason: str = "no start",
+    trusted: tuple[keys.PublicKey, ...] = (KEY.public,),
 ) -> WithdrawnOnGitHub:
     folder = tmp_path / "rollback"
     return github_withdrawal.run(
@@ -106,7 +107,7 @@ def _run(
         workspace=Workspace(folder),
         reporter=Silent(),
         github=world.client(token),
-        trusted=(KEY.public,),
+        trusted=trusted,
         policy=github_world.POLICY,
     )
 
@@ -314,3 +315,55 @@ def test_a_reason_cannot_be_markup_or_a_mention(
     line = _of(world, "0.5.1").body.splitlines()[0]
     for mark in ("<img", "@octocat", "](", "**b"):
         assert mark not in line
+
+
+BOTH = (OTHER_KEY.public, KEY.public)
+"""The keys of an environment whose key was changed: the new one first, the old one still there."""
+
+
+def test_a_head_that_the_key_before_signed_is_left(
+    world: World, plan: ReleasePlan, tmp_path: Path
+) -> None:
+    """The rollback is run again with the new key: the same head, other bytes, no second upload."""
+    _run(world, plan, tmp_path)
+    before = [row for row in world.store.journal if row[0] != "download"]
+    value = _run(world, plan, tmp_path, key=OTHER_KEY, trusted=BOTH)
+    assert [row for row in world.store.journal if row[0] != "download"] == before
+    assert {one.head for one in value.releases} == {"asset"}
+    _require_done(world)
+
+
+def test_a_head_by_a_key_that_is_listed_no_more_is_refused(
+    world: World, plan: ReleasePlan, tmp_path: Path
+) -> None:
+    """Its line was taken out, perhaps since somebody has the key: nobody believes it again."""
+    _run(world, plan, tmp_path)
+    with pytest.raises(errors.RemoteRefusedError, match="other bytes") as caught:
+        _run(world, plan, tmp_path, key=OTHER_KEY, trusted=(OTHER_KEY.public,))
+    assert caught.value.subject == "log.head.6.json"
+
+
+def test_another_head_under_the_name_is_refused_whoever_signed_it(
+    world: World, plan: ReleasePlan, tmp_path: Path
+) -> None:
+    """As many lines, and other ones."""
+    other = tmp_path / "other"
+    head = Head(environment="rehearsal", count=6, size=4000, sha256="e" * 64)
+    other.write_bytes(log.seal(head, KEY))
+    release = world.client().published("v0.5.0")
+    assert release
+    world.client().upload(release, other, name="log.head.6.json", reporter=Silent())
+    with pytest.raises(errors.RemoteRefusedError, match="other bytes"):
+        _run(world, plan, tmp_path, key=OTHER_KEY, trusted=BOTH)
+
+
+def test_the_notes_hold_a_head_once_whichever_key_signed_it(
+    immutable: World, plan: ReleasePlan, tmp_path: Path
+) -> None:
+    """Where it is no asset: no second block for the same head."""
+    _run(immutable, plan, tmp_path)
+    before = _of(immutable, "0.5.0").body
+    _run(immutable, plan, tmp_path, key=OTHER_KEY, trusted=BOTH)
+    assert _of(immutable, "0.5.0").body == before
+    _run(immutable, plan, tmp_path, key=OTHER_KEY, trusted=(OTHER_KEY.public,))
+    assert _of(immutable, "0.5.0").body.count("```json") == 2

@@ -276,6 +276,7 @@ class StageWork:
             github=self.wired.github,
             notes=notes.render(self.plan, found),
             documents=_documents(found),
+            trusted=self.wired.trusted_keys if shape.is_signed_for(self.plan) else (),
         )
 
 
