@@ -27,6 +27,7 @@ from release_tool.cli import (
 )
 from release_tool.cli.console import JSONObserver, RunConsole
 from release_tool.cli.session import Session, shown_path, workspace_root
+from release_tool.cli.stage_names import STAGES
 from release_tool.files.workspace import Workspace
 from release_tool.handoff.settling import settle
 from release_tool.ledger import Ledger
@@ -98,11 +99,11 @@ def require_stages(options: Options) -> None:
     if options.until and options.only:
         raise errors.UsageError("--until and --only exclude each other", hint="name one of them")
     for name in (options.until, options.only):
-        if name is not None and name not in wiring.STAGES:
+        if name is not None and name not in STAGES:
             raise errors.UsageError(
                 "there is no such stage",
                 subject=name,
-                expected=", ".join(wiring.STAGES),
+                expected=", ".join(STAGES),
                 hint="name one of these",
             )
 

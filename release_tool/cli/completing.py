@@ -1,18 +1,28 @@
-"""What a shell may complete behind an option: names of the release file, and stages."""
+"""What a shell may complete behind an option: names of the release file, and stages.
+
+The release file is only read, and what reads it only loaded, once somebody asks for a name of it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from release_tool import data, errors, release_file, release_yaml
+from release_tool import data, errors
+from release_tool.cli.stage_names import STAGES
+
+if TYPE_CHECKING:
+    from release_tool.release_yaml import Document
 
 
 def environments(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """The environments of the release file that this command line would read."""
     del param
+    from release_tool import release_file
+
     document = _document(ctx)
     return _beginning(release_file.sections(document) if document else (), incomplete)
 
@@ -20,6 +30,8 @@ def environments(ctx: click.Context, param: click.Parameter, incomplete: str) ->
 def flavours(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Its flavours."""
     del param
+    from release_tool import release_file
+
     document = _document(ctx)
     return _beginning(release_file.flavours(document) if document else (), incomplete)
 
@@ -27,8 +39,6 @@ def flavours(ctx: click.Context, param: click.Parameter, incomplete: str) -> lis
 def stages(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """The stages, in order."""
     del ctx, param
-    from release_tool.cli.wiring import STAGES
-
     return _beginning(STAGES, incomplete)
 
 
@@ -36,8 +46,10 @@ def _beginning(names: Iterable[str], incomplete: str) -> list[str]:
     return [name for name in names if name.startswith(incomplete)]
 
 
-def _document(ctx: click.Context) -> release_yaml.Document | None:
+def _document(ctx: click.Context) -> Document | None:
     """A file that cannot be read completes nothing: the command itself says why."""
+    from release_tool import release_yaml
+
     chosen = ctx.params.get("config_file") or ctx.params.get("config")
     beside = Path(data.RELEASE_FILE)
     path = chosen if isinstance(chosen, Path) else beside

@@ -10,7 +10,7 @@ import dataclasses
 
 from release_tool import config, credentials, errors
 from release_tool.cli.session import Session
-from release_tool.cli.wiring import STAGES
+from release_tool.cli.stage_names import STAGES
 
 _SECRET = tuple(setting.name for setting in credentials.SETTINGS if setting.secret)
 

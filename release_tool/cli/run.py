@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from release_tool.cli import carry, completing, dry_run
+from release_tool.cli import completing
 from release_tool.cli.session import Session, pass_session
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -65,8 +65,13 @@ def command(session: Session, /, *, dry: bool, **options: Any) -> None:  # noqa:
     One stage:         release-tool run --env dev --version 0.5.0 --only smoke
     Only look:         release-tool run --env dev --version 0.5.0 --binaries build --dry-run
     """
+    # What carries a release takes most of a second to load, and neither help nor a TAB needs it.
+    from release_tool.cli import carry
+
     wanted = carry.Options(**options)
     if dry:
+        from release_tool.cli import dry_run
+
         dry_run.show(session, wanted)
     else:
         carry.carry(session, wanted)

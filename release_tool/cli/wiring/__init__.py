@@ -4,7 +4,8 @@
 what each reads from outside of the ledger, and `chain` puts them in order.
 """
 
-from release_tool.cli.wiring.chain import STAGES, steps
+from release_tool.cli.stage_names import STAGES
+from release_tool.cli.wiring.chain import steps
 from release_tool.cli.wiring.inputs import Inputs
 from release_tool.cli.wiring.services import Services
 

@@ -32,11 +32,6 @@ from release_tool.values import Intents, Value
 _NO_GITHUB = "release.yaml asks for no release on GitHub here"
 _LEFT_OPEN = "release.yaml leaves notarization open for this environment"
 
-STAGES = (
-    *("profile", "assemble", "sign", "notarize", "staple"),
-    *("archive", "smoke", "publish", "register", "promote", "github"),
-)
-
 
 def steps(wired: Services) -> list[Step]:
     """All stages, in order; what this layout has no use for is an open place."""
