@@ -33,3 +33,11 @@ def commit(folder: Path, name: str, text: str = "x") -> str:
     git(folder, "add", "--", name)
     git(folder, "commit", "-q", "-m", f"Add {name}")
     return git(folder, "rev-parse", "HEAD")
+
+
+def checkout(folder: Path) -> Path:
+    """A checkout of one commit, for a release whose source nobody else changes."""
+    folder.mkdir()
+    git(folder, "init", "-q", "-b", "main")
+    commit(folder, "README")
+    return folder

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from release_tool.rehearsal import environment, samples, tiny_model
+from tests import git_trees
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 _NAMESPACE = ("unshare", "--user", "--mount", "--map-root-user")
@@ -51,6 +52,8 @@ class Place:
     """Look-alikes that live outside of every small file system."""
 
     folder: Path
+    checkout: Path
+    """The working folder, whose commit a plan names: this one may get another meanwhile."""
     count: int = 0
 
     def new(self) -> tuple[str, Path]:
@@ -70,8 +73,12 @@ class Place:
     def sh(self, *lines: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*_NAMESPACE, "sh", "-c", "\n".join(lines)],
-            cwd=ROOT,
-            env={**os.environ, "XDG_CACHE_HOME": str(self.folder / "cache")},
+            cwd=self.checkout,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "XDG_CACHE_HOME": str(self.folder / "cache"),
+            },
             capture_output=True,
             text=True,
             check=False,
@@ -91,7 +98,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         processing_seconds=0.05,
         ticket_seconds=0.05,
     )
-    yield Place(folder)
+    yield Place(folder, git_trees.checkout(folder / "checkout"))
     living.stop()
 
 
@@ -155,13 +162,13 @@ cat /dev/zero > /tmp/full 2> /dev/null
 def test_a_smoke_run_without_room_for_temporary_files_is_told(place: Place) -> None:
     """Exit 3 and what to name, never a place in the build tree; with room the run goes on."""
     version, workspace = place.new()
-    smoke = place.command(version, "smoke")
+    smoke, here = place.command(version, "smoke"), place.checkout
     ended = place.sh(
         f"{place.command(version)} || exit 99",
         _NO_TEMPORARY_FOLDER.format(folder=shlex.quote(str(place.folder))),
         f"{smoke}; test $? = 3 || exit 98",
-        f"mount --bind {ROOT} {ROOT} && mount -o remount,bind,ro {ROOT} || exit 99",
-        f"cd {ROOT}",
+        f"mount --bind {here} {here} && mount -o remount,bind,ro {here} || exit 99",
+        f"cd {here}",
         f"{smoke}; test $? = 3 || exit 97",
         "rm /tmp/full; mount -o remount,size=64m /tmp || exit 99",
         f"{smoke} || exit 96",
@@ -170,7 +177,7 @@ def test_a_smoke_run_without_room_for_temporary_files_is_told(place: Place) -> N
     told = ended.stdout + ended.stderr
     assert ended.returncode == 0, told
     assert "Traceback" not in told
-    assert f"only the working folder does: {ROOT}" in told
+    assert f"only the working folder does: {here}" in told
     assert "No usable temporary directory" in told
     assert told.count("name another volume in TMPDIR") == 2
     assert "signed 1\n" in told

@@ -19,6 +19,7 @@ from release_tool.rehearsal import counts, environment, places, samples, tiny_mo
 from release_tool.rehearsal.environment import Environment
 from release_tool.settings import Settings
 from release_tool.stages import install_kills
+from tests import git_trees
 
 ADDRESSES = {
     *("R2_ENDPOINT", "R2_PUBLIC_URL", "R2_BUCKET", "COORDINATOR_URL"),
@@ -43,6 +44,8 @@ class Machines:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.state = embedded.state_folder(folder / "first", "rehearsal")
+        # A plan names the commit of the working folder: this checkout may get another meanwhile.
+        self.checkout = git_trees.checkout(folder / "checkout")
         (folder / "lib.metallib").write_bytes(samples.metallib())
         tiny_model.make(folder / "model")
         environment.start(
@@ -68,7 +71,8 @@ class Machines:
     ) -> tuple[int, str, str]:
         out, err = io.StringIO(), io.StringIO()
         words = [*argv, "--env", "rehearsal", "--version", VERSION, "--dist", str(self.dist(job))]
-        code = main.invoke(words, Session(dict(environ or {}), out=out, err=err))
+        with contextlib.chdir(self.checkout):
+            code = main.invoke(words, Session(dict(environ or {}), out=out, err=err))
         return code, out.getvalue(), err.getvalue()
 
     def run(self, job: str, *argv: str) -> None:
