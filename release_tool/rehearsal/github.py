@@ -14,7 +14,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -32,9 +32,10 @@ from release_tool.rehearsal.github_store import (
     Release,
     now,
 )
+from release_tool.rehearsal.refusals import RefusedError, application
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from _typeshed.wsgi import WSGIApplication
 
 BEARER_LEAK = "bearer leak"
 Right = Literal["write", "read", "none"]
@@ -64,12 +65,6 @@ class Settings:
     storage_url: str = ""
 
 
-class _RefusedError(Exception):
-    def __init__(self, response: Response) -> None:
-        super().__init__(response.status)
-        self.response = response
-
-
 class GitHub:
     """One repository on three hosts, each a WSGI application.
 
@@ -86,9 +81,9 @@ class GitHub:
         self._signed: dict[str, int] = {}
         self._issues = Issues(store, settings.repository, paged=self._paged)
         self._actions = Actions(store, settings.repository)
-        self.api: WSGIApplication = _application(self._api)
-        self.uploads: WSGIApplication = _application(self._uploads)
-        self.storage: WSGIApplication = _application(self._storage)
+        self.api: WSGIApplication = application(self._api)
+        self.uploads: WSGIApplication = application(self._uploads)
+        self.storage: WSGIApplication = application(self._storage)
 
     # The interface.
 
@@ -98,7 +93,7 @@ class GitHub:
             return trouble
         path = request.path.removeprefix(f"/repos/{self._settings.repository}")
         if path == request.path or right == "none":
-            raise _RefusedError(_said(404, "Not Found"))
+            raise RefusedError(_said(404, "Not Found"))
         more = (*self._issues.routes(), *self._actions.routes())
         for method, pattern, handler in (*self._routes(), *more):
             found = re.fullmatch(pattern, path)
@@ -106,7 +101,7 @@ class GitHub:
                 if method != "GET":
                     self._require_write(right)
                 return handler(request, right, *found.groups())
-        raise _RefusedError(_said(404, "Not Found"))
+        raise RefusedError(_said(404, "Not Found"))
 
     def _routes(self) -> list[tuple[str, str, Callable[..., Response]]]:
         return [
@@ -124,7 +119,7 @@ class GitHub:
 
     def _right(self, request: Request) -> Right:
         if not request.headers.get("User-Agent"):
-            raise _RefusedError(
+            raise RefusedError(
                 Response(
                     "Request forbidden by administrative rules.", 403, content_type="text/plain"
                 )
@@ -136,11 +131,11 @@ class GitHub:
             for known, right in self._settings.rights.items():
                 if hmac.compare_digest(known.encode(), token.encode()):
                     return right
-        raise _RefusedError(_said(401, "Bad credentials"))
+        raise RefusedError(_said(401, "Bad credentials"))
 
     def _require_write(self, right: Right) -> None:
         if right != "write":
-            raise _RefusedError(_said(403, "Resource not accessible by integration"))
+            raise RefusedError(_said(403, "Resource not accessible by integration"))
 
     def _faulty(self, request: Request) -> Response | None:
         take = self._broken.take
@@ -172,7 +167,7 @@ class GitHub:
         given = _json_body(request)
         tag = given.get("tag_name")
         if not isinstance(tag, str) or not tag:
-            raise _RefusedError(_said(422, 'Invalid request.\n\n"tag_name" wasn\'t supplied.'))
+            raise RefusedError(_said(422, 'Invalid request.\n\n"tag_name" wasn\'t supplied.'))
         draft = given.get("draft") is True
         with self._store.changing():
             release = Release(
@@ -195,10 +190,10 @@ class GitHub:
     def _publish(self, release: Release) -> None:
         for other in self._store.releases:
             if other.tag == release.tag and not other.draft and other is not release:
-                raise _RefusedError(_invalid("Release", "already_exists", "tag_name"))
+                raise RefusedError(_invalid("Release", "already_exists", "tag_name"))
         if release.tag in self._store.used_by_immutable:
             text = "tag_name was used by an immutable release"
-            raise _RefusedError(_invalid("Release", "custom", "tag_name", text))
+            raise RefusedError(_invalid("Release", "custom", "tag_name", text))
         if release.tag not in self._store.tags():
             # GitHub makes the tag, on whatever the target names.
             self._store.push_tag(release.tag, release.target)
@@ -239,7 +234,7 @@ class GitHub:
     def _visible(self, number: str, right: Right) -> Release:
         release = self._store.release(int(number))
         if release is None or (release.draft and right != "write"):
-            raise _RefusedError(_said(404, "Not Found"))
+            raise RefusedError(_said(404, "Not Found"))
         return release
 
     def _change(self, request: Request, right: Right, number: str) -> Response:
@@ -268,17 +263,17 @@ class GitHub:
 
     def _check_change(self, release: Release, given: Mapping[str, object]) -> None:
         if len(str(given.get("body") or "")) > _NOTES_CHARACTERS:
-            raise _RefusedError(_invalid("Release", "custom", "body", "body is too long"))
+            raise RefusedError(_invalid("Release", "custom", "body", "body is too long"))
         if release.immutable and (refused := sorted(given.keys() - _LEFT_TO_IMMUTABLE)):
             # Stricter than what is documented, so that nobody relies on more than that.
             text = f"{refused[0]} cannot be changed when the release is immutable."
-            raise _RefusedError(_said(422, text))
+            raise RefusedError(_said(422, text))
         hidden = release.draft and given.get("draft") is not False
         if given.get("make_latest") == "true" and (
             hidden or given.get("prerelease", release.prerelease) is True
         ):
             text = "Latest release cannot be draft or prerelease."
-            raise _RefusedError(_invalid("Release", "custom", "", text))
+            raise RefusedError(_invalid("Release", "custom", "", text))
 
     def _latest(self, request: Request, right: Right) -> Response:
         """The one that was made so, else the newest; neither a draft nor a prerelease."""
@@ -308,7 +303,7 @@ class GitHub:
     def _found_asset(self, number: str, right: Right) -> tuple[Release, Asset]:
         found = self._store.asset(int(number))
         if found is None or (found[0].draft and right != "write"):
-            raise _RefusedError(_said(404, "Not Found"))
+            raise RefusedError(_said(404, "Not Found"))
         return found
 
     def _delete_asset(self, request: Request, right: Right, number: str) -> Response:
@@ -316,7 +311,7 @@ class GitHub:
         with self._store.changing():
             release, asset = self._found_asset(number, right)
             if release.immutable:
-                raise _RefusedError(_said(422, "Cannot delete assets from an immutable release."))
+                raise RefusedError(_said(422, "Cannot delete assets from an immutable release."))
             release.assets.remove(asset)
             self._store.place(asset).unlink(missing_ok=True)
             self._store.journal.append(("delete", f"{asset.name} {asset.state}"))
@@ -338,7 +333,7 @@ class GitHub:
         place = f"/repos/{re.escape(self._settings.repository)}/releases/([0-9]+)/assets"
         found = re.fullmatch(place, request.path)
         if found is None or request.method != "POST" or right == "none":
-            raise _RefusedError(_said(404, "Not Found"))
+            raise RefusedError(_said(404, "Not Found"))
         self._require_write(right)
         if self._broken.take(faults.GITHUB_UPLOAD_UNAVAILABLE):
             return _said(503, "Service unavailable")
@@ -357,19 +352,19 @@ class GitHub:
     def _begin(self, request: Request, number: str, right: Right) -> tuple[Release, Asset]:
         length, kind = request.content_length, request.content_type
         if length is None or not kind:
-            raise _RefusedError(_said(400, "Bad Content-Length or Content-Type"))
+            raise RefusedError(_said(400, "Bad Content-Length or Content-Type"))
         if length > _ASSET_BYTES:
-            raise _RefusedError(_invalid("ReleaseAsset", "custom", "size", "size must be less"))
+            raise RefusedError(_invalid("ReleaseAsset", "custom", "size", "size must be less"))
         name = _PLAIN_NAME.sub(".", request.args.get("name", "")).strip(".")
         with self._store.changing():
             release = self._visible(number, right)
             if release.immutable:
                 text = "Cannot upload assets to an immutable release."
-                raise _RefusedError(_said(422, text))
+                raise RefusedError(_said(422, text))
             if not name:
-                raise _RefusedError(_invalid("ReleaseAsset", "missing_field", "name"))
+                raise RefusedError(_invalid("ReleaseAsset", "missing_field", "name"))
             if any(asset.name == name for asset in release.assets):
-                raise _RefusedError(_invalid("ReleaseAsset", "already_exists", "name"))
+                raise RefusedError(_invalid("ReleaseAsset", "already_exists", "name"))
             asset = Asset(id=self._store.new_id(), name=name, content_type=kind, created=now())
             release.assets.append(asset)
         return release, asset
@@ -385,7 +380,7 @@ class GitHub:
         except (ClientDisconnected, OSError):
             size = -1
         if size != request.content_length:
-            raise _RefusedError(_said(400, "Bad Size"))
+            raise RefusedError(_said(400, "Bad Size"))
         with self._store.changing():
             asset.state, asset.size = UPLOADED, size
             asset.digest = f"sha256:{digest.hexdigest()}"
@@ -465,18 +460,6 @@ class GitHub:
         }
 
 
-def _application(answer: Callable[[Request], Response]) -> WSGIApplication:
-    def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        request = Request(environ)
-        try:
-            response = answer(request)
-        except _RefusedError as refused:
-            response = refused.response
-        return response(environ, start_response)
-
-    return application
-
-
 def _json_body(request: Request) -> dict[str, object]:
     body = request.stream.read(_BODY_BYTES + 1)
     try:
@@ -484,7 +467,7 @@ def _json_body(request: Request) -> dict[str, object]:
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise _RefusedError(_said(400, "Problems parsing JSON"))
+        raise RefusedError(_said(400, "Problems parsing JSON"))
     return found
 
 

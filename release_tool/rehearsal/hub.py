@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Literal
 from werkzeug.wrappers import Request, Response
 
 from release_tool.rehearsal import faults, object_store, servers
+from release_tool.rehearsal.refusals import RefusedError, application
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from _typeshed.wsgi import WSGIApplication
 
 Access = Literal["open", "gated", "private"]
 _POINTER_BYTES = 134
@@ -79,12 +80,6 @@ class _Stored:
     """Empty for a file that is not large."""
 
 
-class _RefusedError(Exception):
-    def __init__(self, response: Response) -> None:
-        super().__init__(response.status)
-        self.response = response
-
-
 class Hub:
     """The hub and its store, each a WSGI application.
 
@@ -102,8 +97,8 @@ class Hub:
         """Every token that came to the store, which is another host's."""
         self.asked: list[tuple[str, str, str]] = []
         """Host, path and range of every request."""
-        self.hub: WSGIApplication = _application(self._hub)
-        self.store: WSGIApplication = _application(self._store)
+        self.hub: WSGIApplication = application(self._hub)
+        self.store: WSGIApplication = application(self._store)
 
     # The hub.
 
@@ -117,7 +112,7 @@ class Hub:
             if found and request.method in ("GET", "HEAD"):
                 name, *others = found.groups()
                 return handler(request, self._model(name, token), *others)
-        raise _RefusedError(_said(404, "", "Not Found"))
+        raise RefusedError(_said(404, "", "Not Found"))
 
     def _routes(self) -> list[tuple[str, Callable[..., Response]]]:
         name = "([^/]+/[^/]+)"
@@ -136,7 +131,7 @@ class Hub:
         for known in self._settings.tokens:
             if scheme == "Bearer" and hmac.compare_digest(known.encode(), token.encode()):
                 return known
-        raise _RefusedError(_said(401, "", "Invalid credentials in Authorization header"))
+        raise RefusedError(_said(401, "", "Invalid credentials in Authorization header"))
 
     def _model(self, name: str, token: str) -> Model:
         found = [one for one in self._settings.models if one.name == name]
@@ -144,10 +139,10 @@ class Hub:
             return found[0]
         if found and found[0].access == "gated":
             said = f"Access to model {name} is restricted. You must have access to it."
-            raise _RefusedError(_said(403 if token else 401, "GatedRepo", said))
+            raise RefusedError(_said(403 if token else 401, "GatedRepo", said))
         # What somebody may not see is not there.
         said = "Repository not found" if token else "Invalid username or password."
-        raise _RefusedError(_said(404 if token else 401, "RepoNotFound", said))
+        raise RefusedError(_said(404 if token else 401, "RepoNotFound", said))
 
     def _faulty(self, request: Request) -> Response | None:
         take = self._broken.take
@@ -188,7 +183,7 @@ class Hub:
     def _commit(self, model: Model, revision: str) -> str:
         commit = model.commit(urllib.parse.unquote(revision))
         if not commit:
-            raise _RefusedError(_said(404, "RevisionNotFound", f"Invalid rev id: {revision}"))
+            raise RefusedError(_said(404, "RevisionNotFound", f"Invalid rev id: {revision}"))
         return commit
 
     def _tree(self, request: Request, model: Model, revision: str) -> Response:
@@ -244,7 +239,7 @@ class Hub:
         for one in self._files(model, commit):
             if one.path == path:
                 return one
-        raise _RefusedError(_said(404, "EntryNotFound", "Entry not found"))
+        raise RefusedError(_said(404, "EntryNotFound", "Entry not found"))
 
     def _files(self, model: Model, commit: str) -> list[_Stored]:
         folder = model.commits.get(commit)
@@ -298,18 +293,6 @@ class Hub:
         response.response = half()
         response.headers["Content-Length"] = str(len(whole))
         return response
-
-
-def _application(answer: Callable[[Request], Response]) -> WSGIApplication:
-    def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        request = Request(environ)
-        try:
-            response = answer(request)
-        except _RefusedError as refused:
-            response = refused.response
-        return response(environ, start_response)
-
-    return application
 
 
 def _stored(folder: Path, path: Path, large_bytes: int) -> _Stored:
