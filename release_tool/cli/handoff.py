@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import click
 
 import release_tool
 from release_tool import config, errors
-from release_tool.cli import earlier_runs, embedded, github_commands, lane_packs
+from release_tool.cli import asking, earlier_runs, embedded, github_commands, lane_packs
 from release_tool.cli.console import RunConsole
 from release_tool.cli.run import DIST, FILE
 from release_tool.cli.session import Session, pass_session, shown_path, workspace_root
@@ -29,17 +32,42 @@ _HEAD = re.compile(r"[0-9a-f]{64}")
 _ATTEMPT = re.compile(r"attempt-([0-9]{1,9})\.tar\.gz")
 _NAME = "handoff.tar.gz"
 
-_environment = click.option(
-    "--env", "environment", help="Environment of release.yaml; a tag names it, too."
+_OF_A_RELEASE = (
+    click.option("--env", "environment", help="Environment of release.yaml; a tag names it, too."),
+    click.option("--version", help="Version, when this is not run on a tag."),
+    click.option("--flavour", help="Flavour of release.yaml; a tag names it, too."),
+    click.option("--config", "config_file", type=FILE, help="Another release.yaml."),
+    click.option("--dist", type=DIST, default=Path("dist"), show_default=True),
 )
-_version = click.option("--version", help="Version, when this is not run on a tag.")
-_flavour = click.option("--flavour", help="Flavour of release.yaml; a tag names it, too.")
-_config = click.option("--config", "config_file", type=FILE, help="Another release.yaml.")
-_dist = click.option("--dist", type=DIST, default=Path("dist"), show_default=True)
+_model = click.option("--model", help="As `run` was told, where it was.")
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 _github = click.option(
     "--github-output", is_flag=True, help="Also write head=… for the outputs of the job."
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Release:
+    """Which release, as each command here is told."""
+
+    environment: str | None
+    version: str | None
+    flavour: str | None
+    config_file: Path | None
+    dist: Path
+
+
+def _of_a_release(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that name a release; they come to it as one."""
+
+    @functools.wraps(command)
+    def gathered(*given: Any, **options: Any) -> None:  # noqa: ANN401 - click's own keywords
+        named = {one.name: options.pop(one.name) for one in fields(_Release)}
+        command(*given, release=_Release(**named), **options)
+
+    for option in reversed(_OF_A_RELEASE):
+        gathered = option(gathered)
+    return gathered
 
 
 @click.group("handoff")
@@ -57,23 +85,15 @@ def command() -> None:
 
 @command.command("pack")
 @click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
-@_environment
-@_version
-@_flavour
-@_config
-@_dist
+@_of_a_release
 @_github
 @_json
 @pass_session
 def pack(
     session: Session,
     file: Path | None,
-    environment: str | None,
-    version: str | None,
-    flavour: str | None,
-    config_file: Path | None,
-    dist: Path,
     *,
+    release: _Release,
     github_output: bool,
     as_json: bool,
 ) -> None:
@@ -87,14 +107,12 @@ def pack(
     For people:  release-tool handoff pack --env dev --version 0.5.0
     For a job:   release-tool handoff pack --github-output
     """
-    plan = _plan(session, environment, version, flavour, config_file)
+    plan = _plan(session, release)
     # Not beside the sources: their tree must stay clean.
-    destination = file or dist / _NAME
-    if github_output:
-        # Before any work, as the job would lose it.
-        github_commands.outputs_file(session.environ)
+    destination = file or release.dist / _NAME
+    _require_outputs(session, github_output=github_output)
     packed = packing.pack(
-        workspace_root(plan, dist),
+        workspace_root(plan, release.dist),
         destination,
         environment=plan.environment.name,
         version=plan.version,
@@ -102,8 +120,7 @@ def pack(
         reporter=_reporter(session, as_json=as_json),
     )
     head = packed.manifest.head
-    if github_output:
-        github_commands.hand_on(session.environ, {"head": head})
+    _hand_on(session, head, github_output=github_output)
     if as_json:
         facts = {
             "file": str(destination),
@@ -139,12 +156,8 @@ def pack(
     help="Of attempt-N.tar.gz in FOLDER, the one with the highest N in place of FILE, as with"
     " --continued; FILE where there is none.",
 )
-@_environment
-@_version
-@_flavour
-@_config
-@click.option("--model", help="As `run` was told, where it was.")
-@_dist
+@_of_a_release
+@_model
 @_github
 @_json
 @pass_session
@@ -152,14 +165,10 @@ def unpack(
     session: Session,
     file: Path,
     expect: str,
-    environment: str | None,
-    version: str | None,
-    flavour: str | None,
-    config_file: Path | None,
     model: str | None,
-    dist: Path,
     attempts: Path | None,
     *,
+    release: _Release,
     continued: bool,
     github_output: bool,
     as_json: bool,
@@ -175,12 +184,9 @@ def unpack(
     In a job:  release-tool handoff unpack dist/handoff.tar.gz --expect "$HEAD"
     """
     _require_head(expect)
-    flags = {"smoke.model": config.Flag(name="--model", value=model)} if model else {}
-    plan = _plan(session, environment, version, flavour, config_file, flags=flags, dist=dist)
-    if github_output:
-        # Before any work, as the job would lose it.
-        github_commands.outputs_file(session.environ)
-    root = workspace_root(plan, dist)
+    plan = _whole_plan(session, release, model)
+    _require_outputs(session, github_output=github_output)
+    root = workspace_root(plan, release.dist)
     attempt = _newest(attempts) if attempts else None
     file, continued = attempt or file, continued or attempt is not None
     found = unpacking.unpack(
@@ -191,8 +197,7 @@ def unpack(
         continued=continued,
         reporter=_reporter(session, as_json=as_json),
     )
-    if github_output:
-        github_commands.hand_on(session.environ, {"head": found.head})
+    _hand_on(session, found.head, github_output=github_output)
     _tell(session, file, root, found, as_json=as_json)
 
 
@@ -233,23 +238,15 @@ def _named(path: Path) -> re.Match[str] | None:
 @command.command("earlier")
 @click.argument("file", type=FILE)
 @click.option("--expect", metavar="HEAD", help="The head of its ledger, where it is known.")
-@_environment
-@_version
-@_flavour
-@_config
-@_dist
+@_of_a_release
 @_json
 @pass_session
 def earlier_release(
     session: Session,
     file: Path,
     expect: str | None,
-    environment: str | None,
-    version: str | None,
-    flavour: str | None,
-    config_file: Path | None,
-    dist: Path,
     *,
+    release: _Release,
     as_json: bool,
 ) -> None:
     """Unpack FILE, the handoff of an earlier release that was published, beside this one.
@@ -264,7 +261,7 @@ def earlier_release(
     """
     if expect is not None:
         _require_head(expect)
-    plan = _plan(session, environment, version, flavour, config_file)
+    plan = _plan(session, release)
     manifest = unpacking.manifest_of(file)
     if not precedence.is_newer(plan.version, manifest.version):
         raise errors.UsageError(
@@ -275,7 +272,7 @@ def earlier_release(
             hint="say by --version what is being released, and name the handoff of one before it",
         )
     there = earlier.of(plan, manifest)
-    root = workspace_root(there, dist)
+    root = workspace_root(there, release.dist)
     found = earlier.unpack(
         file, root, there, expect=expect, reporter=_reporter(session, as_json=as_json)
     )
@@ -303,12 +300,8 @@ command.add_command(earlier_runs.command)
     help="In place of both: what a lane's job handed over. All lanes must be named; one whose file"
     " or head is missing is told by its name, and nothing is merged.",
 )
-@_environment
-@_version
-@_flavour
-@_config
-@click.option("--model", help="As `run` was told, where it was.")
-@_dist
+@_of_a_release
+@_model
 @_github
 @_json
 @pass_session
@@ -317,13 +310,9 @@ def merge(
     files: tuple[Path, ...],
     heads: tuple[str, ...],
     lanes: tuple[tuple[str, Path, str], ...],
-    environment: str | None,
-    version: str | None,
-    flavour: str | None,
-    config_file: Path | None,
     model: str | None,
-    dist: Path,
     *,
+    release: _Release,
     github_output: bool,
     as_json: bool,
 ) -> None:
@@ -340,12 +329,9 @@ def merge(
     lane_packs.require_one_way(files, heads, lanes)
     if not lanes:
         _require_heads(files, heads)
-    flags = {"smoke.model": config.Flag(name="--model", value=model)} if model else {}
-    plan = _plan(session, environment, version, flavour, config_file, flags=flags, dist=dist)
-    if github_output:
-        # Before any work, as the job would lose it.
-        github_commands.outputs_file(session.environ)
-    root = workspace_root(plan, dist)
+    plan = _whole_plan(session, release, model)
+    _require_outputs(session, github_output=github_output)
+    root = workspace_root(plan, release.dist)
     packs = lane_packs.of(plan, lanes) if lanes else list(zip(files, heads, strict=True))
     for _, head in packs:
         _require_head(head)
@@ -358,8 +344,7 @@ def merge(
     )
     if lanes:
         lane_packs.require_filled(plan, root)
-    if github_output:
-        github_commands.hand_on(session.environ, {"head": found.head})
+    _hand_on(session, found.head, github_output=github_output)
     if as_json:
         arrivals = [
             {"file": str(one.file), "hosts": list(one.hosts), "kept": one.kept}
@@ -396,22 +381,14 @@ def _require_head(head: str) -> None:
 
 
 @command.command("head")
-@_environment
-@_version
-@_flavour
-@_config
-@_dist
+@_of_a_release
 @_github
 @_json
 @pass_session
 def head(
     session: Session,
-    environment: str | None,
-    version: str | None,
-    flavour: str | None,
-    config_file: Path | None,
-    dist: Path,
     *,
+    release: _Release,
     github_output: bool,
     as_json: bool,
 ) -> None:
@@ -421,11 +398,9 @@ def head(
     For a script:  head=$(release-tool handoff head --env dev --version 0.5.0)
     For a job:     release-tool handoff head --github-output
     """
-    plan = _plan(session, environment, version, flavour, config_file)
-    if github_output:
-        # Before any work, as the job would lose it.
-        github_commands.outputs_file(session.environ)
-    folder = workspace_root(plan, dist) / LEDGER
+    plan = _plan(session, release)
+    _require_outputs(session, github_output=github_output)
+    folder = workspace_root(plan, release.dist) / LEDGER
     ledger = Ledger(folder)
     if not ledger.records:
         raise errors.UsageError(
@@ -433,38 +408,38 @@ def head(
             subject=str(folder),
             hint="begin the release: release-tool run",
         )
-    if github_output:
-        github_commands.hand_on(session.environ, {"head": ledger.head})
+    _hand_on(session, ledger.head, github_output=github_output)
     if as_json:
         _document(session, {"head": ledger.head, "records": len(ledger.records)})
     else:
         print(ledger.head, file=session.out)
 
 
-def _plan(
-    session: Session,
-    environment: str | None,
-    version: str | None,
-    flavour: str | None,
-    config_file: Path | None,
-    *,
-    flags: Mapping[str, config.Flag] | None = None,
-    dist: Path | None = None,
-) -> ReleasePlan:
-    """The plan, as far as it is wanted: only a folder is given where all of it must be known."""
-    request = config.Request(
-        environ=session.environ,
-        working_folder=Path.cwd(),
-        config_file=config_file,
-        environment=environment,
-        version=version,
-        flavour=flavour,
-        flags=flags or {},
-        # No secret is wanted here, and none is asked for.
-        stages=(),
-    )
-    resolved = config.resolve(request) if dist is None else embedded.resolve(request, dist)
-    return resolved.plan
+def _plan(session: Session, release: _Release) -> ReleasePlan:
+    """The plan as far as a folder wants it: no secret is, and none is asked for."""
+    return config.resolve(_request(session, release)).plan
+
+
+def _whole_plan(session: Session, release: _Release, model: str | None) -> ReleasePlan:
+    """The plan where all of it must be known, as `run` had it."""
+    flags = {"smoke.model": config.Flag(name="--model", value=model)} if model else {}
+    request = replace(_request(session, release), flags=flags)
+    return embedded.resolve(request, release.dist).plan
+
+
+def _request(session: Session, release: _Release) -> config.Request:
+    return replace(asking.request(session, release), version=release.version, stages=())
+
+
+def _require_outputs(session: Session, *, github_output: bool) -> None:
+    """Before any work, as the job would lose it."""
+    if github_output:
+        github_commands.outputs_file(session.environ)
+
+
+def _hand_on(session: Session, head: str, *, github_output: bool) -> None:
+    if github_output:
+        github_commands.hand_on(session.environ, {"head": head})
 
 
 def _reporter(session: Session, *, as_json: bool) -> Reporter:

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from release_tool import config, errors
 from release_tool.apple import armor, certificates
-from release_tool.cli import embedded
+from release_tool.cli import asking, embedded
 from release_tool.cli.session import Session
 from release_tool.plan import ReleasePlan
 from release_tool.provenance import keys
@@ -175,14 +175,10 @@ def _resolved(options: Options) -> Callable[[config.Request], config.Resolved]:
 
 
 def _request(session: Session, options: Options) -> config.Request:
-    return config.Request(
-        environ=session.environ,
-        working_folder=Path.cwd(),
-        config_file=options.config_file,
-        environment=options.environment,
+    return replace(
+        asking.request(session, options),
         version=options.version,
         version_flag="VERSION",
-        flavour=options.flavour,
         stages=(),
         supplied=("R2_PUBLIC_URL",) if options.public_url else (),
         from_source=False,

@@ -7,7 +7,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import click
 import release_tool
 from release_tool import config, credentials, errors, pipeline
 from release_tool.cli import (
+    asking,
     carry,
     completing,
     embedded,
@@ -130,14 +131,10 @@ def _resolve(session: Session, options: Options) -> tuple[config.Resolved, wirin
 
 
 def _request(session: Session, options: Options) -> config.Request:
-    return config.Request(
-        environ=session.environ,
-        working_folder=Path.cwd(),
-        config_file=options.config_file,
-        environment=options.environment,
+    return replace(
+        asking.request(session, options),
         version=options.target,
         version_flag="--to",
-        flavour=options.flavour,
         stages=(rollback_steps.LAST,) if options.only else _LIKE,
         from_source=False,
     )
