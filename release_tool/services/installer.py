@@ -17,6 +17,9 @@ from release_tool.services.held_commands import HeldCommands
 _STEP_SECONDS = 0.05
 SHELL = "/bin/bash"
 """What users pipe it into; on macOS that is bash 3.2."""
+_PIPED = 'cat "$1" | "$0"'
+# Of a shell that was interrupted, with what it cleans up.
+_CLEANING_SECONDS = 20.0
 
 
 def run(script: Path, *, home: Path, seconds: float) -> Finished:
@@ -32,7 +35,7 @@ def run(script: Path, *, home: Path, seconds: float) -> Finished:
         HostError: no process can be started here.
     """
     found = child.run(
-        [SHELL, str(script)], environment=child.small_world(home), folder=home, seconds=seconds
+        _piped(script), environment=child.small_world(home), folder=home, seconds=seconds
     )
     if found is None:
         raise errors.VerificationError(
@@ -68,7 +71,7 @@ def step_through(
         HostError: no process can be started here.
     """
     environment = _world(home, commands)
-    with child.running([SHELL, str(script)], environment=environment, folder=home) as running:
+    with child.running(_piped(script), environment=environment, folder=home) as running:
         deadline = time.monotonic() + seconds
         number = 1
         while running.ending is None and time.monotonic() < deadline:
@@ -89,8 +92,9 @@ def kill_at(
     after: float,
     seconds: float,
     commands: HeldCommands | None = None,
+    by: signal.Signals = signal.SIGKILL,
 ) -> bool:
-    """Start an installer, and kill it with all that it started at a point on its way.
+    """Start an installer, and end it with all that it started at a point on its way.
 
     Args:
         script: its file.
@@ -99,15 +103,16 @@ def kill_at(
         after: seconds between the point and the end.
         seconds: how long it may take to come to the point.
         commands: stand-ins of the system's, where the point is one of their calls.
+        by: the signal; what does not end by another one than KILL is killed in the end.
 
     Returns:
-        Whether it was killed; False where it ended by itself, or never came to the point.
+        Whether it was ended; False where it ended by itself, or never came to the point.
 
     Raises:
         HostError: no process can be started here.
     """
     environment = _world(home, commands)
-    with child.running([SHELL, str(script)], environment=environment, folder=home) as running:
+    with child.running(_piped(script), environment=environment, folder=home) as running:
         deadline = time.monotonic() + seconds
         while not (came := reached(_STEP_SECONDS)) and time.monotonic() < deadline:
             if running.ending is not None:
@@ -115,9 +120,17 @@ def kill_at(
         if came:
             running.wait(after)
         killed = came and running.ending is None
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(running.group, signal.SIGKILL)
+        for number in dict.fromkeys((by, signal.SIGKILL)):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(running.group, number)
+            if number != signal.SIGKILL:
+                running.wait(_CLEANING_SECONDS)
     return killed
+
+
+def _piped(script: Path) -> list[str]:
+    """As users run it: the shell reads it from a pipe, and so does whatever in it reads."""
+    return [SHELL, "-c", _PIPED, SHELL, str(script)]
 
 
 def _world(home: Path, commands: HeldCommands | None) -> dict[str, str]:

@@ -8,8 +8,10 @@ files, looked at, and killed at some of them, first of all where the app changes
 from __future__ import annotations
 
 import shutil
+import signal
 import time
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,6 +34,9 @@ KILLS_OF_THE_TEMPLATE = 3
 # Of all kills at a command together; an installation takes seconds, and no release waits for hours.
 _KILLING_SECONDS = 600.0
 _COMMANDS = "/".join(NAMES)
+INTERRUPTED = "interrupted amid the download"
+_RENAMING = ("mv", "ln")
+"""What changes a name in one step; a kill may come amid everything else."""
 _SHOWN_CALL = 100
 _SHOWN = 3
 
@@ -42,6 +47,8 @@ def by_the_clock(trial: Trial) -> Iterator[Check]:
     points: dict[Point, str] = {"asked": "before the download", "amid": "amid the download"}
     for point, name in points.items():
         yield from _killed(trial, home, point, f"killed {name}", 0.0)
+    # By Ctrl-C, which what it cleans up with sees.
+    yield from _killed(trial, home, "amid", INTERRUPTED, 0.0, by=signal.SIGINT)
     yield from trial.installed("after two kills", home, trial.run(home))
     home = trial.home_of_a_previous_version()
     for share in LATE:
@@ -50,7 +57,15 @@ def by_the_clock(trial: Trial) -> Iterator[Check]:
     yield from trial.installed("after two late kills", home, trial.run(home))
 
 
-def _killed(trial: Trial, home: Path, point: Point, name: str, after: float) -> Iterator[Check]:
+def _killed(
+    trial: Trial,
+    home: Path,
+    point: Point,
+    name: str,
+    after: float,
+    *,
+    by: signal.Signals = signal.SIGKILL,
+) -> Iterator[Check]:
     before = trial.state(home)
     trial.server.hold(point)
     killed = installer.kill_at(
@@ -59,6 +74,7 @@ def _killed(trial: Trial, home: Path, point: Point, name: str, after: float) -> 
         reached=trial.server.wait,
         after=after,
         seconds=_POINT_SECONDS,
+        by=by,
     )
     trial.server.release()
     if killed:
@@ -80,11 +96,34 @@ def at_commands(trial: Trial) -> Iterator[Check]:
     wrong = [str(one) for one in calls if one.state not in WHOLE]
     whole = f"whole at {len(calls)} calls"
     yield compare(name, trial.app, whole, "; ".join(wrong[:_SHOWN]) or whole)
+    if not wrong:
+        yield _by_renaming(trial, calls)
     if len(calls) == MOST_CALLS:
         yield not_tried(name, "the calls after these", f"{MOST_CALLS} calls were looked at")
     until = time.monotonic() + _KILLING_SECONDS
     for call in _worth_killing(calls, _kills(trial)):
         yield from _killed_at(trial, call, len(calls), until)
+
+
+def _by_renaming(trial: Trial, calls: Sequence[_Call]) -> Check:
+    """Whether each change of what stands was one step, at a call that names the app."""
+    name = "changes the app in one step"
+    # What stands behind the last call was compared when it ended.
+    steps = [
+        (call, after) for call, after in pairwise((*calls, None)) if call and _changes(call, after)
+    ]
+    unseen = [call for call, _ in steps if trial.app not in call.said]
+    if unseen or not steps:
+        where = f"behind {unseen[0].said}" if unseen else "at none of its calls"
+        why = f"the app changes {where}, by another command: killed there by the clock only"
+        return not_tried(name, trial.app, why)
+    halved = [str(call) for call, _ in steps if call.command not in _RENAMING]
+    by = f"by {' or '.join(_RENAMING)}"
+    return compare(name, trial.app, by, "; ".join(halved[:_SHOWN]) or by)
+
+
+def _changes(call: _Call, after: _Call | None) -> bool:
+    return call.state != (after.state if after else "new")
 
 
 def _kills(trial: Trial) -> int:

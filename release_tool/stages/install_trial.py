@@ -10,6 +10,7 @@ from pathlib import Path
 from release_tool import layout
 from release_tool.apple import checks, release
 from release_tool.apple.checks import Check
+from release_tool.files import hashing
 from release_tool.plan import ReleasePlan
 from release_tool.services import installer
 from release_tool.services.candidate_server import CandidateServer
@@ -23,6 +24,7 @@ SECONDS = 300.0
 WHOLE = ("old", "new", "aside")
 """How the app may stand wherever an installer is killed (`Trial.stands`)."""
 _SAME = "as in the archive"
+_NOTHING = "no process, no download"
 _LOG_LINES = 3
 _STALE = "Contents/Resources/stale.bundle/left-over"
 
@@ -136,10 +138,21 @@ class Trial:
         code = str(ended.ending) if ended.ending.status == 0 else f"{ended.ending}: {said}"
         yield compare(name, "exit code", "exit code 0", code)
         yield compare(name, self.app, _SAME, self._compared(root))
+        yield compare(name, "what it leaves", _NOTHING, self._left(home, ended) or _NOTHING)
         wrong = [f"bin/{program}" for program in self._programs() if not self._runs(root, program)]
         yield compare(
             name, "bin/", "leads to the app's files", ", ".join(wrong) or "leads to the app's files"
         )
+
+    def _left(self, home: Path, ended: Finished) -> str:
+        """Processes, and the archive that was downloaded: each update would leave one more."""
+        size, sha256 = self.candidate.archive.size, self.candidate.archive.sha256
+        kept = [
+            f"~/{path.relative_to(home)}, the download"
+            for path in sorted(home.rglob("*"))
+            if path.is_file() and path.stat().st_size == size and hashing.sha256_of(path) == sha256
+        ]
+        return ", ".join([*kept, *ended.aftermath.left])
 
     def _compared(self, root: Path) -> str:
         if not (root / self.app).is_dir():

@@ -44,11 +44,13 @@ def test_the_template_does_all_that_it_must(candidate: Candidate) -> None:
         "no release",
         "killed before the download",
         "killed amid the download",
+        "interrupted amid the download",
         "after two kills",
         "killed 30% after the download",
         "killed 80% after the download",
         "after two late kills",
         "held at each cp/ln/mv/rm",
+        "changes the app in one step",
         "killed at a command",
         "killed at a command, and run again",
         "installer",
@@ -201,3 +203,64 @@ def test_flat_files_that_hide_an_app_are_refused(bridge: Candidate) -> None:
     wrong = failed(install_smoke.judge(careless))
     assert wrong["over an installed app", "exit code"] == "exit code 0"
     assert "differs" in wrong["over an installed app", "what stood there"]
+
+
+SWAP = 'mkdir "$previous"\n    mv "$root/$top" "$previous/$top"'
+REST = {
+    # Piped into a shell, it reads itself away.
+    "reads": ({"\nmain\n": "\ncat >/dev/null\nmain\n"}, ("fresh", "Darkbloom.app"), "not there"),
+    "interrupted": (
+        {"trap 'exit 130' INT": "trap 'rm -rf \"$root/$top\"; exit 130' INT"},
+        ("interrupted amid the download", "Darkbloom.app"),
+        "gone",
+    ),
+    "download": (
+        {'[ -z "$work" ] || rm -rf "$work"': ":"},
+        ("fresh", "what it leaves"),
+        "bundle.tar.gz, the download",
+    ),
+    "process": (
+        {"\nmain\n": "\nmain\nnohup sleep 3600 >/dev/null 2>&1 &\n"},
+        ("fresh", "what it leaves"),
+        "sleep (process ",
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", REST)
+def test_an_installer_that_passed_once_is_refused(
+    fault: str, candidate: Candidate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of these was let through by an earlier form of the trial."""
+    monkeypatch.setattr(install_kills, "KILLS", 1)
+    changes, place, told = REST[fault]
+    wrong = failed(install_smoke.judge(own(candidate, changes)))
+    assert told in wrong.get(place, ""), wrong
+
+
+@pytest.mark.slow
+def test_an_installer_that_swaps_by_other_means_says_so(
+    candidate: Candidate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its `rm` is held and looked at; what changes the app is no command that can be held."""
+    monkeypatch.setattr(install_kills, "KILLS", 1)
+    moved = 'tar -C "$work/new" -cf - "$top" | tar -C "$root" -xf -'
+    changes = {SWAP: 'find "$root/$top" -delete', 'mv "$work/new/$top" "$root/$top"': moved}
+    found = install_smoke.judge(own(candidate, changes))
+    [one] = [one for one in found if one.name == "installer, changes the app in one step"]
+    assert one.outcome == "not_checked"
+    assert "by another command" in one.hint
+
+
+@pytest.mark.slow
+def test_files_that_are_copied_over_what_runs_are_refused(
+    bridge: Candidate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing seals a flat folder, so the end is right; a kill amid the copying is never hit."""
+    monkeypatch.setattr(install_kills, "KILLS", 1)
+    copied = 'cp -R "$work/new/$top" "$root/"'
+    changes = {SWAP: ":", 'mv "$work/new/$top" "$root/$top"': copied}
+    wrong = failed(install_smoke.judge(own(bridge, changes)))
+    assert "before call" in wrong["changes the app in one step", "bin"]
+    assert ", cp " in wrong["changes the app in one step", "bin"]
