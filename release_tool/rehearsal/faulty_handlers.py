@@ -16,7 +16,7 @@ from release_tool.rehearsal.standin_engine import Piece
 from release_tool.rehearsal.standin_server import BadRequestError, Handler, Question, delta
 
 _LONG_SECONDS = 3600
-_SLOW_SECONDS = 1.0
+_SLOW_SECONDS = 0.5
 _DRIP_SECONDS = 0.3
 
 
