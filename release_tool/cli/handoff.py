@@ -261,8 +261,9 @@ def earlier_release(
     """
     if expect is not None:
         _require_head(expect)
-    plan = _plan(session, release)
+    # The file first: of one that is no handoff nobody wants to know what else is missing.
     manifest = unpacking.manifest_of(file)
+    plan = _plan(session, release)
     if not precedence.is_newer(plan.version, manifest.version):
         raise errors.UsageError(
             "this is no earlier release",

@@ -287,6 +287,19 @@ def test_what_is_no_archive_is_named(machines: Machines, tmp_path: Path) -> None
     assert "get it again from the job that packed it" in err
 
 
+def test_a_file_that_is_no_handoff_is_told_before_anything_else_is_asked(
+    tmp_path: Path,
+) -> None:
+    """Nobody wants to name an environment and a version for a README."""
+    file = tmp_path / "README.md"
+    file.write_text("# a page")
+    out, err = io.StringIO(), io.StringIO()
+    argv = ["handoff", "earlier", str(file)]
+    assert main.invoke(argv, Session({}, out=out, err=err)) == 6
+    assert f"{file}: is not an intact gzip file" in err.getvalue()
+    assert "--env" not in err.getvalue()
+
+
 def test_no_secret_travels(signed: Machines, tmp_path: Path) -> None:
     """No key, password or token of the environment is in the archive."""
     archive = tmp_path / "handoff.tar.gz"
