@@ -19,6 +19,9 @@ _SECONDS = 300.0
 _SOURCE = re.compile(r"^source=(.{1,200})$", re.MULTILINE)
 NOTARIZED = "Notarized Developer ID"
 """The one source that opens on every user's Mac."""
+ACCEPTED = f"accepted, {NOTARIZED}"
+VALIDATED = "the validate action worked"
+"""stapler's own words for a ticket that fits."""
 _REJECTED = 3
 _HINTS: Mapping[str, str] = {
     "Unnotarized Developer ID": "the signature holds, but Apple knows no ticket: notarize first",
@@ -49,7 +52,7 @@ def assess(app: Path, *, tools: AppleTools = TOOLS) -> str:
             hint="switch it on: sudo spctl --global-enable",
         )
     if said.status == 0 and source == NOTARIZED:
-        return f"accepted, {source}"
+        return ACCEPTED
     if said.status not in (0, _REJECTED):
         raise errors.HostError(
             "Gatekeeper came to no verdict",
@@ -84,7 +87,7 @@ def validate_ticket(app: Path, *, tools: AppleTools = TOOLS) -> str:
     arguments = ["stapler", "validate", "-v", str(app)]
     said = apple_tools.run(tools.xcrun, arguments, tools=tools, seconds=_SECONDS)
     if said.status == 0 and said.has("the validate action worked"):
-        return "the validate action worked"
+        return VALIDATED
     raise _no_ticket(app, said)
 
 

@@ -13,6 +13,12 @@ from release_tool.services.apple_tools import TOOLS, AppleTools
 
 _NOTARIZED = ("spctl", "stapler")
 _REFUSED, _NOT_TOLD = "refused:", "not told:"
+_SIGNED = "accepted"
+_GOOD = {
+    "codesign": _SIGNED,
+    "spctl": gatekeeper.ACCEPTED,
+    "stapler": gatekeeper.VALIDATED,
+}
 
 
 def of_unpacked(plan: ReleasePlan) -> Callable[[Path], Mapping[str, str]]:
@@ -43,9 +49,9 @@ def needed(plan: ReleasePlan) -> tuple[str, ...]:
     return ("codesign", *(_NOTARIZED if plan.environment.notarization == "required" else ()))
 
 
-def is_good(verdict: str) -> bool:
-    """Whether a recorded verdict lets the code run."""
-    return bool(verdict) and not verdict.startswith((_REFUSED, _NOT_TOLD))
+def is_good(name: str, verdict: str) -> bool:
+    """Whether a recorded verdict is the one word of its tool that lets the code run."""
+    return verdict == _GOOD.get(name.partition(" ")[0])
 
 
 def for_environment(environment: Environment) -> Callable[[Path], Mapping[str, str]]:
@@ -113,4 +119,4 @@ def ask_all(
 
 def _codesign(app: Path) -> str:
     codesign.verify(app)
-    return "accepted"
+    return _SIGNED

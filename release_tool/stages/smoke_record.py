@@ -42,7 +42,9 @@ def long(smoke: Smoke, interview: Interview, expected: Reference) -> SmokePrompt
     """The long answer."""
     assert interview.long  # noqa: S101 - every interview that ends has asked for it
     asked = interview.long
-    return _prompt(smoke, asked.question, asked.answer, expected.texts[-1])
+    # As of the prompts: the plain answer always tells how many tokens the same text has.
+    answer = replace(asked.answer, tokens=asked.plain.tokens)
+    return _prompt(smoke, asked.question, answer, expected.texts[-1])
 
 
 def rounds(interview: Interview, expected: Reference) -> tuple[SmokeRound, ...]:

@@ -24,6 +24,7 @@ from tests.small_world import SmallWorld
 from tests.stages import release_chain
 from tests.stages.release_chain import Chain
 
+VALID, OPENS = "the validate action worked", "accepted, Notarized Developer ID"
 ACTS: dict[str, Callable[[Chain], object]] = {
     "publishing": Chain.publish,
     "registering": Chain.register,
@@ -59,6 +60,12 @@ def other_round(evidence: SmokeEvidence) -> SmokeRound:
     return last.model_copy(update={"answers": (answer, *last.answers[1:])})
 
 
+def without_tokens(evidence: SmokeEvidence) -> tuple[SmokeRound, ...]:
+    last = evidence.rounds[-1]
+    answer = last.answers[0].model_copy(update={"completion_tokens": 0})
+    return (*evidence.rounds[:-1], last.model_copy(update={"answers": (answer, *last.answers[1:])}))
+
+
 def state(world: SmallWorld) -> tuple[object, ...]:
     return ({key: one.body for key, one in world.objects.items()}, world.puts, world.posts)
 
@@ -83,6 +90,8 @@ def test_a_foreign_record_opens_nothing(
         ({"rounds": (*chain.evidence.rounds[:-1], other_round(chain.evidence))}, "answers at once"),
         ({"prompts": [prompt.model_copy(update={"agreed_tokens": 0})]}, "prompts"),
         ({"prompts": [prompt.model_copy(update={"text": ""})]}, "prompts"),
+        ({"prompts": [prompt.model_copy(update={"completion_tokens": 24})]}, "prompts"),
+        ({"rounds": without_tokens(chain.evidence)}, "answers at once"),
         ({"long": chain.evidence.long.model_copy(update={"agrees": False})}, "long answer"),
         ({"long": prompt}, "long answer"),
         ({"agreement": "prefix 1"}, "agreement"),
@@ -172,14 +181,20 @@ def test_one_check_of_a_bundle_or_its_installer_is_no_judgement(
     ("verdicts", "told"),
     [
         ({}, "codesign not asked; spctl not asked; stapler not asked"),
-        ({"codesign": "accepted", "stapler": "valid"}, "spctl not asked"),
+        ({"codesign": "accepted", "stapler": VALID}, "spctl not asked"),
         (
-            {"codesign": "accepted", "stapler": "valid", "spctl": "refused: rejected"},
+            {"codesign": "accepted", "stapler": VALID, "spctl": "refused: rejected"},
             "spctl refused: rejected",
         ),
         (
-            {"codesign": "not told: no codesign here", "stapler": "valid", "spctl": "accepted"},
+            {"codesign": "not told: no codesign here", "stapler": VALID, "spctl": OPENS},
             "codesign not told: no codesign here",
+        ),
+        ({"codesign": "rejected", "stapler": VALID, "spctl": OPENS}, "codesign rejected"),
+        ({"codesign": "accepted", "stapler": "no", "spctl": OPENS}, "stapler no"),
+        (
+            {"codesign": "accepted", "stapler": VALID, "spctl": "override=security disabled"},
+            "spctl override=security disabled",
         ),
     ],
 )
@@ -201,7 +216,7 @@ def test_macos_has_to_have_judged_what_ran(
             act="publishing",
         )
 
-    publish({"codesign": "accepted", "spctl": "accepted", "stapler": "valid"})
+    publish({"codesign": "accepted", "spctl": OPENS, "stapler": VALID})
     with pytest.raises(errors.VerificationError) as caught:
         publish(verdicts)
     (line,) = caught.value.details
