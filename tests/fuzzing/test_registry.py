@@ -28,6 +28,8 @@ UNDER: Mapping[str, str] = {
     "inner_profile.read": "profile: it verifies, then hands to inner_profile.decode",
     "embedded.read": "profile",
     "json_document.read": "release pointer, tombstone",
+    "listening.parse_names": "listeners of macOS",
+    "listening.parse_rows": "listeners of Linux",
     "requirement_parser.parse": "requirement text",
     "requirement_parser.parse_set": "requirement set text",
     "stapled.read": "ticket",
