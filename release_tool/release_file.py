@@ -236,6 +236,24 @@ def doubts(release: ReleaseFile) -> Iterator[tuple[Location, str]]:
                 " another coordinator would pass as one for it; name the host of its coordinator,"
                 " and those of other builds",
             )
+        yield from _doubts_of_smoke(name, section, release.smoke)
+
+
+def _doubts_of_smoke(
+    name: str, section: EnvironmentSection, smoke: Smoke
+) -> Iterator[tuple[Location, str]]:
+    if smoke.require and section.lanes == "any-host":
+        yield (
+            ("environments", name, "lanes"),
+            f"{name} takes one host of any kind: no lane of smoke.require can be missing there;"
+            " leave lanes out, or say required",
+        )
+    if not section.smoke(smoke).thresholds:
+        yield (
+            ("environments", name),
+            f"{name} has no threshold of speed: a provider of any slowness would pass as one for"
+            " it; name some in smoke.thresholds",
+        )
 
 
 def _of_bundle(

@@ -79,6 +79,21 @@ def test_the_release_is_that_of_darkbloom(release: ReleaseFile) -> None:
     assert release.publish.legacy_aliases == ("eigeninference-bundle-macos-arm64.tar.gz",)
 
 
+def test_a_real_environment_that_proves_little_is_doubted(release: ReleaseFile) -> None:
+    """One host of any kind, and no threshold: each is told; a rehearsal may do so."""
+    changes: list[tuple[dict[str, object], str]] = [
+        ({"lanes": "any-host"}, "prod takes one host of any kind"),
+        ({"smoke_thresholds": ()}, "prod has no threshold of speed"),
+    ]
+    for change, told in changes:
+        lax = release.environments["prod"].model_copy(update=change)
+        environments = {**release.environments, "prod": lax}
+        asked = release.model_copy(update={"environments": environments})
+        [(place, text)] = release_file.doubts(asked)
+        assert place[:2] == ("environments", "prod")
+        assert text.startswith(told)
+
+
 def test_the_bridge_is_another_archive_of_the_same_product(release: ReleaseFile) -> None:
     """Flat files, tags and backend of its own, no Metal library; name and platform are shared."""
     section = release.flavours["rust-bridge"]
