@@ -48,16 +48,25 @@ def prefixed(prefix: str) -> dict[str, str]:
     return {f"{prefix}{name}": value for name, value in SEVEN.items()} | APPLE
 
 
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    """A clone of a repository that holds the release file, clean and pushed."""
-    origin = tmp_path / "origin"
+@pytest.fixture(scope="module")
+def pushed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository that holds the release file, and its clone; each test gets a copy of both."""
+    folder = tmp_path_factory.mktemp("pushed")
+    origin = folder / "origin"
     origin.mkdir()
     git(origin, "init", "-q", "-b", "main")
     shutil.copy(data.release_file(), origin)
     git(origin, "add", ".")
     commit(origin, ".gitignore", "dist/\n")
-    git(tmp_path, "clone", "-q", origin.as_uri(), "clone")
+    git(folder, "clone", "-q", origin.as_uri(), "clone")
+    return folder
+
+
+@pytest.fixture
+def tree(tmp_path: Path, pushed: Path) -> Path:
+    """A clone of a repository that holds the release file, clean and pushed."""
+    shutil.copytree(pushed, tmp_path, dirs_exist_ok=True, symlinks=True)
+    git(tmp_path / "clone", "remote", "set-url", "origin", (tmp_path / "origin").as_uri())
     return tmp_path / "clone"
 
 
