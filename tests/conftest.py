@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -33,28 +34,42 @@ settings.load_profile("project")
 # Seconds each: handed out first, so that no worker begins one when the other has nothing left.
 _LONGEST = (
     "cli/test_verify_release.py",
-    "rehearsal/test_standin.py",
-    "test_kill.py",
     "stages/test_smoke.py",
-    "rehearsal/test_environment.py",
-    "faults/test_clients_on_a_bad_wire.py",
-    "cli/test_handoff_command.py",
-    "services/test_multipart_upload.py",
-    "cli/test_run.py",
     "apple/test_tamperings.py",
     "stages/test_install_smoke.py",
-    "stages/test_install_kills.py",
-    "stages/test_release_on_look_alikes.py",
-    "pages/test_commands.py",
-    "services/test_child.py",
+    "test_kill.py",
+    "stages/test_races.py",
     "cli/test_flavours.py",
-    "faults/test_fault_matrix.py",
-    "test_config.py",
-    "cli/test_interrupted_notarization.py",
-    "cli/test_clock.py",
+    "stages/test_interrupted_release.py",
+    "pages/test_commands.py",
     "workflows/test_first_jobs.py",
+    "rehearsal/test_environment.py",
+    "cli/test_completion.py",
+    "rehearsal/test_standin.py",
+    "stages/test_promote.py",
+    "cli/test_run.py",
+    "cli/test_handoff_command.py",
+    "test_config.py",
+    "services/test_multipart_upload.py",
+    "services/test_bearer_tokens.py",
+    "cli/test_tag.py",
+    "stages/test_release_on_look_alikes.py",
+    "apple/test_release.py",
+    "cli/test_clock.py",
+    "stages/test_installer_file.py",
+    "faults/test_fault_matrix.py",
+    "stages/test_notarize.py",
+    "handoff/test_interrupted_handoff.py",
+    "stages/test_coordinator_restarts.py",
+    "services/test_wheels.py",
     "cli/test_full_disk.py",
+    "files/test_archive_reader.py",
+    "cli/test_interrupted_notarization.py",
+    "faults/test_clients_on_a_bad_wire.py",
+    "services/test_child.py",
 )
+# Each worker holds every test: looking for garbage among them takes a seventh of its time.
+_YOUNG_OBJECTS = 50_000
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -62,6 +77,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    gc.set_threshold(_YOUNG_OBJECTS)
     # Whoever only hands out tests has none to watch, and its workers are no processes of the tool.
     if hasattr(config, "workerinput") or config.getoption("dist", "no") == "no":
         config.pluginmanager.register(Watch(), "canary")
