@@ -104,7 +104,7 @@ class _Tag:
         if proposal.failed:
             raise _refusal(proposal)
         if not self._options.as_json:
-            print("\n".join(_shown(proposal, self._chosen)), file=self._session.out)
+            print("\n".join(_shown(proposal, self._told_file())), file=self._session.out)
         if self._options.dry:
             self._end(proposal, None, pushed=False)
             return
@@ -164,6 +164,12 @@ class _Tag:
             policy=retries.Policy(attempts=1),
         )
         return coordinator.latest(self._release.product.platform)
+
+    def _told_file(self) -> str:
+        """Which release file counts: in the tool's own repository its own is that of this one."""
+        if self._chosen == data.release_file() and self._chosen.parent != self._git.top():
+            return "release-tool's own: this repository has none"
+        return printable(str(self._chosen))
 
     def _require_somebody(self) -> None:
         options = self._options
@@ -236,7 +242,7 @@ def _refusal(proposal: Proposal) -> errors.ReleaseError:
     )
 
 
-def _shown(proposal: Proposal, release_file: Path) -> Iterator[str]:
+def _shown(proposal: Proposal, release_file: str) -> Iterator[str]:
     on = f"{proposal.commit[:12]} ({proposal.branch or 'detached'})"
     yield check_lines.headline(
         f"{proposal.title} · tag {proposal.name} on {on}", f"releases to {proposal.environment}"
@@ -246,9 +252,7 @@ def _shown(proposal: Proposal, release_file: Path) -> Iterator[str]:
         told = printable(f"{subject}{check.observed or check.hint}", 400)
         open_end = "not checked: " if check.outcome == "not_checked" else ""
         yield f"  {check.name:<{_NAME_WIDTH}} {open_end}{told}"
-    own = release_file == data.release_file()
-    counts = "release-tool's own: this repository has none" if own else printable(str(release_file))
-    yield f"  {'release file':<{_NAME_WIDTH}} {counts}"
+    yield f"  {'release file':<{_NAME_WIDTH}} {release_file}"
     signed = f"signed ({proposal.signing})" if proposal.signing else "not signed (tag.gpgSign)"
     yield f"  {'signature':<{_NAME_WIDTH}} {signed}"
     where = printable(proposal.address, 200)

@@ -282,6 +282,17 @@ def test_the_repositorys_file_counts_below_its_top_too(
     assert "version in the source v.swift: expected 0.5.1; found 0.5.0" in err
 
 
+def test_the_tools_own_repository_has_a_file_of_its_own(
+    clone: Clone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that came with the tool is then the repository's, and is named like any other."""
+    monkeypatch.setattr(data, "release_file", lambda: clone.path / "release.yaml")
+    code, out, _ = clone.tag("0.5.0", "--dry-run")
+    assert code == 0
+    assert "this repository has none" not in out
+    assert f"release file                 {clone.path / 'release.yaml'}" in out
+
+
 @pytest.mark.parametrize(
     ("text", "hint"),
     [
