@@ -49,11 +49,9 @@ class Course:
         told: dict[str, Any] = yaml.safe_load(data.release_file().read_text(encoding="utf-8"))
         told["coordinator"]["contract"] = self.contract
         told["smoke"] |= {"prompts": told["smoke"]["prompts"][:1], "concurrency": [1]}
-        told["smoke"]["max_tokens"] = 4
         told["environments"]["rehearsal"] |= {
             "require_qualification": self.contract == AUTUMN,
             "fleet_watch": "required" if self.has_administrator else "unchecked",
-            "smoke_long_tokens": 8,
         }
         return yaml.safe_dump(told)
 
