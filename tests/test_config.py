@@ -54,11 +54,11 @@ def pushed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pushed")
     origin = folder / "origin"
     origin.mkdir()
-    git(origin, "init", "-q", "-b", "main")
+    git(origin, "init", "-q", "-b", "main", "--template=")
     shutil.copy(data.release_file(), origin)
     git(origin, "add", ".")
     commit(origin, ".gitignore", "dist/\n")
-    git(folder, "clone", "-q", origin.as_uri(), "clone")
+    git(folder, "clone", "-q", "--template=", origin.as_uri(), "clone")
     return folder
 
 
