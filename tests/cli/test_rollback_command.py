@@ -26,6 +26,8 @@ from release_tool.rehearsal import environment, places, samples, tiny_model
 from release_tool.rehearsal.environment import Environment
 from release_tool.rehearsal.wire import Rule
 
+# Its fixture makes two whole releases.
+pytestmark = pytest.mark.timeout(300)
 NAME = "darkbloom-bundle-macos-arm64.tar.gz"
 BACK = ("--to", "0.5.0", "--deactivate", "0.5.1", "--reason", "no start", "--by", "night shift")
 
