@@ -17,16 +17,16 @@ from release_tool.values import (
 )
 
 
-def prompt(text: str = "q") -> SmokePrompt:
+def prompt(text: str = "q", *, tokens: int = 1) -> SmokePrompt:
     """A prompt whose answer agrees."""
     return SmokePrompt(
         prompt=text,
         text="a",
-        completion_tokens=1,
+        completion_tokens=tokens,
         reason="stop",
         agrees=True,
-        agreed_tokens=1,
-        reference_tokens=1,
+        agreed_tokens=tokens,
+        reference_tokens=tokens,
         first_token_seconds=0.1,
         decode_tokens_per_second=1.0,
         reference_first_token_seconds=0.1,
@@ -48,7 +48,7 @@ def of(plan: ReleasePlan, **change: object) -> SmokeEvidence:
         for places in smoke_questions.at_once(plan.smoke)
     )
     own = {
-        "long": prompt(plan.smoke.long_prompt),
+        "long": prompt(plan.smoke.long_prompt, tokens=plan.smoke.long_tokens),
         "rounds": rounds,
         "checks": passed(smoke_asked.of(plan)),
     }

@@ -159,13 +159,14 @@ class Provider:
 
     def manners(self) -> list[Check]:
         """How it stands on this machine: where it listens, and what it wrote about itself."""
-        found = [self._addresses(), self._pid_file()]
+        found = [self.addresses(), self._pid_file()]
         if self._endpoint.token:
             found.append(self._token_file())
         return found
 
-    def _addresses(self) -> Check:
-        name = "listens on loopback only"
+    def addresses(self, *, when: str = "") -> Check:
+        """Whether it listens for this machine alone, at this moment."""
+        name = f"listens on loopback only {when}".rstrip()
         own = listening.of_processes([one.pid for one in self._running.started()])
         seen = own | {(address, self.port) for address in listening.addresses(self.port)}
         if not seen:

@@ -156,7 +156,8 @@ def _judge(
 
 
 def _answers(plan: ReleasePlan, evidence: SmokeEvidence) -> Check:
-    agreeing = sum(_agrees(plan.smoke, prompt) for prompt in evidence.prompts)
+    most = plan.smoke.max_tokens
+    agreeing = sum(_agrees(plan.smoke, prompt, most=most) for prompt in evidence.prompts)
     asked = tuple(prompt.prompt for prompt in evidence.prompts)
     whole = len(plan.smoke.prompts)
     if asked == plan.smoke.prompts and agreeing == whole:
@@ -168,9 +169,11 @@ def _answers(plan: ReleasePlan, evidence: SmokeEvidence) -> Check:
     )
 
 
-def _agrees(smoke: Smoke, prompt: SmokePrompt) -> bool:
+def _agrees(smoke: Smoke, prompt: SmokePrompt, *, most: int) -> bool:
     """Counted again: what the record says of itself decides nothing."""
     enough = prompt.reference_tokens
+    if not 0 < prompt.completion_tokens <= most:
+        return False
     if isinstance(smoke.agreement, Prefix):
         enough = min(smoke.agreement.prefix, enough)
     elif abs(prompt.completion_tokens - enough) > 1:
@@ -181,11 +184,15 @@ def _agrees(smoke: Smoke, prompt: SmokePrompt) -> bool:
 
 def _long(plan: ReleasePlan, evidence: SmokeEvidence) -> Check:
     long, smoke = evidence.long, plan.smoke
-    agrees = "agrees" if _agrees(smoke, long) else "does not agree"
+    agrees = "agrees" if _agrees(smoke, long, most=smoke.long_tokens) else "does not agree"
+    # As `smoke_questions` asks: longer than the others, where it may be.
+    fewest = min(smoke.max_tokens + 1, smoke.long_tokens)
+    length = f"{fewest} tokens or more"
+    told = length if long.completion_tokens >= fewest else f"{long.completion_tokens} tokens"
     return checks.compare(
         "long answer",
-        expected=f"{smoke.long_prompt!r} agrees",
-        observed=f"{long.prompt!r} {agrees}",
+        expected=f"{smoke.long_prompt!r} agrees, {length}",
+        observed=f"{long.prompt!r} {agrees}, {told}",
     )
 
 

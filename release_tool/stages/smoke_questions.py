@@ -130,6 +130,8 @@ def hold(provider: Provider, smoke: Smoke, *, wanted: str, seconds: float) -> In
     _ask_again(provider, interview, "a cancelled stream", questions[0], seconds)
     interview.checks += _refusals(provider, interview, questions[0], seconds)
     _ask_again(provider, interview, "refused requests", questions[0], seconds)
+    # A port may open with the first request.
+    interview.checks.append(provider.addresses(when="at the end"))
     health = provider.health(seconds=seconds)
     interview.checks.append(
         checks.compare("health at the end", expected=provider.version, observed=health)

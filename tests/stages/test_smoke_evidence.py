@@ -18,7 +18,7 @@ from release_tool.stages import (
     smoke_evidence,
     smoke_launch,
 )
-from release_tool.values import CheckOutcome, SmokeEvidence, SmokeRound
+from release_tool.values import CheckOutcome, SmokeEvidence, SmokePrompt, SmokeRound
 from tests import small_world, smoke_samples
 from tests.small_world import SmallWorld
 from tests.stages import release_chain
@@ -94,6 +94,8 @@ def test_a_foreign_record_opens_nothing(
         ({"rounds": without_tokens(chain.evidence)}, "answers at once"),
         ({"long": chain.evidence.long.model_copy(update={"agrees": False})}, "long answer"),
         ({"long": prompt}, "long answer"),
+        ({"long": counted(chain.evidence.long, 1)}, "long answer"),
+        ({"prompts": [counted(prompt, plan.smoke.max_tokens + 1)]}, "prompts"),
         ({"agreement": "prefix 1"}, "agreement"),
         ({"contract": "2026-10"}, "contract"),
         ({"checks": (*chain.evidence.checks, failed)}, "checks"),
@@ -107,6 +109,12 @@ def test_a_foreign_record_opens_nothing(
             ACTS[act](chain)
         assert [line.split(":")[0] for line in caught.value.details] == [named]
     assert state(servers) == before
+
+
+def counted(prompt: SmokePrompt, tokens: int) -> SmokePrompt:
+    """The same answer, of so many tokens on both sides."""
+    names = ("completion_tokens", "agreed_tokens", "reference_tokens")
+    return prompt.model_copy(update=dict.fromkeys(names, tokens))
 
 
 @pytest.mark.parametrize("act", ["publishing", "registering"])
