@@ -130,11 +130,25 @@ def resolve(session: Session, options: Options) -> tuple[config.Resolved, wiring
         session,
         first.plan,
         options.dist,
-        model_folder=Path(options.model).resolve() if options.model else None,
+        model_folder=_folder(options.model) if options.model else None,
         reporter=_reporter(session, options),
     )
     again = config.resolve(_request(session, options, made.settings))
     return again, made.complete(_inputs(session, options, again))
+
+
+def _folder(model: str) -> Path:
+    """A rehearsal asks no hub of models, so that it needs a folder."""
+    folder = Path(model)
+    if not folder.is_dir():
+        raise errors.UsageError(
+            "a rehearsal takes the folder of a model",
+            subject=model[:200],
+            expected="a folder with config.json and *.safetensors",
+            observed="no such folder",
+            hint="leave --model out for the small pinned one",
+        )
+    return folder.resolve()
 
 
 def _request(session: Session, options: Options, settings: Settings | None) -> config.Request:

@@ -73,8 +73,12 @@ def command(
     session.resume_with = _again(options, keep=keep)
     try:
         carry.carry(session, options)
-    except errors.RepeatRefusedError as problem:
-        problem.hint = f"put back what changed, or begin anew: {session.resume_with} --fresh"
+    except errors.ReleaseError as problem:
+        if isinstance(problem, errors.RepeatRefusedError):
+            problem.hint = f"put back what changed, or begin anew: {session.resume_with} --fresh"
+        # What was recorded goes on with these look-alikes; without records nothing does.
+        if not keep and not any((dist / ENVIRONMENT).glob("*/ledger/*.json")):
+            embedded.stop(dist, ENVIRONMENT)
         raise
     if not keep:
         embedded.stop(dist, ENVIRONMENT)
