@@ -13,7 +13,7 @@ _CONTROL = re.compile(
     r"|[\x00-\x08\x0b-\x1f\x7f-\xa0\u200b-\u200f\u2028-\u202e\u2066-\u2069]"
 )
 _NAMES = (
-    r"[\w-]*(?:token|secret|password|passwd|passphrase|(?:api|private|release|admin)[_-]?key"
+    r"[\w-]*(?:token|secret|password|passwd|passphrase|(?:api|private)key|[a-z0-9]+[_-]key"
     r"|access[_-]?key(?:[_-]?id)?|authorization|credentials?|x-amz-signature)"
 )
 # What is kept in front stands in the first group.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -59,12 +60,14 @@ class Traces:
         users_home: Path,
         temporary: Sequence[Path] = _TEMPORARY,
     ) -> None:
+        # A Mac's own is below /var/folders.
+        shared = dict.fromkeys((*temporary, Path(tempfile.gettempdir())))
         self._folders = folders
         self._holders = holders
         self._state = {f"~/{name}": users_home / name for name in _IN_HOME}
         self._named = {
             "the home of who runs this": [users_home / name for name in _BY_NAME],
-            "folders of temporary files": list(temporary),
+            "folders of temporary files": list(shared),
         }
         self._neighbour = _neighbour(users_home / _STATE)
         self._before = self._seen()

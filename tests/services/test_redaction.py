@@ -28,6 +28,8 @@ def test_what_may_be_a_secret_is_taken_out(secret: str) -> None:
         f"x-release-key: {secret}",
         f"DEV_RELEASE_KEY={secret}",
         f"PRIVATE_KEY={secret}",
+        f"PROVENANCE_KEY={secret}",
+        f"signing_key: {secret}",
         f"set-cookie: session={secret}; Path=/",
         f"the passphrase is {secret}",
         f'password: "two words {secret}"',
