@@ -503,7 +503,9 @@ def _choice(document: Mapping[str, Any]) -> Mapping[str, Any]:
 def _authorization(endpoint: Endpoint, key: Key = "own") -> dict[str, str]:
     if not endpoint.token or key == "none":
         return {}
-    told = endpoint.token if key == "own" else f"{endpoint.token}-of-another"
+    # Of the same form and length: only its last character is another.
+    last = "A" if endpoint.token[-1] != "A" else "B"
+    told = endpoint.token if key == "own" else f"{endpoint.token[:-1]}{last}"
     return {"Authorization": f"Bearer {told}"}
 
 

@@ -34,7 +34,10 @@ KILLS_OF_THE_TEMPLATE = 3
 # Of all kills at a command together; an installation takes seconds, and no release waits for hours.
 _KILLING_SECONDS = 600.0
 _COMMANDS = "/".join(NAMES)
-INTERRUPTED = "interrupted amid the download"
+INTERRUPTED = {
+    "interrupted amid the download": signal.SIGINT,
+    "terminated amid the download": signal.SIGTERM,
+}
 _RENAMING = ("mv", "ln")
 """What changes a name in one step; a kill may come amid everything else."""
 _SHOWN_CALL = 100
@@ -47,8 +50,9 @@ def by_the_clock(trial: Trial) -> Iterator[Check]:
     points: dict[Point, str] = {"asked": "before the download", "amid": "amid the download"}
     for point, name in points.items():
         yield from _killed(trial, home, point, f"killed {name}", 0.0)
-    # By Ctrl-C, which what it cleans up with sees.
-    yield from _killed(trial, home, "amid", INTERRUPTED, 0.0, by=signal.SIGINT)
+    # By Ctrl-C and by a session that ends, which what it cleans up with sees.
+    for name, number in INTERRUPTED.items():
+        yield from _killed(trial, home, "amid", name, 0.0, by=number)
     yield from trial.installed("after two kills", home, trial.run(home))
     home = trial.home_of_a_previous_version()
     for share in LATE:

@@ -26,7 +26,7 @@ from release_tool.values import ReleaseArchive
 SURE = (
     *("fresh", "twice", "over a previous version"),
     *("a changed download", "a cut download", "no release"),
-    *("killed before the download", "killed amid the download", install_kills.INTERRUPTED),
+    *("killed before the download", "killed amid the download", *install_kills.INTERRUPTED),
     *("after two kills", "after two late kills"),
 )
 """Trials that every installer passes that users may run; others depend on this host's speed."""

@@ -45,6 +45,7 @@ def test_the_template_does_all_that_it_must(candidate: Candidate) -> None:
         "killed before the download",
         "killed amid the download",
         "interrupted amid the download",
+        "terminated amid the download",
         "after two kills",
         "killed 30% after the download",
         "killed 80% after the download",
@@ -212,6 +213,11 @@ REST = {
     "interrupted": (
         {"trap 'exit 130' INT": "trap 'rm -rf \"$root/$top\"; exit 130' INT"},
         ("interrupted amid the download", "Darkbloom.app"),
+        "gone",
+    ),
+    "terminated": (
+        {"trap 'exit 143' TERM": "trap 'rm -rf \"$root/$top\"; exit 143' TERM"},
+        ("terminated amid the download", "Darkbloom.app"),
         "gone",
     ),
     "download": (

@@ -115,6 +115,16 @@ def test_what_was_not_measured_does_not_pass(rounds: Sequence[SmokeRound]) -> No
     assert observed(*wanted, rounds=rounds) == [("failed", "not measured at b2")] * 2
 
 
+def test_a_rate_that_cannot_be_is_not_measured() -> None:
+    """Twenty times as fast as the same model by mlx-lm: it was kept back, and came at once."""
+    found = speed.of((*PROMPTS, prompt(0.1, 2000.0)), ROUNDS)
+    kinds = {(one.metric, one.at_once) for one in found}
+    assert ("decode", 1) in kinds
+    assert ("decode_ratio", 1) not in kinds
+    [check] = speed.judge(policy("decode_ratio:p50:b1>=0.5"), found)
+    assert (check.outcome, check.observed) == ("failed", "not measured at b1")
+
+
 def test_each_missed_threshold_is_listed() -> None:
     """Exit 6, with the threshold as it was written, what it wants and what was observed."""
     wanted = policy("ttft:b1<=1ms", "ttft:b1<=9s", "decode_ratio:b2>=0.8")
