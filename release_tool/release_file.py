@@ -33,6 +33,7 @@ from release_tool.plan import (
     Thresholds,
 )
 from release_tool.release_yaml import Document, Location, dotted
+from release_tool.schema_number import SCHEMA
 
 _WITH_METALLIB = "mlx-swift"
 _Section = TypeVar("_Section", bound=Part)
@@ -199,6 +200,7 @@ def schema() -> dict[str, Any]:
     made = ReleaseFile.model_json_schema()
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:release-tool:schema:{SCHEMA}:release.yaml",
         "title": "release.yaml",
         **{key: value for key, value in made.items() if key != "title"},
     }

@@ -189,6 +189,7 @@ def test_the_text_of_a_tag_cannot_steer_the_terminal(tree: Path) -> None:
 def test_the_schema_judges_a_release_file(tree: Path) -> None:
     """What `--schema` prints accepts the real file and refuses an unknown key."""
     code, out, _ = plan("--schema")
+    assert json.loads(out)["$id"] == "urn:release-tool:schema:1:release.yaml"
     assert code == 0
     validator = jsonschema.Draft202012Validator(document(out))
     whole = yaml.safe_load((tree / "release.yaml").read_text())
