@@ -38,6 +38,7 @@ from release_tool.report import smoke as smoke_report
 from release_tool.report.summary import size
 from release_tool.services import host as this_host
 from release_tool.services import tombstone
+from release_tool.services.hub import MODEL
 from release_tool.settings import Settings
 from release_tool.steps import Observer, up_to
 
@@ -140,7 +141,7 @@ def resolve(session: Session, options: Options) -> tuple[config.Resolved, wiring
 def _folder(model: str) -> Path:
     """A rehearsal asks no hub of models, so that it needs a folder."""
     folder = Path(model)
-    if not folder.is_dir():
+    if MODEL.fullmatch(model) and not folder.exists():
         raise errors.UsageError(
             "a rehearsal takes the folder of a model",
             subject=model[:200],

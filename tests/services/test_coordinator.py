@@ -13,7 +13,11 @@ from hypothesis import strategies as st
 from release_tool import errors
 from release_tool.services import coordinator, coordinator_answers, retries
 from release_tool.services.coordinator import Approval, Coordinator, Fleet
-from release_tool.services.coordinator_refusals import NotTakenError, UnapprovedError
+from release_tool.services.coordinator_refusals import (
+    NotReadyError,
+    NotTakenError,
+    UnapprovedError,
+)
 from release_tool.services.coordinator_rules import Build, Contract, Release
 from tests import scripted_server
 from tests.scripted_server import Reply, ScriptedServer
@@ -158,8 +162,8 @@ def test_an_echoed_key_is_not_shown(server: ScriptedServer, key: str) -> None:
         (429, "rate_limited", "slow down", NotTakenError),
         (500, "internal_error", "store write failed", errors.TransientError),
         (503, "not_configured", "no CDN URL", errors.RemoteRefusedError),
-        (503, "qualification_unavailable", "later", NotTakenError),
-        (503, "release_not_ready", "later", NotTakenError),
+        (503, "qualification_unavailable", "later", NotReadyError),
+        (503, "release_not_ready", "later", NotReadyError),
     ],
 )
 def test_each_refusal_has_its_remedy_and_its_text(
