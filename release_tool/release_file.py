@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, Field, JsonValue, StringConstraints, ValidationError
 from pydantic_core import ErrorDetails
 
-from release_tool import credentials, threshold, version
+from release_tool import credentials, schema_number, threshold, version
 from release_tool.plan import (
     Archive,
     Bundle,
@@ -33,7 +33,6 @@ from release_tool.plan import (
     Thresholds,
 )
 from release_tool.release_yaml import Document, Location, dotted
-from release_tool.schema_number import SCHEMA
 
 _WITH_METALLIB = "mlx-swift"
 _Section = TypeVar("_Section", bound=Part)
@@ -199,9 +198,7 @@ def schema() -> dict[str, Any]:
     """The JSON Schema of `release.yaml`, for editors."""
     made = ReleaseFile.model_json_schema()
     return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": f"urn:release-tool:schema:{SCHEMA}:release.yaml",
-        "title": "release.yaml",
+        **schema_number.head("release.yaml"),
         **{key: value for key, value in made.items() if key != "title"},
     }
 

@@ -11,14 +11,13 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from release_tool import release_file
+from release_tool import release_file, schema_number
 from release_tool.ledger import Record
 from release_tool.plan import ReleasePlan
 from release_tool.report import overview
 from release_tool.schema_number import SCHEMA
 
 Schema = dict[str, Any]
-_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 _TEXT: Schema = {"type": "string"}
 _FLAG: Schema = {"type": "boolean"}
@@ -267,12 +266,11 @@ def schema(name: str) -> Schema:
     made = _MADE[name][1]()
     definitions: Schema = {}
     body = _lifted(made, definitions)
+    head = schema_number.head(name)
     return {
-        "$schema": _DIALECT,
-        "$id": f"urn:release-tool:schema:{SCHEMA}:{name}",
-        "title": name,
+        **head,
         "description": says(name),
-        **{key: value for key, value in body.items() if key not in ("$schema", "$id", "title")},
+        **{key: value for key, value in body.items() if key not in head},
         **({"$defs": definitions} if definitions else {}),
     }
 

@@ -31,6 +31,7 @@ _SHOWN = 200
 _SENT_BYTES = 64 * 1024
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _CHAT = "/v1/chat/completions"
+_MODELS = "/v1/models"
 _REASONS = ("stop", "length")
 _THOUGHTS = "reasoning_content"
 # Clients read a stream to its end, not to its mark.
@@ -136,7 +137,7 @@ def models(endpoint: Endpoint, *, seconds: float) -> list[str]:
     Raises:
         AnswerError: none, or no such list.
     """
-    listed = _get(endpoint, "/v1/models", seconds).get("data")
+    listed = _get(endpoint, _MODELS, seconds).get("data")
     entries = listed if isinstance(listed, list) else []
     names = [entry.get("id") for entry in entries if isinstance(entry, dict)]
     found = [name for name in names if isinstance(name, str) and name]
@@ -223,9 +224,7 @@ def refusal(
     """
     headers = {"Content-Type": content_type, "Content-Length": str(len(body))}
     headers |= _authorization(endpoint, key)
-    deadline = time.monotonic() + seconds
-    connection = _Connection(endpoint.host, endpoint.port, timeout=seconds)
-    with contextlib.closing(connection), _converted(_CHAT, seconds):
+    with _connected(endpoint, _CHAT, seconds) as (connection, deadline):
         connection.putrequest("POST", _CHAT)
         for name, value in headers.items():
             connection.putheader(name, value)
@@ -233,9 +232,7 @@ def refusal(
         sock = connection.sock
         _send_until_answered(sock, body, deadline)
         sock.settimeout(max(deadline - time.monotonic(), 0.001))
-        with connection.getresponse() as response:
-            said = _Answer(sock, response, deadline).body()
-            return Refusal(status=response.status, said=_told(said, endpoint))
+        return _refused(connection, deadline, endpoint)
 
 
 def models_refusal(endpoint: Endpoint, *, seconds: float) -> Refusal:
@@ -244,14 +241,17 @@ def models_refusal(endpoint: Endpoint, *, seconds: float) -> Refusal:
     Raises:
         AnswerError: no answer, or too late.
     """
-    path, deadline = "/v1/models", time.monotonic() + seconds
-    connection = _Connection(endpoint.host, endpoint.port, timeout=seconds)
-    with contextlib.closing(connection), _converted(path, seconds):
-        connection.request("GET", path)
-        sock = connection.sock
-        with connection.getresponse() as response:
-            said = _Answer(sock, response, deadline).body()
-            return Refusal(status=response.status, said=_told(said, endpoint))
+    with _connected(endpoint, _MODELS, seconds) as (connection, deadline):
+        connection.request("GET", _MODELS)
+        return _refused(connection, deadline, endpoint)
+
+
+def _refused(connection: _Connection, deadline: float, endpoint: Endpoint) -> Refusal:
+    # The response takes the socket away from the connection where it is the last one.
+    sock = connection.sock
+    with connection.getresponse() as response:
+        said = _Answer(sock, response, deadline).body()
+        return Refusal(status=response.status, said=_told(said, endpoint))
 
 
 def _send_until_answered(sock: socket.socket, body: bytes, deadline: float) -> None:
@@ -385,14 +385,23 @@ class _Answer:
 
 
 @contextmanager
+def _connected(
+    endpoint: Endpoint, path: str, seconds: float
+) -> Iterator[tuple[_Connection, float]]:
+    """A connection, and the moment by which all on it has to be over."""
+    deadline = time.monotonic() + seconds
+    connection = _Connection(endpoint.host, endpoint.port, timeout=seconds)
+    with contextlib.closing(connection), _converted(path, seconds):
+        yield connection, deadline
+
+
+@contextmanager
 def _exchange(
     endpoint: Endpoint, path: str, body: bytes | None, seconds: float
 ) -> Iterator[_Answer]:
-    deadline = time.monotonic() + seconds
-    connection = _Connection(endpoint.host, endpoint.port, timeout=seconds)
     headers = {"Content-Type": "application/json"} if body is not None else {}
     headers |= _authorization(endpoint)
-    with contextlib.closing(connection), _converted(path, seconds):
+    with _connected(endpoint, path, seconds) as (connection, deadline):
         connection.request("GET" if body is None else "POST", path, body=body, headers=headers)
         # The response takes the socket away from the connection where it is the last one.
         sock = connection.sock

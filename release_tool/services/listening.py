@@ -27,13 +27,7 @@ def addresses(port: int) -> set[str]:
     """The addresses at which somebody listens on a port; empty where the system does not tell."""
     if _IS_MAC:
         return set(parse_lsof(_lsof([f"-iTCP:{port}"]), port))
-    found: set[str] = set()
-    for table in _TABLES:
-        try:
-            found.update(parse_proc(table.read_text(), port))
-        except OSError:
-            continue
-    return found
+    return {row.address for row in _rows() if row.port == port}
 
 
 def of_processes(pids: Iterable[int]) -> set[tuple[str, int]]:
@@ -42,12 +36,13 @@ def of_processes(pids: Iterable[int]) -> set[tuple[str, int]]:
         words = ["-a", "-p", ",".join(map(str, pids)), "-iTCP"]
         return set(parse_names(_lsof(words)))
     inodes = {inode for pid in pids for inode in _sockets(Path(f"/proc/{pid}/fd"))}
-    found: set[tuple[str, int]] = set()
+    return {(row.address, row.port) for row in _rows() if row.inode in inodes}
+
+
+def _rows() -> Iterator[Row]:
     for table in _TABLES:
         with contextlib.suppress(OSError):
-            rows = parse_rows(table.read_text())
-            found.update((row.address, row.port) for row in rows if row.inode in inodes)
-    return found
+            yield from parse_rows(table.read_text())
 
 
 def _sockets(folder: Path) -> Iterator[str]:
