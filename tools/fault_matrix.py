@@ -27,6 +27,7 @@ from pathlib import Path
 import fault_judge
 import fault_rollback
 import fault_rows
+import fault_world
 from fault_cli import CommandLine
 from fault_judge import Judgement, Look
 from fault_rows import Row
@@ -92,7 +93,7 @@ class _Trial:
             before = fault_judge.look(site)
             living.set_rules([self.row.rule])
             first = self._act(site)
-            report = living.wire_report()
+            report = fault_world.settled(living)
             living.set_rules([])
             now = fault_judge.look(site)
             fault_judge.said(judgement, first)
@@ -106,6 +107,7 @@ class _Trial:
                 last = self._act(site)
                 texts.append(last.text)
                 fault_judge.said(judgement, last)
+            fault_world.settled(living)
             end = fault_judge.look(site)
             judgement.require(last.ended.code == 0, "its advice does not end in success")
             self._standing(judgement, before, end, site)

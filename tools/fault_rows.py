@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fault_world import BACK, KEYLESS, OCTOBER, ROLLBACK, USUAL
 
@@ -15,15 +15,19 @@ STRENGTHS = (TRANSIENT, LASTING)
 # What changes when a request that matters has several neighbours.
 _CRITICAL = (
     *("reset", "stalled", "503", "truncated", "shorter", "other-bytes"),
-    *("other-json", "redirect", "duplicate", "lost-answer"),
+    *("other-json", "redirect", "duplicate", "lost-answer", wire.LATE),
 )
 # What of these is left where another shape of a release asks the same as the usual one.
-_FEW = ("reset", "503", "other-json", "redirect", "duplicate", "lost-answer")
+_FEW = ("reset", "503", "other-json", "redirect", "duplicate", "lost-answer", wire.LATE)
 # What needs an answer with a body.
 IN_BODIES = ("shorter", "other-bytes")
+# What is handled late makes a difference where it writes; of a question nobody would notice.
+_WRITING = ("POST", "PUT", "PATCH", "DELETE")
+# Longer than a client pauses between two tries: who only sends again has sent twice.
+_LATE_SECONDS = 2.0
 _EARLY = ("sign", "notarize", "staple")
 _ARCHIVED = "archive"
-_TO_THE_END = ("duplicate", "lost-answer", "other-bytes")
+_TO_THE_END = ("duplicate", "lost-answer", wire.LATE, "other-bytes")
 # One more than a client that tries once more would survive by luck.
 _TIMES = 2
 
@@ -60,6 +64,8 @@ class Target:
     def meets(self, kind: str) -> bool:
         """Whether there are rows of a kind."""
         if self.is_silent and kind in IN_BODIES:
+            return False
+        if kind == wire.LATE and self.method not in _WRITING:
             return False
         if self.is_known:
             return kind in _FEW
@@ -457,7 +463,7 @@ class Row:
     def rule(self) -> Rule:
         """The fault of this row."""
         where = self.target
-        return Rule(
+        rule = Rule(
             service=where.service,
             kind=self.kind,
             method=where.method,
@@ -466,6 +472,7 @@ class Row:
             least_bytes=where.least_bytes,
             count=_TIMES if self.strength == TRANSIENT else None,
         )
+        return replace(rule, seconds=_LATE_SECONDS) if self.kind == wire.LATE else rule
 
 
 def every() -> Iterator[Row]:

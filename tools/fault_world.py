@@ -23,7 +23,7 @@ from typing import Any
 import yaml
 from fault_cli import CommandLine, Ended
 
-from release_tool.rehearsal import environment, places, samples, serve, tiny_model
+from release_tool.rehearsal import environment, places, samples, serve, tiny_model, wire
 from release_tool.rehearsal.environment import Environment
 from release_tool.rehearsal.registration import AUTUMN, MAY, Contract
 from release_tool.services import release_keys
@@ -85,6 +85,8 @@ _FILLED = 1024 * 1024
 _TREE = "tree"
 # A port that a client of somebody's got in between is free again soon.
 _PORT_TRIES, _PORT_SECONDS = 60, 1.0
+# Late by seconds; a coordinator's download on a busy machine takes as long again.
+_SETTLE_SECONDS, _LOOK_SECONDS = 60.0, 0.05
 CAP_SECONDS = 240.0
 """What no command may take; a whole release takes five seconds where nothing else runs."""
 # So that a row takes seconds: production waits for minutes, and proves no more.
@@ -290,6 +292,23 @@ class World:
             yield made
         finally:
             shutil.rmtree(made.folder)
+
+
+def settled(living: Environment) -> wire.Report:
+    """Wait until every late request was handled: what comes of it is judged as well.
+
+    Returns:
+        What came over the wire.
+
+    Raises:
+        RuntimeError: a request is handled for longer than any takes.
+    """
+    deadline = time.monotonic() + _SETTLE_SECONDS
+    while (report := living.wire_report()).outstanding:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{report.outstanding} late requests are still not handled")
+        time.sleep(_LOOK_SECONDS)
+    return report
 
 
 def _release_file(shape: Shape) -> dict[str, object]:

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -98,8 +99,10 @@ class Server:
         self._server, self._thread = self._made()
         self._changing = threading.Lock()
         self._ended = False
+        self._parted: Callable[[], None] = lambda: None
         if wire is not None:
             wire.join(name, self)
+            self._parted = partial(wire.part, name)
 
     @property
     def url(self) -> str:
@@ -114,6 +117,7 @@ class Server:
         """Take no further request and free the port."""
         with self._changing:
             self._ended = True
+            self._parted()
             self._close()
 
     def cease(self) -> None:

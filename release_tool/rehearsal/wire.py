@@ -6,11 +6,13 @@ any service: networks that cut, stall and repeat, edges that answer in its place
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from release_tool import errors
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 REFUSED: Final = "refused"
 """Nobody listens on the service's port."""
+DUPLICATE: Final = "duplicate"
+LATE: Final = "late"
 _ACTS: Mapping[str, Act] = {
     "reset": wire_acts.reset,
     "stalled": wire_acts.stalled,
@@ -37,12 +41,12 @@ _ACTS: Mapping[str, Act] = {
     "other-json": wire_acts.other_json,
     "not-json": wire_acts.not_json,
     "redirect": wire_acts.redirect,
-    "duplicate": wire_acts.duplicate,
+    DUPLICATE: wire_acts.duplicate,
     "lost-answer": wire_acts.lost_answer,
+    LATE: wire_acts.late,
 }
 KINDS: Final = (REFUSED, *_ACTS)
 """Every kind of fault."""
-DUPLICATE: Final = "duplicate"
 
 
 class Listener(Protocol):
@@ -68,8 +72,8 @@ class Rule:
         least_bytes: only requests with a body of at least this length.
         skip: matching requests that go well first.
         count: how many go wrong then; None for every one.
-        seconds: how long a server stays away that refuses `count` times, and how long a slow
-            answer takes.
+        seconds: how long a server stays away that refuses `count` times, how long a slow
+            answer takes, and how long after its connection a late request is handled.
     """
 
     service: str
@@ -128,6 +132,8 @@ class Report:
     """What was handed over twice: service, method and target."""
     strayed: list[dict[str, str]] = field(default_factory=list)
     """What followed a redirect: the headers, names in lower case."""
+    outstanding: int = 0
+    """Late requests that are still to be handled; those under earlier rules, too."""
 
     def as_json(self) -> dict[str, object]:
         """For the control address."""
@@ -136,6 +142,7 @@ class Report:
             "hits": self.hits,
             "duplicated": self.duplicated,
             "strayed": self.strayed,
+            "outstanding": self.outstanding,
         }
 
 
@@ -148,6 +155,7 @@ class Wire:
         self._report = Report()
         self._calm = threading.Event()
         self._listeners: dict[str, Listener] = {}
+        self._ended: dict[str, threading.Event] = {}
         self._away: set[str] = set()
         self.elsewhere_url = ""
         """Where redirects lead; another host by its name."""
@@ -155,6 +163,11 @@ class Wire:
     def join(self, service: str, listener: Listener) -> None:
         """Let a server be among those that may go away."""
         self._listeners[service] = listener
+        self._ended[service] = threading.Event()
+
+    def part(self, service: str) -> None:
+        """Let a server have ended: what it still had to handle, nobody handles."""
+        self._ended[service].set()
 
     def set(self, rules: Sequence[Rule]) -> None:
         """Let exactly these hold from now on, and count anew.
@@ -168,7 +181,7 @@ class Wire:
             self._calm.set()
             self._calm = threading.Event()
             self._standing = [_Standing(rule=rule) for rule in rules]
-            self._report = Report()
+            self._report = Report(outstanding=self._report.outstanding)
             returning, self._away = self._away, set()
         for service in returning:
             self._listeners[service].resume()
@@ -207,6 +220,7 @@ class Wire:
             environ=environ,
             calm=self._calm,
             elsewhere_url=self.elsewhere_url,
+            put_off=partial(self._put_off, service, rule.seconds),
             seconds=rule.seconds,
         )
         try:
@@ -246,6 +260,21 @@ class Wire:
                     standing.seen -= 1
                     self._report.hits -= 1
 
+    def _put_off(self, service: str, seconds: float, work: Callable[[], object]) -> None:
+        with self._lock:
+            self._report.outstanding += 1
+        ended = self._ended[service]
+        threading.Thread(target=self._do_late, args=(ended, seconds, work), daemon=True).start()
+
+    def _do_late(self, ended: threading.Event, seconds: float, work: Callable[[], object]) -> None:
+        # The end of the rules takes nothing back that a service took.
+        if not ended.wait(seconds):
+            # Nobody is left to be told of a failure.
+            with contextlib.suppress(Exception):
+                work()
+        with self._lock:
+            self._report.outstanding -= 1
+
     def _leave(self, rule: Rule) -> None:
         with self._lock:
             if rule.service in self._away:
@@ -277,6 +306,7 @@ def report_of(told: Mapping[str, Any]) -> Report:
         hits=told["hits"],
         duplicated=told["duplicated"],
         strayed=told["strayed"],
+        outstanding=told["outstanding"],
     )
 
 
@@ -303,6 +333,8 @@ def _checked(rule: Rule) -> Rule:
     for number in numbers:
         if not isinstance(number, int) or number < 0:
             raise ValueError("a number is none")
+    if not 0 <= rule.seconds < threading.TIMEOUT_MAX:
+        raise ValueError("a time is none")
     return rule
 
 

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -59,6 +60,8 @@ class Turn:
     calm: threading.Event
     """Set when faults are over: nothing needs to wait any longer."""
     elsewhere_url: str
+    put_off: Callable[[Callable[[], object]], None]
+    """Does something later, when nobody waits for it any more."""
     seconds: float
     """How long a slow answer takes."""
 
@@ -256,6 +259,12 @@ def duplicate(turn: Turn) -> None:
 def lost_answer(turn: Turn) -> None:
     """Handled, and the connection ends without an answer."""
     turn.handled(turn.request_body())
+    cut(turn.environ)
+
+
+def late(turn: Turn) -> None:
+    """Taken whole and cut, as by an edge that gave up; the service behind it handles it later."""
+    turn.put_off(partial(turn.handled, turn.request_body()))
     cut(turn.environ)
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import http.client
 import itertools
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import fault_judge
 import fault_matrix
 import fault_rollback
 import fault_rows
+import fault_world
 import pytest
 from fault_cli import KILLED, CommandLine, Ended
 from fault_judge import Judgement
@@ -18,6 +22,7 @@ from fault_rows import LASTING, TRANSIENT, Row
 from fault_world import BACK, KEYLESS, OCTOBER, SHAPES, VERSION, WITHDRAWN, Said, Site, World
 
 from release_tool.rehearsal import counts, places, wire
+from release_tool.rehearsal.wire import Rule
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +75,35 @@ def test_the_rows_name_every_kind_for_every_service() -> None:
     found = {(one.target.service, one.kind, one.strength) for one in rows}
     # The notary's store answers an upload without a body.
     silent = set(itertools.product(["notary-uploads"], fault_rows.IN_BODIES, fault_rows.STRENGTHS))
+    # Of these nothing is asked but to be read.
+    read = ("public", "notary-logs", "tickets", "github storage")
+    silent |= set(itertools.product(read, [wire.LATE], fault_rows.STRENGTHS))
     assert found == set(itertools.product(services, wire.KINDS, fault_rows.STRENGTHS)) - silent
+
+
+def test_whatever_writes_has_rows_in_which_it_comes_late() -> None:
+    """In every set, to the end, and later than a client pauses that only sends again."""
+    rows = [one for one in fault_rows.every() if one.kind == wire.LATE]
+    targets = {
+        one.target.name for one in fault_rows.every() if one.target.method not in ("", "GET")
+    }
+    assert {one.target.name for one in rows} == targets
+    assert {one.target.shape for one in rows} == set(SHAPES)
+    assert all(one.rule.seconds == 2.0 and not one.until for one in rows)
+
+
+def test_the_matrix_waits_for_what_comes_late(world: World) -> None:
+    """What a release's look-alikes are asked is handled before anybody looks."""
+    with world.site("sign") as site, site.served() as living:
+        assert fault_world.settled(living).requests == {}
+        living.set_rules([Rule(service="github", kind=wire.LATE, method="POST", seconds=1.0)])
+        connection = http.client.HTTPConnection(urlsplit(living.github_api_url).netloc)
+        connection.request("POST", "/", b"{}")
+        with closing(connection), pytest.raises((OSError, http.client.HTTPException)):
+            connection.getresponse()
+        living.set_rules([])
+        assert living.wire_report().outstanding == 1
+        assert fault_world.settled(living).outstanding == 0
 
 
 def test_the_further_sets_meet_what_the_usual_release_never_asks() -> None:

@@ -34,10 +34,13 @@ class World:
     bodies: list[bytes] = field(default_factory=list)
     port: int = 0
     answer: bytes = ANSWER
+    fails: bool = False
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         length = int(environ.get("CONTENT_LENGTH") or 0)
         self.bodies.append(environ["wsgi.input"].read(length))
+        if self.fails:
+            raise RuntimeError("the application fails")
         headers = [("Content-Type", "application/json"), ("Content-Length", str(len(self.answer)))]
         start_response("200 OK", headers)
         return [self.answer]
@@ -272,6 +275,64 @@ def test_a_lost_answer_was_a_success(world: World) -> None:
     assert world.bodies == [b"a body"]
 
 
+def _settle(world: World) -> None:
+    deadline = time.monotonic() + 60
+    while world.lines.report().outstanding:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_late_is_cut_at_once_and_handled_afterwards(world: World) -> None:
+    """The whole body is there when nobody waits for its answer any more; then none is left."""
+    world.breaks("late", count=1, seconds=1.0)
+    with pytest.raises((ConnectionError, http.client.BadStatusLine)):
+        world.ask(body=b"x" * 100_000)
+    assert (world.bodies, world.lines.report().outstanding) == ([], 1)
+    assert world.ask(body=b"another")[0] == 200
+    _settle(world)
+    assert world.bodies == [b"another", b"x" * 100_000]
+
+
+def test_the_end_of_the_rules_takes_no_late_request_back(world: World) -> None:
+    """It stays outstanding under other rules, and is handled at its own time."""
+    world.breaks("late", seconds=0.5)
+    with pytest.raises((ConnectionError, http.client.BadStatusLine)):
+        world.ask()
+    world.lines.set([])
+    assert world.lines.report().outstanding == 1
+    assert wire.report_of(world.lines.report().as_json()).outstanding == 1
+    assert world.bodies == []
+    _settle(world)
+    assert world.bodies == [b"a body"]
+
+
+def test_a_late_failure_is_told_to_nobody(
+    world: World, capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
+) -> None:
+    """An application that fails late leaves no traceback, and nothing outstanding."""
+    world.fails = True
+    world.breaks("late", seconds=0.0)
+    with pytest.raises((ConnectionError, http.client.BadStatusLine)):
+        world.ask()
+    _settle(world)
+    assert world.bodies == [b"a body"]
+    assert capfd.readouterr() == ("", "")
+    assert list(recwarn) == []
+
+
+def test_a_server_that_ends_handles_nothing_late() -> None:
+    """Its end waits for nothing, and its application is left alone from then on."""
+    made = World()
+    with Server(made, name="one", wire=made.lines) as server:
+        made.port = server.port
+        made.breaks("late", seconds=3600.0)
+        with pytest.raises((ConnectionError, http.client.BadStatusLine)):
+            made.ask()
+        assert made.lines.report().outstanding == 1
+    _settle(made)
+    assert made.bodies == []
+
+
 def test_rules_are_limited_to_requests_and_counts(world: World) -> None:
     """Method, target, agent and size choose; some may go well first, and so many go wrong."""
     world.breaks("503", method="POST", path="^/critical", least_bytes=3, skip=1, count=2)
@@ -301,7 +362,16 @@ def test_rules_that_mean_nothing_are_refused(world: World, told: dict[str, objec
         world.lines.set([wire.rule_of(told)])
 
 
-@pytest.mark.parametrize("told", [{"kind": "503"}, {"service": 1, "kind": "503"}, {"x": 1}])
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"kind": "503"},
+        {"service": 1, "kind": "503"},
+        {"service": "one", "kind": "late", "seconds": "soon"},
+        {"service": "one", "kind": "late", "seconds": -1},
+        {"x": 1},
+    ],
+)
 def test_what_is_no_rule_is_refused(told: dict[str, object]) -> None:
     """As it comes in by the control address."""
     with pytest.raises(errors.UsageError):
