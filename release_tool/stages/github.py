@@ -76,7 +76,8 @@ def run(
 
     Raises:
         RemoteRefusedError: the tag is not in the repository; an asset holds other bytes, or is
-            none of ours; there are several drafts; a published release lacks an asset.
+            none of ours; there are several drafts, and not all are what this run makes; a
+            published release lacks an asset.
         VerificationError: the tag leads to another commit; an asset, downloaded again, differs.
         HostError: the archive cannot be read.
         CredentialError, TransientError, PendingError: GitHub.
@@ -183,6 +184,7 @@ class _Publication:
         if found is not None:
             assets = self._compare(found)
             self._tell_other_words(found)
+            self._tell_drafts()
             return found, assets, True
         draft = self._again(self._draft)
         for wanted in self.wanted:
@@ -201,17 +203,24 @@ class _Publication:
 
     def _draft(self) -> service.Release:
         drafts = self.github.drafts(self.tag)
-        if len(drafts) > 1:
+        if not drafts:
+            return self.github.create_draft(self.tag, name=self._title, notes=self.notes)
+        if len(drafts) > 1 and not all(map(self._is_ours, drafts)):
             raise errors.RemoteRefusedError(
                 f"there are {len(drafts)} drafts of this tag, and one of them is wanted",
                 subject=self.tag,
                 details=[draft.page for draft in drafts],
-                hint="another run is at work, or a draft was left: delete all but one by hand",
+                hint="not all of them are what this run makes: delete all but one by hand",
             )
-        if drafts:
-            self.reporter.note(f"found the draft of an earlier run, {len(drafts[0].assets)} assets")
-            return drafts[0]
-        return self.github.create_draft(self.tag, name=self._title, notes=self.notes)
+        # The one that has most of it; of equals the first, so that every run takes the same.
+        draft = min(drafts, key=lambda one: (-len(one.assets), one.id))
+        self.reporter.note(f"found the draft of an earlier run, {len(draft.assets)} assets")
+        return draft
+
+    def _is_ours(self, draft: service.Release) -> bool:
+        """Whether a try of this release may have made it: one that was cut off may come late."""
+        same = draft.name == self._title and _plain(draft.notes) == _plain(self.notes)
+        return same and {asset.name for asset in draft.assets} <= {one.name for one in self.wanted}
 
     def _bring(self, draft: service.Release, wanted: _Wanted) -> None:
         github_assets.bring(
@@ -267,7 +276,7 @@ class _Publication:
         return self.github.publish(draft, name=self._title, notes=self.notes, latest=self.latest)
 
     def _tell_drafts(self) -> None:
-        """Name what a doubled request, or one whose answer was lost, may have left."""
+        """Name what a doubled request, or one that was handled late, may have left."""
         # The release is public: a list that does not come must not make it a failure.
         with contextlib.suppress(errors.ReleaseError):
             for draft in self.github.drafts(self.tag):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -277,13 +278,63 @@ def test_a_foreign_asset_is_not_published(world: World, plan: ReleasePlan, tmp_p
     assert _only(world).draft
 
 
-def test_two_drafts_of_one_tag_are_refused(world: World, plan: ReleasePlan, tmp_path: Path) -> None:
-    """GitHub keeps any number; which one is wanted is not guessed."""
-    for _ in range(2):
-        world.client().create_draft(TAG, name="", notes="")
+@pytest.mark.parametrize("strange", ["title", "notes", "asset"])
+def test_two_drafts_of_one_tag_are_refused(
+    world: World, plan: ReleasePlan, tmp_path: Path, strange: str
+) -> None:
+    """GitHub keeps any number; which one is wanted is not guessed where one is not ours."""
+    client = world.client()
+    client.create_draft(TAG, name="Darkbloom 0.5.0", notes="the notes\n")
+    draft = client.create_draft(
+        TAG,
+        name="another title" if strange == "title" else "Darkbloom 0.5.0",
+        notes="other notes" if strange == "notes" else "the notes\n",
+    )
+    if strange == "asset":
+        (tmp_path / "other").write_bytes(b"other")
+        client.upload(draft, tmp_path / "other", name="malware.dmg", reporter=Silent())
     with pytest.raises(errors.RemoteRefusedError, match="2 drafts") as caught:
         _run(world, plan, tmp_path)
     assert len(caught.value.details) == 2
+    assert all(one.draft for one in world.store.releases)
+
+
+def test_of_several_drafts_of_ours_the_fullest_is_published(
+    world: World, plan: ReleasePlan, tmp_path: Path
+) -> None:
+    """Cut off and handled late, each try made one; what was uploaded is not uploaded again."""
+    client = world.client()
+    first, second, third = (
+        client.create_draft(TAG, name="Darkbloom 0.5.0", notes="the notes\r\n") for _ in range(3)
+    )
+    (tmp_path / "archive").write_bytes(CONTENT)
+    client.upload(second, tmp_path / "archive", name=NAME, reporter=Silent())
+    told = Told()
+    assert _run(world, plan, tmp_path, reporter=told).id == second.id
+    assert world.store.asked("upload").count(f"{TAG} {NAME}") == 1
+    named = [text for text in told.warnings if "is left, delete it" in text]
+    assert len(named) == 2
+    assert all(any(one.page in text for text in named) for one in (first, third))
+
+
+def test_drafts_that_come_late_are_named_by_the_next_run(
+    world: World, plan: ReleasePlan, tmp_path: Path
+) -> None:
+    """Every try to make a draft is cut off and handled later; the next run publishes one."""
+    late = Rule(service="github", kind="late", method="POST", path="/releases$", seconds=0.5)
+    world.lines.set([late])
+    with pytest.raises(errors.TransientError):
+        _run(world, plan, tmp_path)
+    tries = world.lines.report().hits
+    world.lines.set([])
+    while world.lines.report().outstanding:
+        time.sleep(0.02)
+    assert len(world.store.releases) == tries > 1
+    for outcome in ("published", "already_published"):
+        told = Told()
+        assert _run(world, plan, tmp_path, reporter=told).outcome == outcome
+        assert len([text for text in told.warnings if "is left, delete it" in text]) == tries - 1
+    assert len([one for one in world.store.releases if not one.draft]) == 1
 
 
 def test_no_tag_is_ever_made(world: World, plan: ReleasePlan, tmp_path: Path) -> None:
