@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Literal
 
 from pydantic import JsonValue, ValidationError
 
@@ -27,7 +27,8 @@ from release_tool.frozen_model import FrozenModel
 GENESIS = "0" * 64
 _NAME = re.compile(r"([0-9]{4,})-([a-z]+)\.json")
 _HOLDER = re.compile(r"process ([0-9]{1,10}), since [0-9: -]{19} UTC")
-_LOCK_CHARACTERS = 200
+_LOCK_BYTES = 200
+_LOCK_REFUSED = "cannot write the ledger's lock"
 # The largest real record lists every file of a bundle; this is a hundred times that.
 _RECORD_BYTES = 16 * 1024**2
 
@@ -158,12 +159,12 @@ def _make(folder: Path) -> None:
         raise _refused("cannot make the ledger's folder", folder, problem) from problem
 
 
-def _open_lock(path: Path) -> TextIO:
+def _open_lock(path: Path) -> int:
     _make(path.parent)
     try:
-        return path.open("a+", encoding="utf-8")
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as problem:
-        raise _refused("cannot write the ledger's lock", path, problem) from problem
+        raise _refused(_LOCK_REFUSED, path, problem) from problem
 
 
 def _refused(message: str, path: Path, problem: OSError) -> errors.HostError:
@@ -184,19 +185,33 @@ def hold(folder: Path) -> Iterator[None]:
 
     Raises:
         TransientError: another process holds it.
-        HostError: the folder cannot be made or written.
+        HostError: the folder cannot be made or written, or its volume is full.
     """
     path = folder / ".lock"
-    with _open_lock(path) as held:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            held.seek(0)
-            raise _held_by(path, held.read(_LOCK_CHARACTERS)) from None
-        held.truncate(0)
-        held.write(f"process {os.getpid()}, since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC\n")
-        held.flush()
+    lock = _open_lock(path)
+    try:
+        _take(path, lock)
         yield
+    finally:
+        # A network's file system tells here what it could not keep of a text that nobody needs now.
+        with contextlib.suppress(OSError):
+            os.close(lock)
+
+
+def _take(path: Path, lock: int) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        holder = (
+            f"process {os.getpid()}, since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC\n".encode()
+        )
+        # Over the text of the last holder, so that a full disk has the room for this one.
+        os.pwrite(lock, holder, 0)
+        os.ftruncate(lock, len(holder))
+    except BlockingIOError:
+        told = os.pread(lock, _LOCK_BYTES, 0)
+        raise _held_by(path, told.decode(errors="replace")) from None
+    except OSError as problem:
+        raise _refused(_LOCK_REFUSED, path, problem) from problem
 
 
 def _held_by(path: Path, told: str) -> errors.TransientError:
@@ -289,8 +304,11 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _read_bounded(path: Path) -> bytes:
-    with path.open("rb") as source:
-        content = source.read(_RECORD_BYTES + 1)
+    try:
+        with path.open("rb") as source:
+            content = source.read(_RECORD_BYTES + 1)
+    except OSError as problem:
+        raise _refused("cannot read the ledger", path, problem) from problem
     if len(content) > _RECORD_BYTES:
         raise errors.VerificationError("this is too large for a record", subject=str(path))
     return content

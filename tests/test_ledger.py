@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
+import re
 from pathlib import Path
 
 import pytest
@@ -110,6 +112,24 @@ def test_one_process_holds_the_lock(tmp_path: Path) -> None:
     other.start()
     assert found.get(timeout=60) == "held"
     other.join(60)
+
+
+def test_a_full_disk_is_told_where_the_lock_is_taken(tmp_path: Path) -> None:
+    """A volume without room for the lock's text is a lack of the host, with what to do."""
+    (tmp_path / ".lock").symlink_to("/dev/full")
+    with pytest.raises(errors.HostError, match="cannot write the ledger's lock") as caught:
+        with Ledger(tmp_path).lock():
+            pytest.fail("nobody holds it")
+    assert caught.value.observed == "No space left on device"
+    assert caught.value.hint == "make room on this volume, then run again"
+
+
+def test_the_lock_says_who_holds_it_in_place_of_who_did(tmp_path: Path) -> None:
+    """It takes over the room of a longer text, and leaves nothing of it."""
+    (tmp_path / ".lock").write_text("process 4194304, since 2026-01-01 00:00:00 UTC\n" * 3)
+    with Ledger(tmp_path).lock():
+        told = (tmp_path / ".lock").read_text()
+    assert re.fullmatch(rf"process {os.getpid()}, since [0-9: -]{{19}} UTC\n", told)
 
 
 def test_newest_is_the_last_of_its_kind(tmp_path: Path) -> None:

@@ -199,6 +199,8 @@ def invoke(argv: list[str], session: Session) -> int:
         return _usage(problem, argv, session)
     except errors.ReleaseError as problem:
         return _failed(problem, argv, session)
+    except OSError as problem:
+        return _refused(problem, argv, session)
     except Exception as problem:
         return _bug(problem, argv, session)
     finally:
@@ -212,6 +214,14 @@ def _usage(problem: click.ClickException, argv: Sequence[str], session: Session)
         hint = f"see {problem.ctx.command_path} --help"
     error = errors.UsageError(problem.format_message().rstrip("."), hint=hint)
     return _failed(error, argv, session)
+
+
+def _refused(problem: OSError, argv: Sequence[str], session: Session) -> int:
+    """A full disk that nobody named before it came here; anything else of the system is a bug."""
+    from release_tool.files import atomic
+
+    full = atomic.no_room(problem)
+    return _failed(full, argv, session) if full else _bug(problem, argv, session)
 
 
 def _failed(problem: errors.ReleaseError, argv: Sequence[str], session: Session) -> int:

@@ -97,6 +97,7 @@ class _Asks:
                 subject=str(root),
                 expected=f"{_FREE_BYTES // 1_000_000} MB free",
                 observed=f"{free // 1_000_000} MB free",
+                hint="make room on this volume, then run again",
             )
 
     def entitlements(self) -> None:

@@ -17,6 +17,8 @@ from release_tool import errors
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _UNFINISHED = ".part"
+# As tempfile says it, under the number of a file that is not there.
+_NO_TEMPORARY = "No usable temporary directory"
 _IN_TEXT = re.compile(r"\[Errno ([0-9]{1,4})\]")
 
 
@@ -54,9 +56,25 @@ def refusals(folder: Path) -> Iterator[None]:
     except OSError as problem:
         if _number(problem) not in _FULL | _FORBIDDEN:
             raise
-        named = problem.filename
-        place = Path(named) if isinstance(named, str) else folder
-        raise _host_error(place, "write", problem) from problem
+        raise _host_error(_place(problem) or folder, "write", problem) from problem
+
+
+def no_room(problem: OSError) -> errors.HostError | None:
+    """The error for a volume that is full, where nobody else named it; None for any other fault."""
+    if _number(problem) in _FULL:
+        return _host_error(_place(problem) or Path.cwd(), "write", problem)
+    if (problem.strerror or "").startswith(_NO_TEMPORARY):
+        return errors.HostError(
+            "no folder for temporary files can be written",
+            observed=problem.strerror or "",
+            hint="make room in /tmp, or name another volume in TMPDIR, then run again",
+        )
+    return None
+
+
+def _place(problem: OSError) -> Path | None:
+    named = problem.filename
+    return Path(named) if isinstance(named, str) else None
 
 
 @contextmanager

@@ -130,6 +130,36 @@ def test_a_full_disk_is_told_and_with_room_the_run_goes_on(place: Place, level: 
 
 
 @pytest.mark.slow
+def test_a_disk_without_room_for_the_lock_is_told(place: Place) -> None:
+    """As behind an unpacked handoff: exit 3 of every command that takes it, and none is a bug."""
+    version, workspace = place.new()
+    dist = place.folder / "dist"
+    tool, here = f"{shlex.quote(sys.executable)} -m release_tool", f"--dist {dist}"
+    pack = f"{tool} handoff pack --env rehearsal --version {version} {here} {workspace}/h.tar.gz"
+    back = f"{tool} rollback --env rehearsal --to {version} --only github {here}"
+    ended = place.sh(
+        f"mount -t tmpfs -o size=64m none {workspace} || exit 99",
+        f"{place.command(version, 'profile')} || exit 99",
+        f"mkdir {dist}/rehearsal/rollback",
+        f"mount -t tmpfs -o size=8k none {dist}/rehearsal/rollback || exit 99",
+        f"rm {workspace}/ledger/.lock",
+        f"for one in {workspace} {dist}/rehearsal/rollback",
+        "do cat /dev/zero > $one/full 2> /dev/null; done",
+        f"{place.command(version, 'profile')}; test $? = 3 || exit 98",
+        f"{pack}; test $? = 3 || exit 97",
+        f"{back}; test $? = 3 || exit 96",
+        f"rm {workspace}/full",
+        f"{place.command(version, 'profile')} || exit 95",
+        f"{pack} || exit 94",
+    )
+    told = ended.stdout + ended.stderr
+    assert ended.returncode == 0, told
+    assert "Traceback" not in told
+    assert told.count("ledger/.lock: cannot write the ledger's lock") == 3
+    assert told.count("make room on this volume, then run again") == 3
+
+
+@pytest.mark.slow
 def test_a_workspace_that_cannot_be_written_is_told(place: Place) -> None:
     """Read-only is exit 3 with the folder; written to, the same command succeeds."""
     version, workspace = place.new()

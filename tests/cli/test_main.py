@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import subprocess
@@ -109,6 +110,35 @@ def test_a_bug_shows_its_traceback(failing: list[BaseException]) -> None:
     code, _, err = invoke("status")
     assert code == 70
     assert "ZeroDivisionError" in err
+
+
+@pytest.mark.parametrize(
+    ("problem", "subject"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/volume/file"), "/volume/file"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), str(Path.cwd())),
+        (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in [...]"), ""),
+    ],
+)
+def test_a_full_disk_that_nobody_named_is_no_bug(
+    failing: list[BaseException], problem: OSError, subject: str
+) -> None:
+    """Wherever it was met: exit 3, the place as far as it is known, and to make room."""
+    failing.append(problem)
+    code, out, err = invoke("status", "--json")
+    assert code == 3
+    assert "Traceback" not in err
+    told = json.loads(out)
+    assert (told["error"], told["subject"]) == ("HostError", subject)
+    assert "make room" in told["hint"]
+
+
+def test_any_other_fault_of_the_system_stays_a_bug(failing: list[BaseException]) -> None:
+    """What nobody expected is to be reported."""
+    failing.append(OSError(errno.EIO, "Input/output error"))
+    code, _, err = invoke("status")
+    assert code == 70
+    assert "Traceback" in err
 
 
 def test_an_interrupt_says_how_to_resume(failing: list[BaseException]) -> None:
