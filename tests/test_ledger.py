@@ -117,9 +117,11 @@ def test_one_process_holds_the_lock(tmp_path: Path) -> None:
 def test_a_full_disk_is_told_where_the_lock_is_taken(tmp_path: Path) -> None:
     """A volume without room for the lock's text is a lack of the host, with what to do."""
     (tmp_path / ".lock").symlink_to("/dev/full")
-    with pytest.raises(errors.HostError, match="cannot write the ledger's lock") as caught:
-        with Ledger(tmp_path).lock():
-            pytest.fail("nobody holds it")
+    with (
+        pytest.raises(errors.HostError, match="cannot write the ledger's lock") as caught,
+        Ledger(tmp_path).lock(),
+    ):
+        pytest.fail("nobody holds it")
     assert caught.value.observed == "No space left on device"
     assert caught.value.hint == "make room on this volume, then run again"
 
