@@ -443,6 +443,17 @@ class ReleasePlan(Part):
         """What people call it: the product, and its flavour where that has a title."""
         return f"{self.product.name} {self.flavour.title}".rstrip()
 
+    @property
+    def flags(self) -> str:
+        """What chooses this environment and flavour, in a command that people are shown.
+
+        Of a file whose default is another flavour, `swift` has to be said too: the commands that
+        need it tell so.
+        """
+        usual = self.flavour.name == Flavour().name
+        words = ["--env", self.environment.name]
+        return " ".join([*words, *([] if usual else ["--flavour", self.flavour.name])])
+
     def part(self, names: tuple[str, ...]) -> dict[str, object]:
         """The named parts as JSON values; a name may be dotted (`environment.signer`)."""
         whole = self.model_dump(mode="json")

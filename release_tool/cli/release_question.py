@@ -24,6 +24,8 @@ _COMMIT = re.compile(r"[0-9a-f]{12,64}")
 _KEY_BYTES = 16 * 1024
 # Who is offline shall not wait long for a witness that is asked besides.
 _TRIES = 2
+# Neither the file's own word nor a tag's, which is of the job, is about this release.
+_CHOSEN = ("flag", "environment variable")
 _T = TypeVar("_T")
 
 
@@ -78,6 +80,7 @@ def ask(session: Session, options: Options) -> Question:
         trust=_roots(plan, options),
         seen=seen,
         commit=commit or "",
+        flavour_named=resolved.origins["flavour.name"].kind in _CHOSEN,
     )
 
 

@@ -320,7 +320,7 @@ class _Rollback:
         if rollback_steps.LAST in found:
             return
         if self._plan.environment.github_release:
-            words = ["release-tool", "rollback", "--env", self._plan.environment.name]
+            words = ["release-tool", "rollback", *self._plan.flags.split()]
             words += ["--to", self._plan.version, "--only", rollback_steps.LAST]
             yield "             not on GitHub yet, so who writes to the bucket could set it back:"
             yield f"             with GITHUB_TOKEN: {shlex.join(words)}"

@@ -46,6 +46,7 @@ def command(session: Session, /, **options: Any) -> int:  # noqa: ANN401 - click
     \b
     release-tool verify-release 0.5.0 --env prod --public-url https://downloads.example.com
     release-tool verify-release 0.5.0 --env prod --log-head log.head.json --json
+    release-tool verify-release 0.4.9 --env prod --flavour rust-bridge --log-head log.head.json
     release-tool verify-release 0.5.0 --env rehearsal
     """
     wanted = Options(**options)

@@ -73,6 +73,7 @@ class Statement:
     builder: str
     version: str
     environment: str
+    flavour: str
     commit: str
     """Of the source; empty where it was not known."""
     sbom_sha256: str
@@ -171,6 +172,7 @@ def read(content: bytes) -> Statement:
         builder=_text(details, "builder", "id"),
         version=_text(definition, "externalParameters", "version"),
         environment=_text(definition, "externalParameters", "environment"),
+        flavour=_text(definition, "externalParameters", "flavour"),
         commit=_commit(_at(definition, "resolvedDependencies")),
         sbom_sha256=_byproduct(_at(details, "byproducts")),
         definition=spelled,

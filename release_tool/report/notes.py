@@ -38,7 +38,8 @@ class Facts:
     """What a reader must not overlook, in our own words."""
     tag_text: str
     version: str
-    environment: str
+    flags: str
+    """What chooses its environment and flavour on a command line."""
     signed_for: bool
     """Whether provenance and a line of the log stand for it."""
 
@@ -58,7 +59,7 @@ def render(plan: ReleasePlan, found: Mapping[str, values.Value]) -> str:
         warnings=tuple(_warnings(found)),
         tag_text=plan.source.changelog.strip(),
         version=plan.version,
-        environment=plan.environment.name,
+        flags=plan.flags,
         signed_for=bool(documents),
     )
     environment = jinja2.Environment(

@@ -273,7 +273,7 @@ class _Promotion:
             observed=f"it serves {self.plan.version}",
             hint=(
                 f"if {version} was deactivated, go back to {self.plan.version}:"
-                f" release-tool rollback --env {self.plan.environment.name}"
+                f" release-tool rollback {self.plan.flags}"
                 f" --to {self.plan.version} --deactivate {version}"
             ),
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from release_tool import errors
 from release_tool.apple import checks
 from release_tool.apple.checks import Check
 from release_tool.progress import Reporter
@@ -63,6 +64,8 @@ class Verification:
         """Download and verify everything.
 
         Raises:
+            UsageError: nobody named a flavour, and the signed statement says that it is of
+                another one than the usual.
             TransientError, RemoteRefusedError: the public address does not answer plainly.
         """
         findings = Findings(question=self.question, policy=self.policy)
@@ -70,6 +73,7 @@ class Verification:
         _tombstone(findings)
         said = verification_provenance.look(findings)
         self.statement = said.statement
+        self._require_flavour()
         digests = verification_archive.look(
             findings, said.statement, scratch=self.scratch, reporter=self.reporter
         )
@@ -80,6 +84,27 @@ class Verification:
         verification_github.compare(findings, standing, witnesses)
         verification_coordinator.look(
             findings, self.coordinator, said=said.statement, digests=digests, kept=standing.log
+        )
+
+    def _require_flavour(self) -> None:
+        """A release that nobody asked for as what it is deserves no verdict.
+
+        Its statement's word is not taken instead: what must be inside is for who asks to say.
+        """
+        failed = [one.name for one in self.checks if one.outcome == "failed"]
+        said = self.statement
+        if (
+            said is None
+            or self.question.flavour_named
+            or failed != [verification_provenance.FLAVOUR]
+        ):
+            return
+        plan = self.question.plan
+        raise errors.UsageError(
+            f"{plan.version} is of flavour {said.flavour}; nothing more was verified",
+            expected=f"{plan.flavour.name}, since none is named",
+            observed=f"{said.flavour}, by its signed provenance",
+            hint=f"add --flavour {said.flavour}, if that is what you were given",
         )
 
 

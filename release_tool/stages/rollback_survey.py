@@ -203,7 +203,7 @@ def _require_way_back(plan: ReleasePlan, found: Survey) -> None:
         f"{good} is newer than what is served; nothing was changed",
         expected=f"a release before {latest}",
         hint=(
-            f"going forward is a promotion: release-tool run --env {plan.environment.name}"
+            f"going forward is a promotion: release-tool run {plan.flags}"
             f" --version {good}; if {good} was registered within the last minute, ask again"
         ),
     )
@@ -221,8 +221,8 @@ def _require_nothing_between(plan: ReleasePlan, found: Survey, bad: Sequence[str
         " nothing was changed",
         details=[f"{one}: {why}" for one, why in between.items()],
         hint=(
-            "each version that is withdrawn must be named: release-tool rollback --env"
-            f" {plan.environment.name} --to {plan.version} {' '.join(words)}"
+            "each version that is withdrawn must be named: release-tool rollback"
+            f" {plan.flags} --to {plan.version} {' '.join(words)}"
         ),
     )
 

@@ -122,7 +122,7 @@ def _lane(wanted: _Wanted, asked: Lanes, lane: SmokeLane, found: Sequence[SmokeE
 
 def _fill(plan: ReleasePlan) -> str:
     """What fills a lane, from this release's archive on."""
-    words = f"--env {plan.environment.name} --version {plan.version}"
+    words = f"{plan.flags} --version {plan.version}"
     return (
         f"on a host of that lane, with this release unpacked: release-tool run {words} --only smoke"
         f" and release-tool handoff pack {words}; then here: release-tool handoff merge FILE"

@@ -26,6 +26,7 @@ class Question:
         trusted: the keys that sign provenance and log.
         trust: the roots that sign code and tickets.
         seen: a signed head of the log that was seen before; None without one.
+        flavour_named: whether somebody chose the plan's flavour; else it is the usual one.
         commit: the source commit that the release must be of; empty for any.
         clock: the time at which signatures must hold.
     """
@@ -34,6 +35,7 @@ class Question:
     trusted: Sequence[PublicKey]
     trust: certificates.Trust
     seen: bytes | None = None
+    flavour_named: bool = True
     commit: str = ""
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 

@@ -12,6 +12,8 @@ from release_tool.provenance import dsse, statement
 from release_tool.provenance.statement import Statement
 from release_tool.stages.verification_findings import Findings, Question
 
+FLAVOUR = "provenance flavour"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
@@ -63,6 +65,12 @@ def _facts(question: Question, said: Statement) -> Iterator[Check]:
         facts["builder"] = (section.builder, said.builder)
     for name, (expected, observed) in facts.items():
         yield checks.compare(name, expected=expected, observed=observed)
+    yield checks.compare(
+        FLAVOUR,
+        expected=plan.flavour.name,
+        observed=said.flavour,
+        hint=f"it is judged as {plan.flavour.name}: was it given to you as {said.flavour}?",
+    )
     yield _commit(question, said)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 import tarfile
 from collections.abc import Iterator
@@ -141,6 +143,29 @@ def test_its_notes_say_the_flavour(made: Made) -> None:
     assert "<code>backend vllm-mlx</code>" in notes
     assert "Metal library" not in notes
     assert "not notarized" not in notes
+
+
+def test_the_command_in_its_notes_verifies_it(made: Made) -> None:
+    """Word for word; without the flavour it is told by name, and as the other one it fails."""
+    notes = (made.workspace / "release-notes.md").read_text()
+    (line,) = re.findall(r"^release-tool (verify-release .*)$", notes, re.MULTILINE)
+    assert "--flavour rust-bridge" in line
+    head = str(made.workspace / "log.head.json")
+    words = [head if word == "log.head.json" else word for word in shlex.split(line)]
+    words += ["--dist", str(made.folder / "dist")]
+    code, out, err = invoke(*words)
+    assert code == 0, out + err
+    assert out.startswith("Darkbloom Rust bridge 0.4.9 · rehearsal: holds")
+    at = words.index("--flavour")
+    code, out, err = invoke(*words[:at], *words[at + 2 :])
+    assert (code, out) == (2, "")
+    assert "0.4.9 is of flavour rust-bridge; nothing more was verified" in err
+    assert "add --flavour rust-bridge" in err
+    words[at + 1] = "swift"
+    code, out, _ = invoke(*words, "--json")
+    assert code == 6
+    failed = {one["name"] for one in json.loads(out)["checks"] if one["outcome"] == "failed"}
+    assert "provenance flavour" in failed
 
 
 def test_status_and_doctor_know_it(made: Made) -> None:

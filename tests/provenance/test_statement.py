@@ -59,6 +59,7 @@ def test_a_statement_is_read_back(planned: ReleasePlan) -> None:
     found = statement.unseal(sealed, trusted=[samples.key().public])
     assert (found.sha256, found.commit, found.sbom_sha256) == ("9" * 64, COMMIT, "5" * 64)
     assert (found.builder, found.version) == (samples.BUILDER, planned.version)
+    assert found.flavour == planned.flavour.name
     assert found.build_type == statement.BUILD_TYPE
 
 
@@ -91,6 +92,7 @@ def _changed(content: bytes, path: str, value: object) -> bytes:
         ("predicate.runDetails.byproducts", []), ("predicate.runDetails.byproducts.0.digest", {}),
         ("predicate.buildDefinition.resolvedDependencies.0.digest.gitCommit", "main"),
         ("predicate.buildDefinition.externalParameters.version", "a\nb"),
+        ("predicate.buildDefinition.externalParameters.flavour", None),
     ],
 )  # fmt: skip
 def test_each_part_that_is_compared_is_judged(

@@ -145,6 +145,18 @@ def test_a_fleet_that_nobody_watched_is_told(plan: ReleasePlan) -> None:
         assert (told in _shown(notes.render(plan, _found(register=registered)))) is expected
 
 
+def test_the_command_that_verifies_it_names_another_flavour(plan: ReleasePlan) -> None:
+    """The usual flavour needs no word; typed without its own, another one would be condemned."""
+    document = values.PublishedDocument(name="x", key="k", url="u", size=1, sha256="a" * 64)
+    published = values.PublishedRelease(
+        archive_sha256="a" * 64, size=1, key="k", url="u", created=True, documents=(document,)
+    )
+    bridge = changed(plan, flavour={"name": "rust-bridge", "tag_prefix": "rust-bridge-v"})
+    for asked, said in ((plan, ""), (bridge, " --flavour rust-bridge")):
+        shown = _shown(notes.render(asked, _found(publish=published)))
+        assert f"--env {plan.environment.name}{said} --log-head log.head.json" in shown
+
+
 @pytest.mark.parametrize("text", HOSTILE)
 def test_the_text_of_a_tag_makes_no_markup(plan: ReleasePlan, text: str) -> None:
     """By an independent parser: one code block more or less, and the rest of the page the same."""

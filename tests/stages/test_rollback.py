@@ -19,6 +19,7 @@ from tests.scripted_server import Reply, Request
 from tests.small_world import PLATFORM, POINTER, KilledError, Killer, SmallWorld, Stored
 from tests.stages import release_chain, rollbacks
 from tests.stages.release_chain import NAME, Chain
+from tests.stages.release_parts import changed
 from tests.stages.rollbacks import Notes, Rollback
 
 ALIASES = (f"releases/latest/{NAME}", "releases/latest/eigeninference-bundle-macos-arm64.tar.gz")
@@ -363,6 +364,10 @@ def test_each_version_in_between_must_be_named(world: SmallWorld, back: Rollback
     with pytest.raises(errors.RemoteRefusedError, match=r"0\.5\.2 would stay before it") as caught:
         back.run()
     assert caught.value.hint.endswith("--to 0.5.0 --deactivate 0.5.1 --deactivate 0.5.2")
+    back.plan = changed(back.plan, flavour={"name": "rust-bridge"})
+    with pytest.raises(errors.RemoteRefusedError) as caught:
+        back.run()
+    assert "--flavour rust-bridge --to 0.5.0" in caught.value.hint
 
 
 def test_a_prerelease_that_may_ranks_first_must_be_named(world: SmallWorld, back: Rollback) -> None:
