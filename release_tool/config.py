@@ -86,6 +86,8 @@ class Resolved:
     credentials: Credentials
     notices: tuple[str, ...]
     request: Request
+    tag_prefixes: tuple[str, ...]
+    """Of every flavour of the file: the versions of all are one series."""
 
     def require(self) -> None:
         """Refuse when a setting is missing that the requested stages need.
@@ -193,6 +195,7 @@ class _Resolution:
             credentials=Credentials(secrets=settled.secrets, missing=tuple(self.missing)),
             notices=tuple(self.notices),
             request=self.request,
+            tag_prefixes=tuple(self._prefixes()),
         )
 
     def _tag(self) -> tuple[version.Tag | None, str]:

@@ -92,6 +92,14 @@ def read_tag(name: str, prefixes: Collection[str] | None = None) -> Tag | None:
     return None
 
 
+def is_tag_of(name: str, version: str, prefixes: Collection[str]) -> bool:
+    """Whether a release of this version may stand at a tag, of any of these families."""
+    if any(name == f"{prefix}{version}" for prefix in prefixes):
+        return True
+    found = read_tag(name, prefixes)
+    return found is not None and found.version == version
+
+
 def tag_forms(prefixes: Collection[str]) -> str:
     """What a release tag may look like, in words."""
     forms = [f"{prefix}X.Y.Z[-dev.N]" for prefix in prefixes]

@@ -167,6 +167,7 @@ def on_github(wired: Services, found: Mapping[str, Value], reporter: Reporter) -
         workspace=wired.workspace,
         reporter=reporter,
         github=wired.github,
+        prefixes=wired.resolved.tag_prefixes,
         trusted=wired.trusted_keys,
     )
 

@@ -177,6 +177,19 @@ class GitHub:
             if row.get("draft") is True and row.get("tag_name") == tag
         )
 
+    def published_at(self, is_wanted: Callable[[str], bool]) -> tuple[Release, ...]:
+        """The published releases whose tags are wanted, of the newest three hundred releases.
+
+        Raises:
+            As for `commit_of`.
+        """
+        rows = self._pages("/releases", _PAGES, "the list of releases")
+        return tuple(
+            self._release(row)
+            for row in rows
+            if row.get("draft") is False and is_wanted(str(row.get("tag_name")))
+        )
+
     def create_draft(self, tag: str, *, name: str, notes: str) -> Release:
         """Make a draft. After a lost answer it may stand: look before another try.
 

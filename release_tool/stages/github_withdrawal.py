@@ -3,16 +3,18 @@
 Whoever can write to the bucket can put the log, its head and the tombstone back to what they were.
 GitHub is where the bucket's keys do not reach, so each head that a rollback makes goes there: as
 an asset of its own name, which replaces none, on the release that users get again and on those
-that were withdrawn. Each step looks first, so that a killed rollback is simply run again.
+that were withdrawn. These may be of another flavour, or stand at a second build's tag, so GitHub's
+own list is looked through. Each step looks first, so that a killed rollback is simply run again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from release_tool import errors
+from release_tool import version as tags
 from release_tool.files import atomic
 from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
@@ -30,7 +32,7 @@ from release_tool.values import (
     WithdrawnOnGitHub,
 )
 
-READS = ("version", "environment.github_repository", "flavour.tag_prefix")
+READS = ("version", "environment.github_repository")
 _TITLE = " (withdrawn)"
 _HEAD_BYTES = 64 * 1024
 _R = TypeVar("_R")
@@ -46,6 +48,7 @@ def run(
     workspace: Workspace,
     reporter: Reporter,
     github: GitHub,
+    prefixes: Collection[str],
     trusted: Sequence[PublicKey],
     policy: retries.Policy = retries.DEFAULT,
 ) -> WithdrawnOnGitHub:
@@ -58,6 +61,7 @@ def run(
         workspace: where the head lies.
         reporter: is told of what was not found.
         github: the repository.
+        prefixes: of the tags of every flavour; what was withdrawn may be of another one.
         trusted: the keys of which one must have signed the head.
         policy: how to retry what fails in passing.
 
@@ -77,6 +81,7 @@ def run(
         workspace=workspace,
         reporter=reporter,
         github=github,
+        prefixes=prefixes,
         trusted=trusted,
         policy=policy,
     ).run()
@@ -107,39 +112,54 @@ class _Marking:
     workspace: Workspace
     reporter: Reporter
     github: GitHub
+    prefixes: Collection[str]
     trusted: Sequence[PublicKey]
     policy: retries.Policy
 
     def run(self) -> WithdrawnOnGitHub:
         versions = (self.plan.version, *self.lines)
-        found = {one: self._again(lambda one=one: self._find(one)) for one in versions}  # type: ignore[misc]
+        listed = self._again(lambda: self.github.published_at(self._is_touched))
+        found = {one: self._of(one, listed) for one in versions}
         if not any(found.values()):
             self.reporter.warn(
                 "GitHub has no release of these versions: keep the log's head elsewhere"
             )
-        marks = [self._one(one, release) for one, release in found.items()]
+        bad = {one.id for name in self.lines for one in found[name]}
+        marks = [mark for one in versions for mark in self._marks(one, found[one], bad)]
         return WithdrawnOnGitHub(head=self.head.name if self.head else "", releases=tuple(marks))
 
     def _again(self, action: Callable[[], _R]) -> _R:
         return retries.call(action, self.policy, self.reporter)
 
-    def _find(self, version: str) -> service.Release | None:
-        return self.github.published(f"{self.plan.flavour.tag_prefix}{version}")
+    def _is_touched(self, tag: str) -> bool:
+        versions = (self.plan.version, *self.lines)
+        return any(tags.is_tag_of(tag, one, self.prefixes) for one in versions)
 
-    def _one(self, version: str, release: service.Release | None) -> GitHubMark:
-        if release is None:
+    def _of(self, version: str, listed: Sequence[service.Release]) -> list[service.Release]:
+        """The releases of a version; one that is too old for the list is asked for by its tag."""
+        found = [one for one in listed if tags.is_tag_of(one.tag, version, self.prefixes)]
+        for prefix in () if found else self.prefixes:
+            by_tag = self._again(lambda prefix=prefix: self.github.published(f"{prefix}{version}"))  # type: ignore[misc]
+            found += [by_tag] if by_tag else []
+        return found
+
+    def _marks(
+        self, version: str, found: Sequence[service.Release], bad: Collection[int]
+    ) -> Iterator[GitHubMark]:
+        if not found:
             self.reporter.note(f"{version} has no published release on GitHub")
-            return GitHubMark(version=version, page="", outcome="none", head="none")
-        if self.head and not release.immutable:
-            self._bring(release, self.head)
-        outcome: Literal["given again", "marked", "stood"] = "given again"
-        if version in self.lines:
-            outcome = self._mark(version, release)
-        else:
-            self._give_again(release)
-        return GitHubMark(
-            version=version, page=release.page, outcome=outcome, head=self._place(release)
-        )
+            yield GitHubMark(version=version, page="", outcome="none", head="none")
+        for release in found:
+            if self.head and not release.immutable:
+                self._bring(release, self.head)
+            outcome: Literal["given again", "marked", "stood"] = "given again"
+            if version in self.lines:
+                outcome = self._mark(version, release)
+            else:
+                self._give_again(release, bad)
+            yield GitHubMark(
+                version=version, page=release.page, outcome=outcome, head=self._place(release)
+            )
 
     def _place(self, release: service.Release) -> _Place:
         if self.head is None:
@@ -166,15 +186,14 @@ class _Marking:
                     self.github, ours, there, policy=self.policy, reporter=self.reporter
                 )
 
-    def _give_again(self, release: service.Release) -> None:
+    def _give_again(self, release: service.Release, bad: Collection[int]) -> None:
         """GitHub's latest follows, unless a newer release has become it meanwhile.
 
         Before the others are marked: as prereleases they are no longer the latest, and then
         nobody could tell whose turn it was.
         """
         shown = self._again(self.github.latest)
-        prefix = self.plan.flavour.tag_prefix
-        if shown and shown.tag in {f"{prefix}{version}" for version in self.lines}:
+        if shown and shown.id in bad:
             self._again(lambda: self.github.show_as_latest(release))
         notes = self._with_head(release)
         if notes != release.notes:

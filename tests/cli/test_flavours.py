@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from release_tool.cli import embedded
 from release_tool.rehearsal import environment, samples, tiny_model
@@ -230,3 +231,27 @@ def test_what_would_be_signed_is_told_without_an_app(made: Made) -> None:
     assert "Darkbloom Rust bridge 0.4.10 · rehearsal: 2 files would be signed" in out
     assert f"  {ENCLAVE}\n" in out
     assert "seal" not in out
+
+
+@pytest.mark.slow
+def test_a_swift_release_is_withdrawn_for_the_bridge_before_it(made: Made) -> None:
+    """Its page on GitHub says so, although the rollback is asked for in the bridge's flavour."""
+    code, _, err = made.run(version="0.5.0")
+    assert code == 0, err
+    words = ["rollback", "--env", "rehearsal", "--dist", str(made.folder / "dist")]
+    words += ["--to", "0.4.9", "--deactivate", "0.5.0", "--reason", "no start"]
+    code, _, err = invoke(*words)
+    assert code == 2
+    assert "name the flavour of that backend with --flavour" in err
+    code, out, err = invoke(*words, "--flavour", "rust-bridge")
+    assert code == 0, err
+    assert "0.4.9 given again, 0.5.0 marked" in " ".join(out.split())
+    living = environment.attach(embedded.state_folder(made.folder / "dist", "rehearsal"))
+    assert living
+    base = f"{living.github_api_url}/repos/look-alike/darkbloom/releases"
+    anybody = {"User-Agent": "anybody"}
+    bad = requests.get(f"{base}/tags/v0.5.0", headers=anybody, timeout=10).json()
+    assert bad["name"].endswith(" (withdrawn)")
+    assert "Withdrawn: not to be used" in bad["body"]
+    latest = requests.get(f"{base}/latest", headers=anybody, timeout=10).json()
+    assert latest["tag_name"] == "rust-bridge-v0.4.9"

@@ -27,7 +27,7 @@ from tests.github_world import READ, WRITE, World
 KEY = keys.load(keys.make().encode())
 OTHER_KEY = keys.load(keys.make().encode())
 # Past the last request, which a test below counts.
-_LAST_KILL = 16
+_LAST_KILL = 15
 
 
 class KilledError(BaseException):
@@ -98,6 +98,7 @@ def _run(
     token: str = WRITE,
     reason: str = "no start",
     trusted: tuple[keys.PublicKey, ...] = (KEY.public,),
+    prefixes: tuple[str, ...] = ("v", "rust-bridge-v"),
 ) -> WithdrawnOnGitHub:
     folder = tmp_path / "rollback"
     return github_withdrawal.run(
@@ -107,6 +108,7 @@ def _run(
         workspace=Workspace(folder),
         reporter=Silent(),
         github=world.client(token),
+        prefixes=prefixes,
         trusted=trusted,
         policy=github_world.POLICY,
     )
@@ -272,6 +274,67 @@ def test_a_release_that_github_does_not_have_is_told(
         ("given again", "asset"),
         ("none", "none"),
     ]
+
+
+def _move(world: World, version: str, tag: str) -> Release:
+    """What was released at the version's usual tag was released at this one."""
+    release = _of(world, version)
+    release.tag = tag
+    return release
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        ("rust-bridge-v0.5.0", "v0.5.1"),
+        ("v0.5.0", "rust-bridge-v0.5.1"),
+        ("v0.5.0-swift.3", "v0.5.1-swift"),
+    ],
+)
+def test_each_version_is_found_by_the_tag_that_it_was_released_at(
+    world: World, plan: ReleasePlan, tmp_path: Path, good: str, bad: str
+) -> None:
+    """The flavour that users get again is not that of what was withdrawn, nor the tag the first."""
+    better, worse = _move(world, "0.5.0", good), _move(world, "0.5.1", bad)
+    value = _run(world, plan, tmp_path)
+    assert [one.outcome for one in value.releases] == ["given again", "marked"]
+    assert (worse.name, worse.prerelease, worse.latest) == (
+        "Darkbloom 0.5.1 (withdrawn)",
+        True,
+        False,
+    )
+    assert better.latest
+    for release in (better, worse):
+        assert {one.name for one in release.assets} == {log.HEAD_NAME, "log.head.6.json"}
+
+
+def test_a_release_of_no_flavour_of_ours_is_left(
+    world: World, plan: ReleasePlan, tmp_path: Path
+) -> None:
+    """Another product of the repository has such a version too; a draft is no release."""
+    strange = _move(world, "0.5.1", "coordinator-v0.5.1")
+    world.client().create_draft("v0.5.1", name="Darkbloom 0.5.1", notes="")
+    value = _run(world, plan, tmp_path)
+    assert [one.outcome for one in value.releases] == ["given again", "none"]
+    assert (strange.name, strange.prerelease) == ("Darkbloom 0.5.1", False)
+    assert [one.name for one in strange.assets] == [log.HEAD_NAME]
+
+
+def test_a_version_that_stands_there_twice_is_marked_twice(
+    world: World, plan: ReleasePlan, tmp_path: Path
+) -> None:
+    """At its usual tag and at one of a second build, each with a page that people read."""
+    world.store.push_tag("v0.5.1-swift.2", "c" * 40)
+    draft = world.client().create_draft("v0.5.1-swift.2", name="Darkbloom 0.5.1", notes="")
+    world.client().publish(draft, name="Darkbloom 0.5.1", notes="again\n", latest=True)
+    value = _run(world, plan, tmp_path)
+    assert [(one.version, one.outcome) for one in value.releases] == [
+        ("0.5.0", "given again"),
+        ("0.5.1", "marked"),
+        ("0.5.1", "marked"),
+    ]
+    assert len({one.page for one in value.releases}) == 3
+    _require_done(world)
 
 
 def test_other_bytes_under_the_name_are_left_and_named(
