@@ -62,6 +62,8 @@ class Fleet:
     connected: dict[str, int] = field(default_factory=dict)
     """By the hash of the executable that they report."""
     capacity: float = 21_100.0
+    told: bool = True
+    """Whether the dashboard's numbers have the capacity among them."""
     """Tokens a second that requests can be routed to; told by October."""
 
 
@@ -234,7 +236,7 @@ class Coordinator:
         """A few of the dashboard's numbers; the original has many more."""
         del request
         told: dict[str, object] = {"active_providers": sum(self._fleet.connected.values())}
-        if self._autumn:
+        if self._autumn and self._fleet.told:
             told["network_capacity_tps"] = self._fleet.capacity
         return answer(200, told)
 

@@ -37,17 +37,19 @@ _CAPACITY = "routable capacity"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:
-    """How long the fleet is watched.
+    """How long the fleet is watched, and what may go unseen.
 
     Args:
         seconds: how long both are watched; 0 asks once.
-        waived: whether the plan does without an administrator's key.
+        waived: whether the plan does without what the coordinator does not tell.
+        flags: what chooses environment and flavour, for the command that is advised.
         sleep: how to wait between questions.
         clock: what measures the waiting.
     """
 
     seconds: float
     waived: bool = False
+    flags: str = ""
     sleep: Callable[[float], None] = field(default=time.sleep)
     clock: Callable[[], float] = field(default=time.monotonic)
 
@@ -147,17 +149,33 @@ def _accepted(
     if observed != "active" and tombstones(version):
         return checks.not_checked(_ACCEPTED, f"{version} was withdrawn meanwhile")
     return checks.compare(
-        _ACCEPTED, expected="active", observed=observed, subject=version, hint=_ADVICE
+        _ACCEPTED,
+        expected="active",
+        observed=observed,
+        subject=version,
+        hint=(
+            f"{_STANDS}; let an administrator activate {version} on the coordinator as it was, or"
+            f" {_FORWARD}; withdrawing {release.version} gives {version} nothing back, and no"
+            " rollback goes to what is not active"
+        ),
     )
 
 
-_ADVICE = (
-    "it is registered and stays so: roll forward with the next version, or withdraw it on the"
-    " coordinator; running again looks again, and the aliases were not moved"
-)
+_STANDS = "it is registered and stays so, the aliases were not moved, and running again looks again"
+_FORWARD = "roll forward: release the next version, which is compared with this one"
 
 
-def _capacity(before: Mapping[str, JsonValue], coordinator: Coordinator) -> Check:
+def _way_on(before: Mapping[str, JsonValue], release: Release, watch: Watch) -> str:
+    """Forward, or back by a tombstone, which keeps a rerun from registering it again."""
+    earlier = str(before.get("version", ""))
+    to = earlier if earlier not in ("", release.version) else "AN-EARLIER-VERSION"
+    words = ("release-tool rollback", watch.flags, f"--to {to} --deactivate {release.version}")
+    return f"{_STANDS}; {_FORWARD}; or withdraw it: {' '.join(filter(None, words))}"
+
+
+def _capacity(
+    before: Mapping[str, JsonValue], release: Release, coordinator: Coordinator, watch: Watch
+) -> Check:
     had = _capacity_before(before)
     if had is None:
         return checks.not_checked(
@@ -165,13 +183,29 @@ def _capacity(before: Mapping[str, JsonValue], coordinator: Coordinator) -> Chec
         )
     least = had * _LEAST_SHARE
     fleet = _fleet(coordinator)
-    if fleet is None or fleet.capacity is None:
-        return checks.not_checked(_CAPACITY, "the coordinator does not tell it any more")
     expected = f"at least {least:.0f} of {had:.0f} tokens a second"
+    if fleet is None or fleet.capacity is None:
+        return _untold(expected, watch)
     observed = f"{fleet.capacity:.0f}, {fleet.providers} providers connected"
     if fleet.capacity < least:
-        return checks.failed(_CAPACITY, expected=expected, observed=observed, hint=_ADVICE)
+        hint = _way_on(before, release, watch)
+        return checks.failed(_CAPACITY, expected=expected, observed=observed, hint=hint)
     return checks.passed(_CAPACITY, observed, expected=expected)
+
+
+def _untold(expected: str, watch: Watch) -> Check:
+    """What was told before a registration and is not after it may be what the registration did."""
+    if watch.waived:
+        return checks.not_checked(_CAPACITY, "the coordinator does not tell it any more")
+    return checks.failed(
+        _CAPACITY,
+        expected=expected,
+        observed="the coordinator does not tell it any more",
+        hint=(
+            f"{_STANDS}: look at the coordinator's /v1/stats; where it shall not tell it any more,"
+            " run again with --config and `fleet_watch: unchecked`, which is recorded"
+        ),
+    )
 
 
 def _capacity_before(before: Mapping[str, JsonValue]) -> float | None:
@@ -192,7 +226,7 @@ def _watched(
     told: set[str] = set()
     while True:
         accepted = _accepted(before, release, coordinator, tombstones)
-        found = [accepted, _capacity(before, coordinator)]
+        found = [accepted, _capacity(before, release, coordinator, watch)]
         left = deadline - watch.clock()
         seen = accepted.outcome != "not_checked" or _capacity_before(before) is not None
         if left <= 0 or not seen:

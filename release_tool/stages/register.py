@@ -140,6 +140,7 @@ def run(
     watch = watch or Watch(
         seconds=plan.environment.fleet_watch_seconds,
         waived=plan.environment.fleet_watch == "unchecked",
+        flags=plan.flags,
     )
     ready = partial(
         readiness.when_ready,

@@ -109,6 +109,7 @@ class Chain:
             watch=Watch(
                 seconds=self.watch_seconds,
                 waived=self.waived,
+                flags=self.plan.flags,
                 sleep=self.world.sleep,
                 clock=self.world.clock,
             ),

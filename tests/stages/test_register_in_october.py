@@ -14,9 +14,10 @@ from release_tool import errors
 from release_tool.plan import ReleasePlan
 from release_tool.rehearsal import faults
 from release_tool.services.coordinator_rules import Contract
+from release_tool.services.tombstone import WithdrawnError
 from release_tool.stages import approval
 from release_tool.values import RegisteredRelease
-from tests.stages import release_chain
+from tests.stages import release_chain, rollbacks
 from tests.stages.release_chain import Chain
 from tests.stages.test_release_on_look_alikes import ADMIN, LookAlikes
 
@@ -257,6 +258,8 @@ def test_an_evicted_release_is_told(world: LookAlikes, plan: ReleasePlan, tmp_pa
             "the release before is accepted of 0.4.9: expected active, observed inactive",
         )
         assert "roll forward" in caught.value.hint
+        assert "let an administrator activate 0.4.9" in caught.value.hint
+        assert "release-tool rollback" not in caught.value.hint
     with world.rows.transaction() as connection:
         connection.execute("UPDATE releases SET active = 1")
     assert second.register().status == "already_registered"
@@ -274,5 +277,46 @@ def test_lost_capacity_is_told(world: LookAlikes, plan: ReleasePlan, tmp_path: P
         "routable capacity: expected at least 10550 of 21100 tokens a second, "
         "observed 2110, 0 providers connected",
     )
+    assert "rollback --env rehearsal --to AN-EARLIER-VERSION" in caught.value.hint
     world.fleet.capacity = 20_000
+    assert outcomes(chain.register())["routable capacity"] == "passed"
+
+
+def test_lost_capacity_is_gone_back_from_by_the_command_that_is_named(
+    world: LookAlikes, plan: ReleasePlan, tmp_path: Path
+) -> None:
+    """Typed as it stands, it withdraws the release that was never promoted; a rerun is refused."""
+    older = start(world, plan, tmp_path / "a", qualified=False, version="0.4.9")
+    older.register()
+    older.promote()
+    chain = start(world, plan, tmp_path / "b", qualified=False)
+    world.broken.set({faults.COORDINATOR_CAPACITY_FALLS: 1})
+    with pytest.raises(errors.VerificationError) as caught:
+        chain.register()
+    words = "release-tool rollback --env rehearsal --to 0.4.9 --deactivate 0.5.0"
+    assert caught.value.hint.endswith(f"or withdraw it: {words}")
+    assert rollbacks.of(older, "0.5.0").run().version == "0.4.9"
+    with pytest.raises(WithdrawnError):
+        chain.register()
+
+
+def test_capacity_that_is_not_told_any_more_is_no_proof(
+    world: LookAlikes, plan: ReleasePlan, tmp_path: Path
+) -> None:
+    """Told before and not after: prod stops for a look; `unchecked` goes on and says it."""
+    chain = start(world, plan, tmp_path / "a", qualified=False)
+    world.broken.set({faults.COORDINATOR_CAPACITY_FALLS: 1})
+    with pytest.raises(errors.VerificationError):
+        chain.register()
+    world.fleet.told = False
+    with pytest.raises(errors.VerificationError) as caught:
+        chain.register()
+    assert caught.value.details == (
+        "routable capacity: expected at least 10550 of 21100 tokens a second, "
+        "observed the coordinator does not tell it any more",
+    )
+    assert "fleet_watch: unchecked" in caught.value.hint
+    chain.waived = True
+    assert outcomes(chain.register())["routable capacity"] == "not_checked"
+    chain.waived, world.fleet.told, world.fleet.capacity = False, True, 20_000
     assert outcomes(chain.register())["routable capacity"] == "passed"
