@@ -9,7 +9,7 @@ import base64
 import binascii
 import hmac
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, NoReturn
 
@@ -460,9 +460,16 @@ def covered(text: str, environ: Mapping[str, str]) -> str:
     return covering.text(text, _secrets_of(environ))
 
 
-def _secrets_of(environ: Mapping[str, str]) -> list[str]:
+def cover(found: Credentials, environ: Mapping[str, str]) -> Callable[[str], str]:
+    """Takes a release's secrets out of a text, wherever they came from, and the environment's."""
+    told = {name: secret.reveal() for name, secret in found.secrets.items()}
+    secrets = sorted({*_secrets_of(told), *_secrets_of(environ)}, key=len, reverse=True)
+    return lambda text: covering.text(text, secrets)
+
+
+def _secrets_of(values: Mapping[str, str]) -> list[str]:
     found = []
-    for name, value in environ.items():
+    for name, value in values.items():
         if name.endswith(_SECRET_NAMES) and value.strip():
             found += [value, value.strip()]
             found += [line for line in value.splitlines() if len(line) >= _LINE_CHARACTERS]

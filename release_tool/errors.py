@@ -16,7 +16,7 @@ Anything else that escapes is a bug: exit 70 with its traceback. An interrupt ex
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 EXIT_BUG = 70
@@ -57,6 +57,13 @@ class ReleaseError(Exception):
 
     def __str__(self) -> str:
         return f"{self.subject}: {self.message}" if self.subject else self.message
+
+    def rewrite(self, by: Callable[[str], str]) -> None:
+        """Put everything that the error says through `by`, in place: it may be raised on."""
+        for name in ("message", "subject", "expected", "observed", "hint"):
+            setattr(self, name, by(getattr(self, name)))
+        self.details = tuple(by(detail) for detail in self.details)
+        self.args = (self.message,)
 
     def lines(self) -> list[str]:
         """The whole text for a terminal: the verdict, then the evidence, then the next step."""

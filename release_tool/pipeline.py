@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,6 +40,9 @@ class Run:
     resign: bool = False
     redo: Mapping[str, str] = field(default_factory=dict)
     """Stages to do once more though their records count, each with its reason."""
+    cover: Callable[[str], str] = str
+    """Takes the release's secrets out of a text. Clients cover what they sent in what comes back;
+    this stands behind all of them, before a failure or a note is kept or shown."""
     _standing: dict[str, Standing] = field(default_factory=dict, init=False)
     _judged: tuple[tuple[str, ...], str] | None = field(default=None, init=False)
 
@@ -150,7 +153,7 @@ class Run:
             )
             return standing.value
         tracing.tell(f"{stage.name} is done now: {standing.reason}")
-        reporter = _Noting(self.observer.reporter(stage.name))
+        reporter = _Noting(self.observer.reporter(stage.name), self.cover)
         inputs = {need: values[need].digest() for need in stage.inputs} | dict(stage.externals())
         started = time.monotonic()
         try:
@@ -160,6 +163,7 @@ class Run:
                 _LedgerIntents(self, stage),
             )
         except errors.ReleaseError as problem:
+            problem.rewrite(self.cover)
             # A disk that is full must not hide what failed first.
             with contextlib.suppress(errors.HostError):
                 self._append(stage, "failure", inputs, started, value=_failure(problem))
@@ -261,17 +265,20 @@ class Run:
 class _Noting:
     """A reporter that also keeps the notes for the record."""
 
-    def __init__(self, inner: Reporter) -> None:
+    def __init__(self, inner: Reporter, cover: Callable[[str], str]) -> None:
         self._inner = inner
+        self._cover = cover
         self.notes: list[str] = []
 
     def note(self, text: str) -> None:
-        self.notes.append(text)
-        self._inner.note(text)
+        said = self._cover(text)
+        self.notes.append(said)
+        self._inner.note(said)
 
     def warn(self, text: str) -> None:
-        self.notes.append(f"warning: {text}")
-        self._inner.warn(text)
+        said = self._cover(text)
+        self.notes.append(f"warning: {said}")
+        self._inner.warn(said)
 
     def start(self, task: str, total_bytes: int | None) -> None:
         self._inner.start(task, total_bytes)

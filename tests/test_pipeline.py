@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +34,7 @@ class Watcher:
 
     def __init__(self) -> None:
         self.seen: list[str] = []
+        self.told: list[str] = []
 
     def reporter(self, stage: str) -> Reporter:
         return Silent()
@@ -46,6 +47,7 @@ class Watcher:
 
     def failed(self, stage: str, problem: errors.ReleaseError) -> None:
         self.seen.append(f"failed {stage}")
+        self.told.append(str(problem))
 
     def open_slot(self, slot: Slot) -> None:
         self.seen.append(f"open {slot.name}")
@@ -64,16 +66,27 @@ class Bench:
         self.binaries = "one"
         self.calls: dict[str, int] = {}
         self.broken: str = ""
+        self.said = ""
+        self.cover: Callable[[str], str] = str
         self.slot_required = False
 
     def stage(self, name: str, *needs: str, reads: tuple[str, ...], fixed: bool = False) -> Stage:
         def work(values: Mapping[str, Value], reporter: Reporter, intents: Intents) -> Value:
             self.calls[name] = self.calls.get(name, 0) + 1
             if self.broken == name:
-                raise errors.TransientError("the network is away", hint="run again")
+                raise errors.TransientError(
+                    f"the network is away{self.said}",
+                    subject=self.said,
+                    expected=self.said,
+                    observed=self.said,
+                    hint=f"run again{self.said}",
+                    details=[self.said],
+                )
             content = f"{name} {self.calls[name]}".encode()
             (self.root / name).write_bytes(content)
-            reporter.note(f"made {name}")
+            reporter.note(f"made {name}{self.said}")
+            if self.said:
+                reporter.warn(f"slow{self.said}")
             sources = tuple(value.digest() for value in values.values())
             return Made(path=name, sha256=hashlib.sha256(content).hexdigest(), sources=sources)
 
@@ -108,6 +121,7 @@ class Bench:
             host={"system": "linux"},
             tool="test",
             resign=resign,
+            cover=self.cover,
         )
         return run, watcher
 
@@ -232,6 +246,22 @@ def test_a_lost_signature_is_not_silently_made_again(bench: Bench) -> None:
     with pytest.raises(errors.UsageError) as caught:
         bench.until()
     assert caught.value.observed == "its output sign is gone"
+
+
+def test_what_is_kept_and_shown_of_a_failure_goes_through_the_cover(bench: Bench) -> None:
+    """Whatever a service answered: nothing of it reaches a record, an observer or the caller."""
+    bench.said, bench.broken = " secret", "pack"
+    bench.cover = lambda text: text.replace("secret", "...")
+    run, watcher = bench.run()
+    with pytest.raises(errors.TransientError) as caught:
+        run.until("send")
+    assert "secret" not in f"{caught.value.as_json()} {caught.value} {caught.value.args}"
+    assert watcher.told == [str(caught.value)]
+    kept = [path.read_text() for path in (bench.root / "ledger").glob("*.json")]
+    assert len(kept) == 3
+    assert "secret" not in "".join(kept)
+    assert '"made first ..."' in "".join(kept)
+    assert '"warning: slow ..."' in "".join(kept)
 
 
 def test_a_failure_is_recorded_and_the_run_resumes(bench: Bench) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 import release_tool
-from release_tool import config, errors, pipeline, smoke_lanes, smoke_records, values
+from release_tool import config, credentials, errors, pipeline, smoke_lanes, smoke_records, values
 from release_tool.apple.policy import expiry
 from release_tool.cli import (
     embedded,
@@ -266,6 +266,7 @@ def _run(
         tool=f"release-tool {release_tool.__version__}",
         resign=options.resign,
         redo=_on_this_host(options, resolved.plan, ledger),
+        cover=credentials.cover(resolved.credentials, session.environ),
     )
     last = options.until or run.steps[-1].name
     try:

@@ -285,6 +285,7 @@ class _Rollback:
             observer=JSONObserver() if self._options.as_json else RunConsole(self._session),
             host=carry.host(),
             tool=f"release-tool {release_tool.__version__}",
+            cover=credentials.cover(self._resolved.credentials, self._session.environ),
         )
 
     def _close(

@@ -8,10 +8,14 @@ comes back.
 from __future__ import annotations
 
 import base64
+import functools
 import html
+import itertools
 import json
 import urllib.parse
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+
+from release_tool.services import escapes
 
 COVER = "..."
 SHORTEST = 6
@@ -19,20 +23,41 @@ SHORTEST = 6
 
 
 def text(shown: str, secrets: Iterable[str]) -> str:
-    """A text without any of the secrets."""
-    for spelling in _all_spellings(secrets):
-        shown = shown.replace(spelling, COVER)
-    return shown
+    """A text without any of the secrets, in every reading of it."""
+    known = [secret for secret in secrets if len(secret) >= SHORTEST]
+    for secret in known:
+        for spelling in spellings(secret):
+            shown = shown.replace(spelling, COVER)
+    return _without(shown, _escaped(shown, known))
 
 
 def body(content: bytes, secrets: Iterable[str]) -> bytes:
-    """The same for bytes."""
-    for spelling in _all_spellings(secrets):
-        content = content.replace(spelling.encode("utf-8", "surrogatepass"), COVER.encode())
-    return content
+    """The same for bytes, in UTF-16 and UTF-32 too, which readers of JSON take as well.
+
+    Bytes without a secret come back as they were, whatever they are.
+    """
+    known = list(secrets)
+    encoding = json.detect_encoding(content)
+    if not encoding.startswith("utf-8"):
+        wide = content.decode(encoding, "replace")
+        covered = text(wide, known)
+        content = content if covered == wide else covered.encode()
+    shown = content.decode("utf-8", "surrogateescape")
+    covered = text(shown, known)
+    return content if covered == shown else covered.encode("utf-8", "surrogateescape")
 
 
-def spellings(secret: str) -> list[str]:
+def stands_in(shown: str, secret: str) -> bool:
+    """Whether a text holds a secret, in any spelling that is covered."""
+    return any(
+        spelling in reading.text
+        for reading in escapes.readings(shown)
+        for spelling in spellings(secret)
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def spellings(secret: str) -> tuple[str, ...]:
     """The secret as it is, escaped for JSON, pages and addresses, in hexadecimal and base64.
 
     Base64 has three forms, by where the secret begins in what was encoded; of each, those
@@ -57,13 +82,7 @@ def spellings(secret: str) -> list[str]:
         raw.hex().upper(),
     }
     found.update(_in_base64(raw))
-    return sorted(found, key=lambda form: (-len(form), form))
-
-
-def _all_spellings(secrets: Iterable[str]) -> Iterator[str]:
-    for secret in secrets:
-        if len(secret) >= SHORTEST:
-            yield from spellings(secret)
+    return tuple(sorted(found, key=lambda form: (-len(form), form)))
 
 
 def _in_base64(raw: bytes) -> Iterator[str]:
@@ -72,3 +91,23 @@ def _in_base64(raw: bytes) -> Iterator[str]:
         certain = whole[cut : (before + len(raw)) * 8 // 6]
         yield certain
         yield certain.translate(str.maketrans("+/", "-_"))
+
+
+def _escaped(shown: str, secrets: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Where secrets stand that only a reader of escapes sees."""
+    for reading in itertools.islice(escapes.readings(shown), 1, None):
+        for secret in secrets:
+            for spelling in spellings(secret):
+                at = reading.text.find(spelling)
+                while at >= 0:
+                    yield reading.whence(at, at + len(spelling))
+                    at = reading.text.find(spelling, at + len(spelling))
+
+
+def _without(shown: str, stretches: Iterable[tuple[int, int]]) -> str:
+    kept, place = [], 0
+    for start, end in sorted(stretches):
+        if start >= place:
+            kept += [shown[place:start], COVER]
+        place = max(place, end)
+    return "".join((*kept, shown[place:]))

@@ -23,7 +23,9 @@ from release_tool import config, data, errors, ledger
 from release_tool.cli import carry, embedded, main
 from release_tool.cli.session import Session
 from release_tool.plan import ReleasePlan
-from release_tool.rehearsal import counts, environment, faults, samples, tiny_model
+from release_tool.rehearsal import counts, environment, faults, places, samples, tiny_model
+from release_tool.services import covering
+from release_tool.stages import assemble
 
 
 def invoke(*argv: str, environ: Mapping[str, str] | None = None) -> tuple[int, str, str]:
@@ -116,6 +118,27 @@ def test_a_run_stops_and_goes_on(parts: Path) -> None:
     assert document["verdict"] == "done up to archive"
     assert document["values"]["archive"]["members"]
     assert [row["outcome"] for row in document["stages"]][:3] == ["done"] * 3
+
+
+def test_no_record_keeps_a_secret_of_the_release(
+    parts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even where a client has not covered it, and as an encoder spelled it that nobody knows."""
+    assert rehearsal(parts, "--version", "0.5.18", "--until", "profile")[0] == 0
+    state = parts / "dist" / "rehearsal" / "environment"
+    key = places.secret(state, places.RELEASE_KEY).read_text().strip()
+    spelled = "".join(f"&#{ord(mark)};" for mark in key)
+
+    def echo(*_: object, **__: object) -> None:
+        raise errors.RemoteRefusedError(f"refused {key} {spelled}", hint="mend it")
+
+    monkeypatch.setattr(assemble, "run", echo)
+    code, out, err = rehearsal(parts, "--version", "0.5.18", "--until", "assemble")
+    assert code == 7
+    kept = (state.parent / "0.5.18" / "ledger" / "0002-assemble.json").read_text()
+    for text in (out, err, kept):
+        assert "... ..." in text
+        assert not covering.stands_in(text, key)
 
 
 def test_a_run_that_does_not_wait_is_resumed(parts: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import base64
+import html
 import inspect
 import json
 import socket
@@ -215,7 +216,34 @@ BODIES: tuple[Callable[[str], tuple[str, str]], ...] = (
     ),
     lambda said: (json.dumps({"data": {"attributes": {"status": said}, "id": said}}), said),
     lambda said: (json.dumps({"records": [{"serverErrorCode": said}], "status": said}), "x/json"),
+    # As encoders escape that choose for themselves, before readers undo it.
+    lambda said: (_in_json(said).replace("+", "\\u002b").replace("&", "\\u0026"), "text/json"),
+    lambda said: (_in_json(said).replace("/", "\\/"), "text/json"),
+    lambda said: ("".join(f"&#{ord(mark)};" for mark in said), "text/html"),
+    lambda said: (
+        "<?xml version='1.0'?><Error><Code>AccessDenied</Code>"
+        f"<Message>{''.join(f'&#x{ord(mark):X};' for mark in said)}</Message></Error>",
+        "application/xml",
+    ),
+    # An entity of the document's own stands within the secrets, where no spelling has one.
+    lambda said: (
+        "<?xml version='1.0'?><!DOCTYPE x [<!ENTITY e 'CANARY'><!ENTITY s 'ignature='>]>"
+        "<Error><Code>AccessDenied</Code><Message>"
+        f"{html.escape(said).replace('CANARY', '&e;').replace('ignature=', '&s;')}"
+        "</Message></Error>",
+        "application/xml",
+    ),
 )
+
+
+def _in_json(said: str) -> str:
+    return json.dumps(
+        {
+            "error": {"type": "unauthorized", "message": said},
+            "message": said,
+            "errors": [{"code": said, "detail": said, "message": said}],
+        }
+    )
 
 
 @each_call
@@ -227,6 +255,26 @@ def test_no_error_shows_a_credential_that_a_server_echoes(call: Call, world: Wor
         body = BODIES[number % len(BODIES)]
         _ask(call, ours, clients, status, body)
         _ask(call, ours, clients, 502, body)
+    for body in BODIES[len(STATUSES) :]:
+        _ask(call, ours, clients, 400, body)
+
+
+@each_call
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32-be"])
+def test_no_error_shows_a_credential_in_another_encoding(
+    call: Call, encoding: str, world: World
+) -> None:
+    """Readers of JSON and XML find the encoding out by themselves."""
+    ours, _, clients = world
+    for body in (_in_json, lambda said: f"<Error><Message>{html.escape(said)}</Message></Error>"):
+
+        def echo(request: Request, body: Callable[[str], str] = body) -> Reply:
+            return Reply(400, body(_echoed(request).decode()).encode(encoding))
+
+        ours.says(echo)
+        problem = service_calls.attempt(call, clients)
+        if problem is not None:
+            _assert_silent(problem, ours.requests)
 
 
 def _ask(
@@ -258,11 +306,11 @@ def _assert_silent(problem: errors.ReleaseError, requests: list[Request] | None 
 
 
 def _leaks(text: str, requests: list[Request]) -> list[str]:
-    """Which secrets stand in a text, tokens that were minted for a request among them."""
-    minted = [_sent(request).partition(" ")[2] for request in requests]
-    bearers = [one for one in minted if not one.startswith("Credential=")]
-    secrets = [one for one in (*SECRETS, *bearers) if one]
-    return [one for one in secrets if any(form in text for form in covering.spellings(one))]
+    """Which secrets stand in a text: tokens and signatures made for a request are among them."""
+    sent = [_sent(request).partition(" ")[2] for request in requests]
+    minted = [one.partition("Signature=")[2] or one for one in sent]
+    secrets = [one for one in (*SECRETS, *minted) if one]
+    return [one for one in secrets if covering.stands_in(text, one)]
 
 
 def test_the_watch_for_echoes_can_fail() -> None:
