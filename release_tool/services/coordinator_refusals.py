@@ -16,6 +16,7 @@ _ARTIFACT_PREFIX = "release artifact verification failed:"
 _DOWNLOAD_TROUBLE = ("download bundle", "read bundle")
 _PASSING_STATUSES = (408, 425, 429)
 _SERVER_FAULT = 500
+_UNAVAILABLE = 503
 _REDIRECTS = range(300, 400)
 _FORBIDDEN = (401, 403)
 # What shows the other contract in these came before anything was written.
@@ -138,7 +139,8 @@ def _remedy(status: int, said: Said) -> _Remedy:
     if said.type in _NOT_READY:
         hint = "it has not read its approvals yet; run again in a minute"
         return NotReadyError, "the coordinator is not ready", hint
-    if status in _PASSING_STATUSES:
+    # Its own word for that it is not there now; an edge's page says nothing of what it does.
+    if status in _PASSING_STATUSES or (status == _UNAVAILABLE and said.type):
         return NotTakenError, "", "run again"
     if status >= _SERVER_FAULT:
         return errors.TransientError, "", "run again"

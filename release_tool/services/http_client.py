@@ -36,6 +36,10 @@ class Answer:
     body: bytes
 
 
+class NoConnectionError(errors.TransientError):
+    """There was no connection, so nothing was sent."""
+
+
 class FileBody:
     """A file as the body of one request: read as it is sent, so that memory stays flat.
 
@@ -148,7 +152,7 @@ def stream(
 
     Raises:
         UsageError: a credential would travel in the clear; nothing was sent.
-        TransientError: no connection, a broken one, or out of time.
+        TransientError: no connection (`NoConnectionError`), a broken one, or out of time.
         VerificationError: the server's certificate does not hold.
     """
     secrets = _credentials(headers or {})
@@ -288,7 +292,25 @@ def convert(problem: Exception, address: str, secrets: Sequence[str] = ()) -> er
         )
     if isinstance(problem, _WRONG_REQUEST):
         return errors.UsageError("this cannot be requested", subject=subject, observed=reason)
-    return errors.TransientError("no answer", subject=subject, observed=reason, hint="run again")
+    kind = NoConnectionError if _is_unsent(problem) else errors.TransientError
+    return kind("no answer", subject=subject, observed=reason, hint="run again")
+
+
+def _is_unsent(problem: BaseException | None) -> bool:
+    """Whether it failed before a connection stood; a proxy counts as the other side."""
+    while problem is not None:
+        if isinstance(problem, _UNCONNECTED):
+            return True
+        reason = getattr(problem, "reason", None)
+        problem = reason if isinstance(reason, Exception) else problem.__context__
+    return False
+
+
+# A name that does not resolve is one of the first.
+_UNCONNECTED = (
+    urllib3.exceptions.NewConnectionError,
+    urllib3.exceptions.ConnectTimeoutError,
+)
 
 
 # The request itself cannot be made; trying again does not help.

@@ -174,6 +174,24 @@ def test_a_certificate_that_does_not_hold_is_no_passing_fault() -> None:
     assert isinstance(http_client.convert(broken, "x"), errors.TransientError)
 
 
+def test_what_was_never_sent_is_told_from_what_broke_off() -> None:
+    """Nobody listens: nothing can have arrived. Cut behind the request, it may have."""
+    with pytest.raises(http_client.NoConnectionError):
+        _get("http://127.0.0.1:9/")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+
+        def end() -> None:
+            listener.accept()[0].close()
+
+        ending = threading.Thread(target=end)
+        ending.start()
+        with pytest.raises(errors.TransientError) as caught:
+            _get(f"http://127.0.0.1:{port}/")
+        ending.join()
+    assert not isinstance(caught.value, http_client.NoConnectionError)
+
+
 def test_a_wrong_address_is_a_usage_error() -> None:
     """What cannot be requested at all is not retried."""
     with pytest.raises(errors.UsageError):
