@@ -179,6 +179,9 @@ class Limits(Part):
     request_seconds: float = Field(default=150, gt=0, allow_inf_nan=False)
     latest_poll_seconds: float = Field(default=150, gt=0, allow_inf_nan=False)
     """A May coordinator caches `latest` for 60 s and registration does not clear it."""
+    registration_seconds: float = Field(default=150, gt=0, allow_inf_nan=False)
+    """How long the coordinator may be at a registration whose client is gone: its own download may
+    take two minutes. One that went unanswered is not sent again before."""
     notary_wait_seconds: float = Field(default=3600, gt=0, allow_inf_nan=False)
     """How long one run waits for the notary; the submission goes on, and `run` resumes."""
     ticket_wait_seconds: float = Field(default=600, gt=0, allow_inf_nan=False)

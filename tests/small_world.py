@@ -168,6 +168,11 @@ class SmallWorld:
             admin_key=(lambda: "admin-key") if self.admin else None,
         )
 
+    def coordinate(self, request: Request) -> Reply:
+        """What the coordinator does with a request, whoever hands it over and when."""
+        with self._lock:
+            return self._coordinate(request)
+
     def add_row(self, version: str, **other: str) -> None:
         """Register behind the tool's back, clearing nothing: the cache of May stays."""
         row = {
@@ -222,7 +227,7 @@ class SmallWorld:
             return Reply(400, b"<Error><Code>BadDigest</Code></Error>")
         if key == POINTER:
             self.moves += 1
-        else:
+        elif not key.endswith(("/registration.json", "/registered.json")):
             self.puts += 1
         self.objects[key] = Stored(request.body, _notes(request))
         return Reply(200, b"", {"ETag": self.objects[key].etag})

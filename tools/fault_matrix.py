@@ -93,7 +93,8 @@ class _Trial:
             before = fault_judge.look(site)
             living.set_rules([self.row.rule])
             first = self._act(site)
-            report = fault_world.settled(living)
+            # Who is in a hurry runs again while something is still on its way.
+            report = living.wire_report()
             living.set_rules([])
             now = fault_judge.look(site)
             fault_judge.said(judgement, first)

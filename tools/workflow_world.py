@@ -41,7 +41,12 @@ APPLES = (
 _COPIED = (".github", "Makefile", ".gitignore", "release.yaml", "entitlements", "templates")
 _READY_SECONDS = 30.0
 # A minute of patience proves no more than a second against look-alikes.
-_LIMITS = {"latest_poll_seconds": 20, "notary_wait_seconds": 30, "ticket_wait_seconds": 10}
+_LIMITS = {
+    "latest_poll_seconds": 20,
+    "registration_seconds": 10,
+    "notary_wait_seconds": 30,
+    "ticket_wait_seconds": 10,
+}
 _SERVED = (
     *("--bucket", BUCKET, "--repository", REPOSITORY, "--cache-seconds", "0.3"),
     *("--processing-seconds", "0.2", "--ticket-seconds", "0.1"),

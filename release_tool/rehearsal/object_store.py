@@ -11,7 +11,7 @@ import re
 import threading
 import time
 import urllib.parse
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,6 +62,7 @@ class ObjectStore:
         index: its objects on disk.
         broken: faults on demand.
         read_only: whether its key is one of R2's "Object Read only".
+        clock: what measures the time between two writes to a key.
     """
 
     def __init__(
@@ -72,8 +73,10 @@ class ObjectStore:
         index: ObjectIndex,
         broken: faults.Faults,
         read_only: bool = False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._bucket = bucket
+        self._clock = clock
         self._read_only = read_only
         self._credentials = credentials
         self._index = index
@@ -242,7 +245,7 @@ class ObjectStore:
 
     def _await_turn(self, key: str) -> None:
         """Refuse a second write to a key within a second; remember this one."""
-        now = time.monotonic()
+        now = self._clock()
         if now - self._written.get(key, -SECONDS_BETWEEN_WRITES) < SECONDS_BETWEEN_WRITES:
             raise s3_errors.too_many_requests()
         self._written[key] = now

@@ -1,15 +1,16 @@
 """Register: tell the coordinator, once. From here on installers and self-updaters follow.
 
 The coordinator of May replaces a version's row silently, so nothing is sent while it serves other
-bytes under this version, and a repeat after an interruption asks before it sends again.
+bytes under this version, and a repeat after an interruption asks before it sends again, for as
+long as what was sent may still arrive.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 from pydantic import JsonValue
@@ -24,6 +25,8 @@ from release_tool.services import addresses, coordinator_rules, readiness, retri
 from release_tool.services.coordinator import Coordinator, Registration
 from release_tool.services.coordinator_refusals import NotTakenError, UnapprovedError
 from release_tool.services.coordinator_rules import BUILD, Build, Release
+from release_tool.services.http_client import NoConnectionError
+from release_tool.services.registration_claim import Claims
 from release_tool.services.tombstone import Finder
 from release_tool.stages import (
     approval,
@@ -35,6 +38,7 @@ from release_tool.stages import (
 )
 from release_tool.stages.fleet_gate import Watch
 from release_tool.stages.registered_row import Public
+from release_tool.stages.registration_turn import Turn
 from release_tool.values import (
     UNKNOWN,
     CheckOutcome,
@@ -57,6 +61,8 @@ READS = (
     "environment.fleet_watch",
     "environment.fleet_watch_seconds",
     "limits.latest_poll_seconds",
+    "limits.registration_seconds",
+    "publish.prefix",
     "endpoints.r2_public_url",
     "endpoints.coordinator_url",
 )
@@ -64,10 +70,11 @@ ACTION = "register"
 ALREADY = "already_registered"
 # What was served before stands in the intent: afterwards it cannot be asked for.
 _BEFORE = "before"
-# The last registration that was sent was answered, and not taken.
+# What was declared was not sent after all, or answered and not taken.
 _REFUSED = "refused"
 _REFUSALS = (
     NotTakenError,
+    NoConnectionError,
     errors.RemoteRefusedError,
     errors.CredentialError,
     errors.UsageError,
@@ -90,6 +97,7 @@ def run(
     coordinator: Coordinator,
     tombstones: Finder,
     public: Public,
+    claims: Claims,
     policy: retries.Policy = PATIENCE,
     watch: Watch | None = None,
 ) -> RegisteredRelease:
@@ -107,6 +115,7 @@ def run(
         coordinator: the coordinator.
         tombstones: finds a version's tombstone; a job need not have the bucket's keys.
         public: what was published of earlier registrations, likewise.
+        claims: the version's claim, likewise.
         policy: how to retry what failed in passing, its download trouble included.
         watch: how to watch the fleet; as long as the plan says without one.
 
@@ -117,11 +126,11 @@ def run(
         PendingError: nobody has approved this build yet.
         RemoteRefusedError: other bytes are registered under this version, or it refused; the
             version was withdrawn; or deactivated, which `ADMIN_KEY` lets be seen, and without it
-            a pointer or a log of releases that tells of the version.
+            a claim, a pointer or a log of releases that tells of the version.
         UsageError: it speaks another contract than the plan says.
         CredentialError: the coordinator; or a registration was sent whose answer was lost, or is
-            told by the log, a newer release is served by now, and there is no administrator's key
-            to look behind it.
+            told by claim or log, a newer release is served by now, and there is no administrator's
+            key to look behind it.
         TransientError: the coordinator.
     """
     release = _release(plan, published, archive)
@@ -159,11 +168,21 @@ def run(
         coordinator=coordinator,
         tombstones=tombstones,
         public=public,
+        turn=Turn(
+            release=release,
+            claims=claims,
+            seconds=plan.limits.registration_seconds,
+            stands=lambda: registered_row.find(release, coordinator) is not None,
+            reporter=reporter,
+            sleep=watch.sleep,
+            clock=watch.clock,
+        ),
         request=approval.write_request(workspace, release, build)
         if build and build.qualified
         else "",
     )
-    status = ready(lambda: retries.call(sending.once, policy, reporter))
+    with sending.its_turn():
+        status = ready(lambda: retries.call(sending.once, policy, reporter))
     sending.require_not_withdrawn_meanwhile()
     stands = sending.stands or release
     if other := registered_row.other_facts(release, stands):
@@ -288,6 +307,7 @@ class _Sending:
     coordinator: Coordinator
     tombstones: Finder
     public: Public
+    turn: Turn
     request: str
     """Where the request for an approval stands; empty where none is wanted."""
     stands: Release | None = None
@@ -296,19 +316,75 @@ class _Sending:
     def once(self) -> str:
         """Find it or send it; returns the status."""
         self._look_out()
-        if row := registered_row.find(self.release, self.coordinator):
-            self.stands = row
+        self.turn.look()
+        told = self._told_publicly()
+        if self._stands():
             return ALREADY
-        registered_row.refuse_registered_before(self.release, self.coordinator, self.public)
-        if self._is_open() and (newer := registered_row.behind(self.release, self.coordinator)):
-            lost = "its answer was lost, and there is no administrator's key"
-            raise registered_row.unseen(self.release, newer, self.coordinator, lost)
+        self.turn.refuse_other_bytes()
+        unanswered = self._is_open()
+        if unanswered or self.turn.is_under_way:
+            self._require_visible()
+        if self.turn.outlast(unanswered=unanswered) and self._stands():
+            return ALREADY
+        registered_row.refuse_registered_before(self.release, self.coordinator, told)
         if self.build and self.request:
             approval.require(self.coordinator, self.release, self.build, self.request)
-        self._declare()
+        self._take_turn()
         answer = self._send()
         _compare_echo(self.release, answer)
+        self.turn.mark()
         return answer.status
+
+    def _take_turn(self) -> None:
+        self.turn.take()
+        # A rollback that comes now sees the claim; one that came before is seen here.
+        self._look_out()
+        self._declare()
+        with self._unless_taken(errors.TransientError):
+            self.turn.require_fresh()
+
+    @contextlib.contextmanager
+    def _unless_taken(self, *kinds: type[errors.ReleaseError]) -> Iterator[None]:
+        """Around what may end without a registration: then nobody needs to wait for one."""
+        try:
+            yield
+        except kinds:
+            with contextlib.suppress(errors.ReleaseError):
+                facts = self.intents.find(ACTION) or {}
+                self.intents.declare(ACTION, {**facts, _REFUSED: True})
+            raise
+
+    @contextlib.contextmanager
+    def its_turn(self) -> Iterator[None]:
+        """Around all tries: where nothing is under way any more, another run need not wait."""
+        try:
+            yield
+        except errors.ReleaseError:
+            with contextlib.suppress(errors.ReleaseError):
+                if not self._is_open():
+                    self.turn.give_back()
+            raise
+
+    def _told_publicly(self) -> str:
+        """What tells of an earlier registration, where the inventory does not."""
+        if self.coordinator.has_admin_key:
+            return ""
+        public = replace(self.public, marked=lambda: self.turn.is_marked)
+        return public.tells_of(self.release)
+
+    def _stands(self) -> bool:
+        row = registered_row.find(self.release, self.coordinator)
+        if row is None:
+            return False
+        self.stands = row
+        self.turn.mark()
+        return True
+
+    def _require_visible(self) -> None:
+        """Where a newer release hides it, no waiting would show whether it arrived."""
+        if newer := registered_row.behind(self.release, self.coordinator):
+            lost = "its answer was lost, and there is no administrator's key"
+            raise registered_row.unseen(self.release, newer, self.coordinator, lost)
 
     def _look_out(self) -> None:
         tombstone.refuse(self.tombstones(self.release.version))
@@ -344,15 +420,11 @@ class _Sending:
         return facts is not None and not facts.get(_REFUSED)
 
     def _send(self) -> Registration:
-        try:
-            return self._register()
-        except _REFUSALS:
-            # Only there it cannot be asked for again.
-            with contextlib.suppress(errors.ReleaseError):
-                if registered_row.behind(self.release, self.coordinator):
-                    facts = self.intents.find(ACTION) or {}
-                    self.intents.declare(ACTION, {**facts, _REFUSED: True})
-            raise
+        with self._unless_taken(*_REFUSALS):
+            try:
+                return self._register()
+            finally:
+                self.turn.sent()
 
     def _register(self) -> Registration:
         try:

@@ -25,13 +25,21 @@ class Public:
     """How the pointer to the latest release is looked up."""
     logged: Callable[[], bool] = lambda: False
     """Whether the log of releases tells that this version was registered."""
+    marked: Callable[[], bool] = lambda: False
+    """Whether its mark does."""
 
     def tells_of(self, release: Release) -> str:
-        """What tells that a version was registered; empty for nothing."""
+        """What tells that a version was registered; empty for nothing.
+
+        Asked before the release is looked for: what another run registers and tells of meanwhile
+        would seem to be deactivated.
+        """
         there = self.pointer()
         ours = (release.version, release.platform)
         if there is not None and (there.version, there.platform) == ours:
             return "the pointer names it"
+        if self.marked():
+            return "the mark beside its archive tells"
         return "the log of releases tells of it" if self.logged() else ""
 
 
@@ -66,17 +74,22 @@ def other_facts(release: Release, row: Release) -> list[str]:
     return [line.partition(":")[0] for line in coordinator_rules.differences(release, row)]
 
 
-def refuse_registered_before(release: Release, coordinator: Coordinator, public: Public) -> None:
+def refuse_registered_before(release: Release, coordinator: Coordinator, why: str) -> None:
     """Refuse a version that was registered, is not served, and cannot be looked up.
 
     May and October activate a row that is registered again, and without the inventory a
     deactivated one cannot be told from one that stands behind a newer release.
 
+    Args:
+        release: what would be registered, and was not found a moment ago.
+        coordinator: the coordinator.
+        why: what told of an earlier registration before it was looked for; empty for nothing.
+
     Raises:
         CredentialError: a newer release is served before it.
         RemoteRefusedError: none is: somebody deactivated it.
     """
-    if coordinator.has_admin_key or not (why := public.tells_of(release)):
+    if not why:
         return
     latest = coordinator.latest(release.platform)
     if latest and latest.version == release.version:

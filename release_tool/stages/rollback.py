@@ -16,7 +16,13 @@ from release_tool.apple import checks
 from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter
-from release_tool.services import precedence, public_url, retries, tombstone
+from release_tool.services import (
+    precedence,
+    public_url,
+    registration_claim,
+    retries,
+    tombstone,
+)
 from release_tool.services.coordinator import Coordinator, Current, Row
 from release_tool.services.coordinator_rules import HASHES, Release
 from release_tool.services.object_store import ObjectStore
@@ -286,7 +292,7 @@ def point_back(
         coordinator=coordinator,
         reporter=reporter,
         sleep=sleep,
-        deadline=clock() + plan.limits.latest_poll_seconds,
+        began=clock(),
         clock=clock,
     ).run()
 
@@ -301,7 +307,7 @@ class _Return:
     reporter: Reporter
     sleep: Callable[[float], None]
     clock: Callable[[], float]
-    deadline: float
+    began: float
     told: bool = field(default=False, init=False)
 
     def run(self) -> RolledBack:
@@ -327,6 +333,7 @@ class _Return:
         # A promotion that paused before its copy may have copied during the wait.
         if not moving.stands():
             moving.move()
+        self._outlast_registrations()
         # Whatever crossed us on its way is seen here at the latest.
         self._confirm()
         return RolledBack(
@@ -339,6 +346,33 @@ class _Return:
     @property
     def _bad(self) -> tuple[str, ...]:
         return tuple(bad.version for bad in self.survey.bad)
+
+    def _outlast_registrations(self) -> None:
+        """One that was under way when its tombstone came may arrive, and activates the release."""
+        until = self.began + self.plan.limits.registration_seconds
+        pauses = retries.pauses(_FIRST_PAUSE_SECONDS, _LARGEST_PAUSE_SECONDS)
+        told = False
+        while (left := until - self.clock()) > 0 and (sent := self._under_way()):
+            if not told:
+                told = True
+                self.reporter.note(
+                    f"a registration of {', '.join(sent)} was sent and not answered; looking for"
+                    f" up to {left:.0f} s whether it arrives"
+                )
+            self.sleep(min(next(pauses), left))
+            self._confirm()
+
+    def _under_way(self) -> list[str]:
+        return [one for one in self._bad if self._is_under_way(one)]
+
+    def _is_under_way(self, version: str) -> bool:
+        claims = registration_claim.in_bucket(self.store, self.plan.publish.prefix, version)
+        try:
+            held = claims.find()
+        except errors.RemoteRefusedError as problem:
+            self.reporter.note(str(problem))
+            return False
+        return held is not None and held.claim.state == "sending" and not claims.is_marked()
 
     def _permit(self, key: str, there: str) -> None:
         """Take back the withdrawn ones and what is older; a newer release has won."""
@@ -385,7 +419,7 @@ class _Return:
             self.sleep(min(next(pauses), max(self._left(), 0.0)))
 
     def _left(self) -> float:
-        return self.deadline - self.clock()
+        return self.began + self.plan.limits.latest_poll_seconds - self.clock()
 
     def _asked(self) -> tuple[Release | None, Current | None]:
         return self.coordinator.latest(self.target.platform), self.coordinator.current()

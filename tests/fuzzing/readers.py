@@ -76,6 +76,7 @@ from release_tool.services import (
     notary_errors,
     notarytool,
     process_table,
+    registration_claim,
     release_pointer,
     stapler,
     tombstone,
@@ -229,6 +230,23 @@ def _tombstones() -> list[bytes]:
 def _tombstone(data: bytes) -> object:
     found = tombstone.parse(data)
     assert tombstone.parse(tombstone.encode(found)) == found
+    return found
+
+
+def _registration_claims() -> list[bytes]:
+    made = registration_claim.Claim(
+        version="0.5.1",
+        platform="macos-arm64",
+        sha256="ab" * 32,
+        state="sending",
+        whose="0f" * 16,
+    )
+    return [registration_claim.encode(made)]
+
+
+def _registration_claim(data: bytes) -> object:
+    found = registration_claim.parse(data)
+    assert registration_claim.parse(registration_claim.encode(found)) == found
     return found
 
 
@@ -956,6 +974,12 @@ READERS: tuple[Reader, ...] = (
         structure="text",
     ),
     Reader(name="tombstone", read=_tombstone, make_seeds=_tombstones, structure="json"),
+    Reader(
+        name="registration claim",
+        read=_registration_claim,
+        make_seeds=_registration_claims,
+        structure="json",
+    ),
     Reader(name="apple double", read=apple_double.parse, make_seeds=_apple_doubles),
     Reader(
         name="code directory",

@@ -10,9 +10,10 @@ from typing import Protocol
 from release_tool.files.workspace import Workspace
 from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter, Silent
-from release_tool.services import retries, tombstone
+from release_tool.services import registration_claim, retries, tombstone
 from release_tool.services.coordinator import Coordinator
 from release_tool.services.object_store import ObjectStore
+from release_tool.services.registration_claim import Claims
 from release_tool.services.release_pointer import Pointer
 from release_tool.services.tombstone import Tombstone
 from release_tool.stages import aliases, promote, public_copy, publish, register
@@ -105,6 +106,7 @@ class Chain:
             coordinator=self.world.coordinator(),
             tombstones=self.find_tombstone,
             public=Public(pointer=self.find_pointer, logged=lambda: self.logged),
+            claims=self.claims(),
             policy=self.world.policy,
             watch=Watch(
                 seconds=self.watch_seconds,
@@ -115,6 +117,12 @@ class Chain:
             ),
         )
         return self.registered
+
+    def claims(self) -> Claims:
+        """As a job that has the bucket's keys."""
+        return registration_claim.in_bucket(
+            self.world.object_store(), "releases", self.plan.version
+        )
 
     def find_tombstone(self, version: str) -> Tombstone | None:
         """As a job that has the bucket's keys looks for it."""

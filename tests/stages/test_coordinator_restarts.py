@@ -12,6 +12,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from release_tool import errors
 from release_tool.plan import ReleasePlan
 from release_tool.rehearsal import coordinator as look_alike_coordinator
 from release_tool.rehearsal import faults, servers
+from release_tool.rehearsal import object_store as look_alike_store
 from release_tool.rehearsal.release_store import ReleaseStore
 from release_tool.services import retries
 from release_tool.services.coordinator import Coordinator
@@ -52,11 +54,12 @@ class Restarting(LookAlikes):
     """Look-alikes whose coordinator can end, with a clock that only waiting moves."""
 
     def __init__(self, folder: Path, stack: ExitStack, contract: Contract) -> None:
-        super().__init__(folder, stack, contract)
+        self.now = 0.0
+        bucket = partial(look_alike_store.ObjectStore, clock=self.clock)
+        super().__init__(folder, stack, contract, new_bucket=bucket)
         self.rows.close()
         self._folder = folder
         self._database = folder / "releases.sqlite"
-        self.now = 0.0
         self.seen: list[str] = []
         self.ended: list[str] = []
         """What was asked when it ended."""

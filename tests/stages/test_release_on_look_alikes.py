@@ -18,7 +18,7 @@ from release_tool.rehearsal import coordinator as look_alike_coordinator
 from release_tool.rehearsal import faults, object_store, public_bucket, servers, signature_v4
 from release_tool.rehearsal.object_index import ObjectIndex
 from release_tool.rehearsal.release_store import ReleaseStore
-from release_tool.services import release_pointer, retries
+from release_tool.services import registration_claim, release_pointer, retries
 from release_tool.services.coordinator import Coordinator
 from release_tool.services.coordinator_rules import Contract
 from release_tool.services.multipart_upload import Parts
@@ -138,7 +138,9 @@ def world(tmp_path: Path, new_bucket: Callable[..., WSGIApplication]) -> Iterato
 
 
 def _start(world: LookAlikes, plan: ReleasePlan, folder: Path, **given: object) -> Chain:
-    limits = plan.limits.model_copy(update={"latest_poll_seconds": 3.0})
+    limits = plan.limits.model_copy(
+        update={"latest_poll_seconds": 3.0, "registration_seconds": 3.0}
+    )
     chain = release_chain.start(world, plan, folder, **given)  # type: ignore[arg-type]
     chain.plan = chain.plan.model_copy(update={"limits": limits})
     chain.watch_seconds = 0.0
@@ -160,6 +162,8 @@ def test_a_release_is_carried_through_and_repeated(
     assert sorted(world.written()) == sorted(
         [
             f"PutObject releases/v0.5.0/{NAME}",
+            f"PutObject releases/v0.5.0/{registration_claim.NAME}",
+            f"PutObject releases/v0.5.0/{registration_claim.MARK}",
             f"PutObject {POINTER}",
             *(f"CopyObject {alias}" for alias in ALIASES),
         ]
@@ -274,6 +278,8 @@ def test_a_release_in_parts_is_carried_through_and_repeated(
     assert sorted(world.written()) == sorted(
         [
             f"CompleteMultipartUpload releases/v0.5.0/{NAME}",
+            f"PutObject releases/v0.5.0/{registration_claim.NAME}",
+            f"PutObject releases/v0.5.0/{registration_claim.MARK}",
             f"PutObject {POINTER}",
             *(f"CopyObject {alias}" for alias in ALIASES),
         ]

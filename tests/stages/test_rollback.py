@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import pytest
 from release_tool import errors
 from release_tool.plan import ReleasePlan
 from release_tool.report import affected
-from release_tool.services import tombstone
+from release_tool.services import registration_claim, tombstone
 from release_tool.services.tombstone import WithdrawnError
 from tests import small_world
 from tests.scripted_server import Reply, Request
@@ -501,3 +502,71 @@ def test_a_coordinator_that_never_serves_it_is_pending(world: SmallWorld, back: 
         back.run()
     world.before = lambda _: None
     assert back.run().version == "0.5.0"
+
+
+def _under_way(world: SmallWorld) -> str:
+    """A claim of 0.5.1 of which nobody told an end; returns its key."""
+    key = "releases/v0.5.1/registration.json"
+    world.objects.pop("releases/v0.5.1/registered.json", None)
+    assert registration_claim.parse(world.objects[key].body).state == "sending"
+    return key
+
+
+def test_a_registration_under_way_is_waited_for(
+    world: SmallWorld, good: Chain, back: Rollback
+) -> None:
+    """It may arrive behind the deactivation, so nobody is told before that all is well."""
+    _under_way(world)
+    notes, began = Notes(), world.now
+    back.run(notes)
+    _require_rolled_back(world, good, "0.5.1")
+    assert 150 <= world.now - began < 200
+    assert any("0.5.1 was sent and not answered" in one for one in notes.said)
+
+
+def test_a_registration_that_arrives_late_is_found_and_withdrawn_by_the_next_try(
+    world: SmallWorld, good: Chain, back: Rollback
+) -> None:
+    """It activates the row again; the rollback says so, and begun again it deactivates it."""
+    _under_way(world)
+    arrives = world.now + 100
+
+    def arrive() -> None:
+        if world.now >= arrives:
+            world.when_sleeping = lambda: None
+            world.evicted.discard("0.5.1")
+
+    world.when_sleeping = arrive
+    with pytest.raises(errors.TransientError, match="registered again"):
+        back.run()
+    back.run()
+    _require_rolled_back(world, good, "0.5.1")
+
+
+def test_a_registration_that_was_given_back_is_not_waited_for(
+    world: SmallWorld, good: Chain, back: Rollback
+) -> None:
+    """Its run told meanwhile that nothing was registered."""
+    key = _under_way(world)
+    began = world.now
+
+    def give_back() -> None:
+        claim = registration_claim.parse(world.objects[key].body)
+        over = registration_claim.encode(dataclasses.replace(claim, state="not_taken"))
+        world.objects[key] = Stored(over)
+
+    world.when_sleeping = give_back
+    back.run()
+    _require_rolled_back(world, good, "0.5.1")
+    assert world.now - began < 90
+
+
+def test_what_is_no_claim_does_not_stop_a_rollback(
+    world: SmallWorld, good: Chain, back: Rollback
+) -> None:
+    """It is told; the release is withdrawn all the same."""
+    world.objects[_under_way(world)] = Stored(b"hello")
+    notes = Notes()
+    back.run(notes)
+    _require_rolled_back(world, good, "0.5.1")
+    assert any("is not JSON" in one for one in notes.said)

@@ -20,6 +20,7 @@ class Turns:
         # One release may make several calls at once.
         self._waiting: Counter[int] = Counter()
         self._granted: int | None = None
+        self._favoured: list[int] = []
         self.taken = [0, 0]
         """How many calls each one made."""
 
@@ -42,9 +43,14 @@ class Turns:
             self._alive.discard(who)
             self._grant()
 
+    def let(self, who: int) -> None:
+        """Let this one go next, whatever the order says: the other one waits for time to pass."""
+        with self._turn:
+            self._favoured.append(who)
+
     def _grant(self) -> None:
         if self._granted is None and self._alive and all(self._waiting[one] for one in self._alive):
-            wish = next(self._order, 0)
+            wish = self._favoured.pop() if self._favoured else next(self._order, 0)
             self._granted = wish if wish in self._alive else min(self._alive)
             self._turn.notify_all()
 
@@ -61,6 +67,11 @@ class InTurns:
 
     def __getattr__(self, name: str) -> object:
         return getattr(self.inner, name)
+
+    def sleep(self, seconds: float) -> None:
+        """Nobody stands still while the other one sleeps."""
+        self.inner.sleep(seconds)
+        self.turns.let(1 - self.who)
 
     def object_store(self) -> object:
         return _Waiting(self.store, self.turns, self.who)

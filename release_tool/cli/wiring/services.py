@@ -26,6 +26,7 @@ from release_tool.services import (
     notarytool,
     patience,
     public_document,
+    registration_claim,
     release_log,
     release_pointer,
     tombstone,
@@ -40,6 +41,7 @@ from release_tool.services.notary_api import NotaryAPI
 from release_tool.services.notary_token import APIKey
 from release_tool.services.notary_uploads import Uploads
 from release_tool.services.object_store import ObjectStore
+from release_tool.services.registration_claim import Claims
 from release_tool.services.release_log import ReleaseLog
 from release_tool.services.release_pointer import Pointer
 from release_tool.services.stapler import TicketService
@@ -135,6 +137,13 @@ class Services:
         address = addresses.join(self._public_base, key)
         content = public_document.fetch(address, limit_bytes=release_pointer.LIMIT_BYTES)
         return aliases.parse_pointer(address, content) if content is not None else None
+
+    def claims(self) -> Claims:
+        """The claim of this version; without the bucket's keys it is only read."""
+        prefix, version = self.plan.publish.prefix, self.plan.version
+        if self.resolved.credentials.secrets.keys() >= _STORE_KEYS:
+            return registration_claim.in_bucket(self.new_store(), prefix, version)
+        return registration_claim.served(self._public_base, prefix, version)
 
     def is_logged(self) -> bool:
         """Whether the log of releases tells that this version was registered, for either job.

@@ -245,6 +245,7 @@ class StageWork:
             public=registered_row.Public(
                 pointer=self.wired.find_pointer, logged=self.wired.is_logged
             ),
+            claims=self.wired.claims(),
         )
         return events.registered(published, registered) if events else registered
 

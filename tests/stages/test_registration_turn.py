@@ -1,0 +1,302 @@
+"""What was sent is waited out before it is sent again, and of several runs one sends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from release_tool import errors
+from release_tool.plan import ReleasePlan
+from release_tool.services import registration_claim
+from release_tool.services.registration_claim import Claim
+from release_tool.stages import register, version_series
+from tests import small_world
+from tests.scripted_server import Reply, Request
+from tests.small_world import PLATFORM, MemoryIntents, SmallWorld, Stored
+from tests.stages import release_chain
+from tests.stages.release_chain import Chain
+from tests.stages.release_parts import Told
+
+CLAIM = "releases/v0.5.0/registration.json"
+MARK = "releases/v0.5.0/registered.json"
+_LIMIT = 150.0
+
+
+@dataclass
+class Late:
+    """A coordinator whose edge gives up on registrations, and which carries them out later."""
+
+    world: SmallWorld
+    seconds: float
+    cut: int = 1
+    """How many are cut; the others are answered."""
+    waiting: list[tuple[float, Request]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.world.before = self._take
+        self.world.when_sleeping = self.arrive
+
+    def _take(self, request: Request) -> Reply | None:
+        self.arrive()
+        if request.method != "POST" or not self.cut:
+            return None
+        self.cut -= 1
+        self.waiting.append((self.world.now + self.seconds, request))
+        return Reply(504, b"<html>gateway timeout</html>")
+
+    def arrive(self) -> None:
+        due = [one for one in self.waiting if one[0] <= self.world.now]
+        self.waiting = [one for one in self.waiting if one not in due]
+        for _, request in due:
+            self.world.coordinate(request)
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[SmallWorld]:
+    """The servers that the tests of this module share."""
+    with small_world.existing() as made:
+        yield made
+
+
+@pytest.fixture
+def world(servers: SmallWorld) -> SmallWorld:
+    """An empty bucket and a coordinator without releases."""
+    servers.reset()
+    return servers
+
+
+@pytest.fixture
+def chain(world: SmallWorld, plan: ReleasePlan, tmp_path: Path) -> Chain:
+    """An archive that is published; the fleet is not watched."""
+    made = release_chain.start(world, plan, tmp_path / "dist")
+    made.watch_seconds = 0.0
+    made.reporter = Told()
+    made.publish()
+    return made
+
+
+def _notes(chain: Chain) -> list[str]:
+    assert isinstance(chain.reporter, Told)
+    return [one for one in chain.reporter.notes if one.startswith("registering ")]
+
+
+@pytest.mark.parametrize("seconds", [20.0, 119.0, 149.0])
+def test_a_registration_that_is_carried_out_late_is_not_sent_again(
+    world: SmallWorld, chain: Chain, seconds: float
+) -> None:
+    """The coordinator still downloads when its edge gives up; the run waits, and finds it."""
+    Late(world, seconds)
+    assert chain.register().status == register.ALREADY
+    assert world.posts == 1
+    assert world.now <= seconds + 16
+    assert MARK in world.objects
+    assert len(_notes(chain)) == 1
+    assert "it was sent, and not answered" in _notes(chain)[0]
+
+
+def test_one_that_never_arrives_is_sent_again_once_it_cannot_any_more(
+    world: SmallWorld, chain: Chain
+) -> None:
+    """Not before the coordinator's time is up, and then at once."""
+    late = Late(world, 1e9)
+    assert chain.register().status == "release_registered"
+    assert world.posts == 1
+    assert _LIMIT <= world.now < _LIMIT + 20
+    assert len(late.waiting) == 1
+
+
+def _killed(world: SmallWorld, chain: Chain) -> None:
+    """A run that dies while the coordinator is at its registration, for a hundred seconds."""
+    Late(world, 100.0)
+    arriving, world.when_sleeping = world.when_sleeping, _killing
+    with pytest.raises(small_world.KilledError):
+        chain.register()
+    world.when_sleeping = arriving
+
+
+def test_the_next_run_waits_as_well(world: SmallWorld, chain: Chain) -> None:
+    """Its ledger tells of what was sent."""
+    _killed(world, chain)
+    assert chain.register().status == register.ALREADY
+    assert world.posts == 1
+    assert "it was sent, and not answered" in _notes(chain)[0]
+
+
+def test_another_machine_waits_as_well(world: SmallWorld, chain: Chain) -> None:
+    """It has the same bytes, and no ledger of the first run: the claim tells."""
+    _killed(world, chain)
+    chain.intents, chain.reporter = MemoryIntents(), Told()
+    assert chain.register().status == register.ALREADY
+    assert world.posts == 1
+    assert "another run is at it" in _notes(chain)[0]
+
+
+def _killing() -> None:
+    raise small_world.KilledError
+
+
+def test_a_claim_of_a_run_that_died_is_taken_over(world: SmallWorld, chain: Chain) -> None:
+    """Whoever waited it out writes over exactly what it saw."""
+    _claim(world, chain)
+    assert chain.register().status == "release_registered"
+    assert _LIMIT <= world.now < _LIMIT + 20
+    assert world.posts == 1
+
+
+def test_a_claim_that_was_given_back_is_not_waited_for(world: SmallWorld, chain: Chain) -> None:
+    """The other run told meanwhile that nothing was registered."""
+    _claim(world, chain)
+
+    def give_back() -> None:
+        world.when_sleeping = lambda: None
+        _claim(world, chain, state="not_taken")
+
+    world.when_sleeping = give_back
+    assert chain.register().status == "release_registered"
+    assert world.now < 20
+
+
+def test_a_refused_registration_gives_its_turn_back(world: SmallWorld, chain: Chain) -> None:
+    """The next run, here or elsewhere, need not wait."""
+    world.before = lambda one: Reply(401) if one.method == "POST" else None
+    with pytest.raises(errors.CredentialError):
+        chain.register()
+    assert registration_claim.parse(world.objects[CLAIM].body).state == "not_taken"
+    world.before = lambda _: None
+    chain.intents = MemoryIntents()
+    assert chain.register().status == "release_registered"
+    assert world.now < 20
+
+
+def test_what_was_never_sent_is_not_waited_for(world: SmallWorld, chain: Chain) -> None:
+    """Nobody listens on the port, so nothing can arrive."""
+    closed: list[str] = []
+    real = chain.world.coordinator
+
+    def coordinator() -> object:
+        made = real()
+        if not closed:
+            closed.append("once")
+            asked = made._post
+
+            def post(path: str, body: bytes) -> object:
+                made.base_url, there = "http://127.0.0.1:9", made.base_url
+                try:
+                    return asked(path, body)
+                finally:
+                    made.base_url, made._post = there, asked  # type: ignore[method-assign]
+
+            made._post = post  # type: ignore[method-assign, assignment]
+        return made
+
+    chain.world.coordinator = coordinator  # type: ignore[method-assign, assignment]
+    try:
+        assert chain.register().status == "release_registered"
+    finally:
+        chain.world.coordinator = real  # type: ignore[method-assign]
+    assert world.posts == 1
+    assert world.now < 20
+
+
+def test_a_run_that_stood_still_takes_its_turn_again(world: SmallWorld, chain: Chain) -> None:
+    """A laptop that slept between its claim and its request: another run may have waited it out."""
+    slept: list[Request] = []
+
+    def sleep(request: Request) -> Reply | None:
+        if request.method == "PUT" and request.path.endswith("registration.json") and not slept:
+            slept.append(request)
+            world.now += _LIMIT
+        return None
+
+    world.after = sleep
+    assert chain.register().status == "release_registered"
+    assert world.posts == 1
+    first = registration_claim.parse(slept[0].body)
+    assert registration_claim.parse(world.objects[CLAIM].body).whose != first.whose
+
+
+def test_other_bytes_that_are_under_way_stop_everything(world: SmallWorld, chain: Chain) -> None:
+    """They may come to stand; given back, the version is free."""
+    _claim(world, chain, sha256="8" * 64)
+    with pytest.raises(errors.RemoteRefusedError, match="other bytes was already sent"):
+        chain.register()
+    assert world.posts == 0
+    _claim(world, chain, sha256="8" * 64, state="not_taken")
+    assert chain.register().status == "release_registered"
+
+
+@pytest.mark.parametrize("newer", ["", "0.6.0"])
+def test_a_marked_release_that_was_deactivated_is_not_activated_again(
+    world: SmallWorld, chain: Chain, newer: str
+) -> None:
+    """No key, no ledger, no log, and the pointer has moved on: its mark tells."""
+    chain.register()
+    world.now += 61
+    world.evicted.add("0.5.0")
+    if newer:
+        world.add_row(newer)
+    chain.intents = MemoryIntents()
+    expected = errors.CredentialError if newer else errors.RemoteRefusedError
+    with pytest.raises(expected) as caught:
+        chain.register()
+    assert "mark beside its archive" in f"{caught.value.expected}{caught.value.observed}"
+    assert "ADMIN_KEY" in caught.value.hint
+    assert world.posts == 1
+    world.admin = True
+    with pytest.raises(version_series.DeactivatedError):
+        chain.register()
+    assert world.posts == 1
+
+
+def test_a_claim_behind_a_newer_release_wants_the_key(world: SmallWorld, chain: Chain) -> None:
+    """No waiting would show whether it arrived, so none is done."""
+    _claim(world, chain)
+    world.add_row("0.6.0")
+    with pytest.raises(errors.CredentialError, match="cannot be seen"):
+        chain.register()
+    assert (world.posts, world.now) == (0, 0)
+
+
+def test_a_tombstone_that_comes_behind_the_claim_is_seen(world: SmallWorld, chain: Chain) -> None:
+    """The rollback saw no claim, or this run sees its tombstone: one of both, in any order."""
+
+    def withdraw(request: Request) -> Reply | None:
+        if request.method == "PUT" and request.path.endswith("registration.json"):
+            world.objects["releases/v0.5.0/tombstone.json"] = Stored(b"{}")
+        return None
+
+    world.after = withdraw
+    with pytest.raises(errors.RemoteRefusedError, match="tombstone"):
+        chain.register()
+    assert world.posts == 0
+    assert registration_claim.parse(world.objects[CLAIM].body).state == "not_taken"
+
+
+def test_a_job_without_the_buckets_keys_sends_without_a_claim(
+    world: SmallWorld, chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reads both at the public address: what another one claims is waited for."""
+    public: Callable[[Chain], object] = lambda one: registration_claim.served(  # noqa: E731
+        world.public_url, "releases", one.plan.version, policy=world.policy
+    )
+    monkeypatch.setattr(Chain, "claims", public)
+    _claim(world, chain)
+    assert chain.register().status == "release_registered"
+    assert world.now >= _LIMIT
+    assert world.posts == 1
+    assert MARK not in world.objects
+
+
+def _claim(world: SmallWorld, chain: Chain, **changes: str) -> None:
+    made = Claim(
+        version="0.5.0",
+        platform=PLATFORM,
+        sha256=chain.archive.sha256,
+        state="sending",
+        whose="e" * 32,
+    )
+    content = registration_claim.encode(replace(made, **changes))  # type: ignore[arg-type]
+    world.objects[CLAIM] = Stored(content)
