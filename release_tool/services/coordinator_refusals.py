@@ -6,6 +6,9 @@ approval or other bytes, and some answers show that it speaks the other contract
 
 from __future__ import annotations
 
+import re
+from typing import Literal
+
 from release_tool import errors
 from release_tool.services import coordinator_answers, http_client
 from release_tool.services.coordinator_answers import Said
@@ -23,8 +26,15 @@ _FORBIDDEN = (401, 403)
 _JUDGED = (400, 409)
 _UNAPPROVED = "app_attest_qualification_required"
 _NOT_READY = ("release_not_ready", "qualification_unavailable")
-# October has one type for two refusals; only the text of the second says this.
-_IMMUTABLE = ("immutable", "conflict", "already published")
+# October has one type for two refusals; only the text of the second says one of these.
+_IMMUTABLE = (
+    *("immutable", "conflict", "already published", "published version"),
+    *("other bytes", "different bytes", "replacement bytes"),
+)
+_REVOKED = re.compile(r"\brevoked\b")
+_MISMATCHED = re.compile(r"\b(mismatch(ed|es|ing)?|another build|other build)\b")
+# A text that lists what may be wrong, or says what is not, singles nothing out.
+_LISTING = re.compile(r"\b(or|nor|no|not|none|neither|without|missing)\b|/")
 
 
 class UnapprovedError(errors.PendingError):
@@ -113,6 +123,19 @@ def is_download_trouble(message: str) -> bool:
     return reason.startswith(_DOWNLOAD_TROUBLE)
 
 
+def why_unapproved(told: str) -> Literal["revoked", "mismatched", "untold"]:
+    """What a refusal's own words single out as what is wrong with an approval.
+
+    Args:
+        told: `UnapprovedError.observed`.
+    """
+    words = told.lower()
+    revoked, mismatched = _REVOKED.search(words), _MISMATCHED.search(words)
+    if bool(revoked) == bool(mismatched) or _LISTING.search(words):
+        return "untold"
+    return "revoked" if revoked else "mismatched"
+
+
 def _spoken(status: int, said: Said, contract: Contract) -> Contract | None:
     """The other contract, where an answer shows that it is spoken."""
     if contract == "2026-05":
@@ -166,7 +189,7 @@ def _conflict(said: Said) -> _Remedy:
     return (
         errors.RemoteRefusedError,
         "",
-        "the coordinator holds another approval or other bytes for this version",
+        "it holds another approval or other bytes for this version: release the next version",
     )
 
 

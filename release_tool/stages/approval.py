@@ -12,6 +12,7 @@ from dataclasses import asdict
 from release_tool import errors
 from release_tool.files import atomic
 from release_tool.files.workspace import Workspace
+from release_tool.services import coordinator_refusals
 from release_tool.services.coordinator import Approval, Coordinator
 from release_tool.services.coordinator_refusals import UnapprovedError
 from release_tool.services.coordinator_rules import BUILD, Build, Release
@@ -63,17 +64,23 @@ def after_refusal(
 ) -> errors.ReleaseError:
     """The error for a registration that was refused for want of an approval.
 
-    October has one answer for several reasons; the question tells them apart, where it exists.
+    October has one answer for several reasons; the question tells them apart, where it exists,
+    else perhaps the answer's own words. Whatever is said of them, they are told.
     """
     found = coordinator.approval(release, build)
     if found is None:
-        return _pending(problem.observed, request)
+        return _by_words(problem.observed, request)
     if found.status != "approved":
-        return _refusal(found, request)
+        refused = _refusal(found, request)
+        refused.details = (*refused.details, f"it said: {problem.observed}")
+        return refused
     return errors.RemoteRefusedError(
         "this build is approved, and the coordinator still refuses it",
         observed=problem.observed,
-        hint="it holds other bytes for this version, or reads its approvals late: look there",
+        hint=(
+            "run again in a minute, since it may read its approvals late; if it stays, it holds"
+            " other bytes for this version: release the next version"
+        ),
     )
 
 
@@ -90,13 +97,48 @@ def _refusal(found: Approval, request: str) -> errors.ReleaseError:
     if found.status == "pending":
         return _pending("pending", request)
     if found.status == "revoked":
-        return errors.RemoteRefusedError(
-            "the approval of this build was revoked, which is for good",
-            hint="release the next version",
-        )
+        return _revoked()
+    named = ", ".join(found.mismatched) or "fields that it does not name"
+    return _mismatched(f"differs in {named}")
+
+
+def _by_words(told: str, request: str) -> errors.ReleaseError:
+    """The coordinator cannot be asked why: an advice that helps whatever the reason is."""
+    why = coordinator_refusals.why_unapproved(told)
+    if why == "revoked":
+        return _revoked(told)
+    if why == "mismatched":
+        return _mismatched(told)
+    return errors.PendingError(
+        "the coordinator has no approval that fits this build, and does not tell why",
+        subject=request,
+        observed=told,
+        hint=(
+            f"if nobody approved it yet, {_APPROVE}; if somebody did, ask an administrator: one"
+            " that was revoked, or is of another build, is so for good, and the next version is"
+            " the way on"
+        ),
+    )
+
+
+_APPROVE = (
+    "let an administrator fill in its evidence and send it to /v1/admin/app-attest/builds, then"
+    " run again; nothing is signed again"
+)
+
+
+def _revoked(observed: str = "") -> errors.RemoteRefusedError:
+    return errors.RemoteRefusedError(
+        "the approval of this build was revoked, which is for good",
+        observed=observed,
+        hint="release the next version",
+    )
+
+
+def _mismatched(observed: str) -> errors.RemoteRefusedError:
     return errors.RemoteRefusedError(
         "another build is approved than this one",
-        observed=f"differs in {', '.join(found.mismatched) or 'fields that it does not name'}",
+        observed=observed,
         hint="an approval never changes: run again what was approved, or release the next version",
     )
 
@@ -106,10 +148,7 @@ def _pending(observed: str, request: str) -> errors.PendingError:
         "nobody has approved this build yet",
         subject=request,
         observed=observed,
-        hint=(
-            "let an administrator fill in its evidence and send it to"
-            " /v1/admin/app-attest/builds, then run again; nothing is signed again"
-        ),
+        hint=_APPROVE,
     )
 
 

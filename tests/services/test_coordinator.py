@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from release_tool import errors
-from release_tool.services import coordinator, coordinator_answers, retries
+from release_tool.services import coordinator, coordinator_answers, coordinator_refusals, retries
 from release_tool.services.coordinator import Approval, Coordinator, Fleet
 from release_tool.services.coordinator_refusals import (
     NotReadyError,
@@ -158,6 +158,10 @@ def test_an_echoed_key_is_not_shown(server: ScriptedServer, key: str) -> None:
         (403, "forbidden", "error code: 1010", errors.RemoteRefusedError),
         (409, "app_attest_qualification_required", "no matching approval", UnapprovedError),
         (409, "app_attest_qualification_required", "is immutable", errors.RemoteRefusedError),
+        (
+            *(409, "app_attest_qualification_required"),
+            *("replacement bytes refused: published version", errors.RemoteRefusedError),
+        ),
         (409, "conflict", "something else", errors.RemoteRefusedError),
         (429, "rate_limited", "slow down", NotTakenError),
         (500, "internal_error", "store write failed", errors.TransientError),
@@ -181,6 +185,23 @@ def test_each_refusal_has_its_remedy_and_its_text(
     assert caught.value.observed == f"{status} {kind}: {message}"
     assert caught.value.hint
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        ("the approval was revoked", "revoked"),
+        ("approval mismatch for bundle_hash", "mismatched"),
+        ("mismatched or revoked approval", "untold"),
+        ("no matching approval: mismatched", "untold"),
+        ("wants an unrevoked approval", "untold"),
+        ("approve the exact signed artifact, then register again", "untold"),
+    ],
+)
+def test_words_count_only_where_they_single_one_reason_out(told: str, why: str) -> None:
+    """An approval that was revoked is for good: no text that lists reasons may be read as that."""
+    said = f"409 app_attest_qualification_required: {told}"
+    assert coordinator_refusals.why_unapproved(said) == why
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,16 @@ def approve(world: LookAlikes, chain: Chain, **change: object) -> requests.Respo
     return requests.post(url, json=body, headers=headers, timeout=20)
 
 
+def revoke(world: LookAlikes, chain: Chain) -> None:
+    """What an operator does who had second thoughts."""
+    requests.post(
+        f"{world.coordinator_url}/v1/admin/app-attest/builds/revoke",
+        json={"binary_hash": chain.archive.binary_sha256, "reason": "it crashes"},
+        headers={"Authorization": f"Bearer {ADMIN}"},
+        timeout=20,
+    ).raise_for_status()
+
+
 def outcomes(registered: RegisteredRelease) -> dict[str, str]:
     return {check.name: check.outcome for check in registered.checks}
 
@@ -101,16 +111,19 @@ def test_a_request_with_evidence_is_not_written_again(
     assert json.loads(path.read_text()) == filled | {"evidence": ""}
 
 
-@pytest.mark.parametrize("asks", [True, False])
+@pytest.mark.parametrize(
+    ("asks", "said"), [(True, "nobody has approved"), (False, "no approval that fits")]
+)
 def test_a_coordinator_without_the_question_still_says_pending(
-    plan: ReleasePlan, tmp_path: Path, asks: bool
+    plan: ReleasePlan, tmp_path: Path, asks: bool, said: str
 ) -> None:
     """The 409 itself is read where `POST /v1/releases/qualification` does not exist."""
     with ExitStack() as stack:
         world = LookAlikes(tmp_path / "world", stack, "2026-10", approval_question=asks)
         chain = start(world, plan, tmp_path / "a")
-        with pytest.raises(errors.PendingError, match="nobody has approved"):
+        with pytest.raises(errors.PendingError, match=said) as caught:
             chain.register()
+        assert "/v1/admin/app-attest/builds, then run again" in caught.value.hint
         assert bool(chain.intents.declared) is not asks
         approve(world, chain)
         assert chain.register().status == "release_registered"
@@ -135,15 +148,31 @@ def test_a_revoked_approval_is_final(world: LookAlikes, plan: ReleasePlan, tmp_p
     with pytest.raises(errors.PendingError):
         chain.register()
     approve(world, chain)
-    requests.post(
-        f"{world.coordinator_url}/v1/admin/app-attest/builds/revoke",
-        json={"binary_hash": chain.archive.binary_sha256, "reason": "it crashes"},
-        headers={"Authorization": f"Bearer {ADMIN}"},
-        timeout=20,
-    )
+    revoke(world, chain)
     with pytest.raises(errors.RemoteRefusedError, match="revoked"):
         chain.register()
     assert world.rows.registrations() == []
+
+
+@pytest.mark.parametrize("why", ["revoked", "of another build"])
+def test_an_approval_that_fits_no_more_is_no_wait_without_end(
+    plan: ReleasePlan, tmp_path: Path, why: str
+) -> None:
+    """Where it cannot be asked why, the advice names what helps then as well: the next version."""
+    with ExitStack() as stack:
+        world = LookAlikes(tmp_path / "world", stack, "2026-10", approval_question=False)
+        chain = start(world, plan, tmp_path / "a")
+        with pytest.raises(errors.PendingError):
+            chain.register()
+        approve(world, chain, **({} if why == "revoked" else {"ci_run_id": "1"}))
+        if why == "revoked":
+            revoke(world, chain)
+        with pytest.raises(errors.ReleaseError) as caught:
+            chain.register()
+        assert "no matching active approval of this signed build" in caught.value.observed
+        assert "nobody has approved" not in str(caught.value)
+        assert why in caught.value.hint
+        assert "the next version is the way on" in caught.value.hint
 
 
 def test_what_is_not_known_of_a_build_stops_before_anything_is_sent(
