@@ -17,7 +17,7 @@ import urllib3
 
 import release_tool
 from release_tool import errors, tracing
-from release_tool.services import addresses, covering, deadlines, patience
+from release_tool.services import addresses, covering, deadlines, patience, proxies
 
 # Cloudflare answers the default agents of HTTP libraries with 403 (error 1010).
 USER_AGENT = f"release-tool/{release_tool.__version__}"
@@ -151,7 +151,8 @@ def stream(
         body: the body to send.
 
     Raises:
-        UsageError: a credential would travel in the clear; nothing was sent.
+        UsageError: a credential would travel in the clear, or the environment names a proxy that
+            is none; nothing was sent.
         TransientError: no connection (`NoConnectionError`), a broken one, or out of time.
         VerificationError: the server's certificate does not hold.
     """
@@ -164,6 +165,7 @@ def stream(
             hint="nothing was sent; correct the address",
         )
     seconds = patience.answer(seconds)
+    before = proxies.before(address)
     deadline = time.monotonic() + seconds
     sent = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"} | dict(headers or {})
     with _OneRequest() as session, deadlines.within(seconds):
@@ -176,6 +178,7 @@ def stream(
                 data=body,
                 headers=sent,
                 auth=_as_it_is,
+                proxies=before,
                 allow_redirects=False,
                 stream=True,
                 timeout=(min(_CONNECT_SECONDS, seconds), seconds),
@@ -281,7 +284,9 @@ def convert(problem: Exception, address: str, secrets: Sequence[str] = ()) -> er
         secrets: what the request carried and no error may show.
     """
     query = address.partition("?")[2]
-    reason = covering.text(_reason(problem), (*secrets, query))[:_REASON_CHARACTERS]
+    reason = covering.text(_reason(problem), (*secrets, query, *proxies.passwords()))[
+        :_REASON_CHARACTERS
+    ]
     subject = shown(address)
     if "CERTIFICATE_VERIFY_FAILED" in str(problem):
         return errors.VerificationError(
@@ -291,7 +296,9 @@ def convert(problem: Exception, address: str, secrets: Sequence[str] = ()) -> er
             hint="check the address, this host's clock, and the certificates that it trusts",
         )
     if isinstance(problem, _WRONG_REQUEST):
-        return errors.UsageError("this cannot be requested", subject=subject, observed=reason)
+        return errors.UsageError(
+            "this cannot be requested", subject=subject, observed=reason, hint="correct the address"
+        )
     kind = NoConnectionError if _is_unsent(problem) else errors.TransientError
     return kind("no answer", subject=subject, observed=reason, hint="run again")
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from release_tool import errors
-from release_tool.services import clocks, retry_after
+from release_tool.services import clocks, covering, proxies, retry_after
 
 _TRANSIENT = (
     "CapacityNotAvailableError",
@@ -142,14 +142,14 @@ def from_botocore(problem: Exception, subject: str) -> errors.ReleaseError:
         return errors.VerificationError(
             "the object store's certificate does not hold",
             subject=subject,
-            observed=_plain(str(problem)),
+            observed=_of_library(str(problem)),
             hint="check R2_ENDPOINT, this host's clock, and the certificates that it trusts",
         )
     kind = kind_of(type(problem)) or errors.RemoteRefusedError
     return kind(
         "the object store could not be asked",
         subject=subject,
-        observed=_plain(f"{type(problem).__name__}: {problem}"),
+        observed=_of_library(f"{type(problem).__name__}: {problem}"),
         hint=_HINTS.get(kind, _LOOK),
     )
 
@@ -159,7 +159,7 @@ def broken_off(subject: str, problem: Exception) -> errors.TransientError:
     return errors.TransientError(
         "the object store's answer broke off",
         subject=subject,
-        observed=_plain(f"{type(problem).__name__}: {problem}"),
+        observed=_of_library(f"{type(problem).__name__}: {problem}"),
         hint="run again",
     )
 
@@ -227,6 +227,11 @@ def _by_status(status: int) -> type[errors.ReleaseError]:
     if status == _TOO_MANY or status >= _SERVER_FAULT:
         return errors.TransientError
     return errors.RemoteRefusedError
+
+
+def _of_library(text: str) -> str:
+    """What botocore says; of a proxy it shows the whole address where it cannot read it."""
+    return _plain(covering.text(text, proxies.passwords()))
 
 
 def _plain(text: str) -> str:

@@ -216,6 +216,7 @@ CALLS = (
     Call(name="GitHub.check", make=lambda c: c.github.check()),
     Call(name="GitHub.commit_of", make=lambda c: c.github.commit_of("v0.5.0")),
     Call(name="GitHub.published", make=lambda c: c.github.published("v0.5.0")),
+    Call(name="GitHub.published_at", make=lambda c: c.github.published_at(lambda _: True)),
     Call(name="GitHub.drafts", make=lambda c: c.github.drafts("v0.5.0")),
     Call(
         name="GitHub.create_draft",

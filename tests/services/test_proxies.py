@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
@@ -111,3 +112,84 @@ def test_hosts_that_need_no_proxy_have_none(
     ):
         monkeypatch.setenv(name, spared)
         assert proxies.before("https://store.outside.invalid") == {}
+
+
+PASSWORD = "canary-proxy-password-0123"
+WRONG = [
+    ("socks5://user:PW@127.0.0.1:9", "it speaks socks5"),
+    ("socks5h://user:PW@127.0.0.1:9", "it speaks socks5h"),
+    ("ftp://user:PW@127.0.0.1:9", "it speaks ftp"),
+    ("http://user:PW@", "it names no host"),
+    ("http://:PW@/", "it names no host"),
+    ("http://user:PW@127.0.0.1:99999", "it is no address"),
+    ("http://user:PW@[::1", "it is no address"),
+    ("http://user:PW@ho st:3", "its host is not plain"),
+    ("http://us/er:PW@127.0.0.1:9", "something stands behind its host"),
+    ("http://user:PW#@127.0.0.1:9", "something stands behind its host"),
+    ("http://user:PW@127.0.0.1:9?x", "something stands behind its host"),
+    ("http://user:PW@127.0.0.1:9/proxy.pac", "something stands behind its host"),
+    ("http://us@er:PW@127.0.0.1:9", "its host is not plain"),
+    ("user:PW", "it is no address"),
+]
+
+
+@CLIENTS
+@pytest.mark.parametrize(("named", "reason"), WRONG)
+def test_what_is_no_proxy_is_told_alike_by_every_client_and_without_its_password(
+    monkeypatch: pytest.MonkeyPatch,
+    proxy: ScriptedServer,
+    named: str,
+    reason: str,
+    ask: Callable[[str], None],
+) -> None:
+    """A mistake of the setting, by its name: nothing is sent, and nothing tried again."""
+    monkeypatch.setenv("HTTPS_PROXY", named.replace("PW", PASSWORD))
+    with pytest.raises(errors.UsageError, match=reason) as caught:
+        ask("https://outside.invalid")
+    told = caught.value
+    assert "HTTPS_PROXY" in told.message
+    assert "correct HTTPS_PROXY" in told.hint
+    assert PASSWORD not in f"{told.as_json()}"
+    assert not proxy.requests
+
+
+@CLIENTS
+@pytest.mark.parametrize(
+    "named",
+    ["http://USER@HOST", "HTTP://USER@HOST", "USER@HOST", "//USER@HOST", "http://USER@HOST/"],
+)
+def test_a_proxy_is_read_alike_however_it_is_written(
+    monkeypatch: pytest.MonkeyPatch, proxy: ScriptedServer, named: str, ask: Callable[[str], None]
+) -> None:
+    """With its user's name and password, in every client."""
+    host = proxy.url.removeprefix("http://")
+    user = f"user:{PASSWORD}"
+    monkeypatch.setenv("https_proxy", named.replace("USER", user).replace("HOST", host))
+    with pytest.raises(errors.TransientError) as caught:
+        ask("https://outside.invalid")
+    assert PASSWORD not in f"{caught.value.as_json()}"
+    sent = base64.b64encode(user.encode()).decode()
+    assert {one.headers["proxy-authorization"] for one in proxy.requests} == {f"Basic {sent}"}
+
+
+@CLIENTS
+def test_a_dead_proxy_is_a_passing_fault_and_keeps_its_password(
+    monkeypatch: pytest.MonkeyPatch, proxy: ScriptedServer, ask: Callable[[str], None]
+) -> None:
+    """It may live again; what the libraries say of it is shown without the password."""
+    monkeypatch.setenv("ALL_PROXY", f"HTTP://user:{PASSWORD}@127.0.0.1:1")
+    with pytest.raises(errors.TransientError) as caught:
+        ask("https://outside.invalid")
+    assert PASSWORD not in f"{caught.value.as_json()}"
+
+
+def test_passwords_of_proxies_are_known_in_both_spellings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever else is wrong with the address; none is none."""
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    assert proxies.passwords() == []
+    monkeypatch.setenv("HTTPS_PROXY", "socks5://user:of%2Fproxy@host")
+    monkeypatch.setenv("HTTP_PROXY", "user:other@")
+    monkeypatch.setenv("ALL_PROXY", "http://user@host:80")
+    assert proxies.passwords() == ["of%2Fproxy", "of/proxy", "other"]
