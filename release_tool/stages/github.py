@@ -1,7 +1,8 @@
 """GitHub: a draft, its assets uploaded and downloaded again, and only then a release.
 
 A finished asset is never overwritten, in a draft neither, and a published release is never
-changed: it is compared, byte by byte. Only the placeholder of an upload that broke is replaced.
+changed: it is compared, byte by byte. Only the placeholder of an upload that broke is replaced,
+and the words of a draft, which are told and kept here.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ READS = (
 )
 NOTES = "release-notes.md"
 SUMS = "SHA256SUMS"
+DRAFTED = "draft-notes.md"
+"""What a draft said that was taken up, where somebody else wrote it: GitHub keeps no older text."""
 _R = TypeVar("_R")
 
 
@@ -91,6 +94,7 @@ def run(
             github=github,
             reporter=reporter,
             policy=policy,
+            drafted=workspace.path(DRAFTED),
             tag=release_tag(plan),
             notes=notes,
             latest=promoted.outcome == "promoted",
@@ -171,6 +175,7 @@ class _Publication:
     github: GitHub
     reporter: Reporter
     policy: retries.Policy
+    drafted: Path
     tag: str
     notes: str
     latest: bool
@@ -182,14 +187,16 @@ class _Publication:
         self._again(lambda: check_tag(self.plan, self.github))
         found = self._again(lambda: self.github.published(self.tag))
         if found is not None:
-            assets = self._compare(found)
+            assets = self._compare(found, then="nothing was changed")
             self._tell_other_words(found)
             self._tell_drafts()
             return found, assets, True
         draft = self._again(self._draft)
+        self._require_no_strange(draft, draft.assets, then="nothing was changed")
+        self._tell_what_is_replaced(draft)
         for wanted in self.wanted:
             self._again(lambda wanted=wanted: self._bring(draft, wanted))  # type: ignore[misc]
-        self._compare(draft)
+        self._compare(draft, then="it stays a draft")
         # Once more: between the first look and this one lies the upload.
         self._again(lambda: check_tag(self.plan, self.github))
         published = self._again(lambda: self._publish(draft))
@@ -232,11 +239,23 @@ class _Publication:
             trusted=self.trusted,
         )
 
-    def _compare(self, release: service.Release) -> tuple[ReleasedAsset, ...]:
-        """Whether exactly our assets are there, byte by byte; gives them as they stand."""
-        listed = {asset.name: asset for asset in self._again(lambda: self.github.assets(release))}
+    def _compare(self, release: service.Release, *, then: str) -> tuple[ReleasedAsset, ...]:
+        """Whether exactly our assets are there, byte by byte; gives them as they stand.
+
+        Args:
+            release: where they are.
+            then: how things stand where others are there, too.
+        """
+        assets = self._again(lambda: self.github.assets(release))
+        self._require_no_strange(release, assets, then=then)
+        listed = {asset.name: asset for asset in assets}
+        return tuple(self._compared(one, listed.get(one.name)) for one in self.wanted)
+
+    def _require_no_strange(
+        self, release: service.Release, assets: Sequence[service.Asset], *, then: str
+    ) -> None:
         ours = {wanted.name for wanted in self.wanted}
-        strange = sorted(listed.keys() - ours)
+        strange = sorted({asset.name for asset in assets} - ours)
         if not release.draft:
             # A rollback brings later heads of the log to what is published.
             strange = [name for name in strange if not log.is_later_name(name)]
@@ -246,9 +265,8 @@ class _Publication:
                 subject=self.tag,
                 expected=", ".join(sorted(ours)),
                 observed=", ".join(strange[:5]),
-                hint=f"nothing was changed; look at {release.page}",
+                hint=f"{then}; look at {release.page}",
             )
-        return tuple(self._compared(one, listed.get(one.name)) for one in self.wanted)
 
     def _compared(self, wanted: _Wanted, there: service.Asset | None) -> ReleasedAsset:
         if there is None or there.state != service.UPLOADED:
@@ -295,24 +313,42 @@ class _Publication:
             )
         if published.id != draft.id:
             self.reporter.warn(f"another run published {self.tag} first; a draft of ours is left")
-        assets = self._compare(published)
+        assets = self._compare(published, then="it is published")
         self._tell_other_words(published)
         return assets
 
     def _tell_other_words(self, there: service.Release) -> None:
         """People may mend notes, and a rollback does; what stands is said, and never replaced."""
-        told = []
-        if there.name != self._title:
-            told.append(f"the title {there.name[:80]!r}")
-        if _plain(there.notes) != _plain(self.notes):
-            told.append("other notes")
-        if there.prerelease:
-            told.append("the mark of a prerelease")
-        if told:
+        if told := self._other_words(there):
             self.reporter.warn(
                 f"{self.tag} stands on GitHub with {', '.join(told)}, not as this run would"
                 f" publish it: {there.page}"
             )
+
+    def _tell_what_is_replaced(self, draft: service.Release) -> None:
+        """A draft is ours to fill, whoever began it; what it said is kept, as it stands nowhere."""
+        told = self._other_words(draft)
+        if not told:
+            return
+        where = ""
+        if _plain(draft.notes):
+            _write(self.drafted, draft.notes.encode(errors="replace"))
+            where = f"; its text is kept in {self.drafted.name}, beside {NOTES}"
+        self.reporter.warn(f"the draft of {self.tag} has {', '.join(told)}: replaced{where}")
+
+    def _other_words(self, there: service.Release) -> list[str]:
+        """In what it differs from what this run publishes; a draft may say nothing yet."""
+        told = []
+        # GitHub calls a draft without a title by its tag.
+        untitled = there.draft and there.name in ("", self.tag)
+        if there.name != self._title and not untitled:
+            told.append(f"the title {there.name[:80]!r}")
+        notes = _plain(there.notes)
+        if notes != _plain(self.notes) and (notes or not there.draft):
+            told.append("other notes")
+        if there.prerelease:
+            told.append("the mark of a prerelease")
+        return told
 
     @property
     def _title(self) -> str:

@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from release_tool.rehearsal import faults
 from release_tool.rehearsal import github as look_alike
 from release_tool.rehearsal.github_store import Release
 from release_tool.rehearsal.wire import Rule
+from release_tool.services import github as service
 from release_tool.stages import github
 from release_tool.values import (
     GitHubRelease,
@@ -267,7 +269,7 @@ def test_other_bytes_in_the_download_are_not_published(
 
 
 def test_a_foreign_asset_is_not_published(world: World, plan: ReleasePlan, tmp_path: Path) -> None:
-    """A draft of this tag with more than ours in it may be another's work."""
+    """A draft of this tag with more than ours in it may be another's work: nothing goes into it."""
     draft = world.client().create_draft(TAG, name="", notes="")
     other = tmp_path / "other"
     other.write_bytes(b"x")
@@ -275,7 +277,55 @@ def test_a_foreign_asset_is_not_published(world: World, plan: ReleasePlan, tmp_p
     with pytest.raises(errors.RemoteRefusedError, match="not ours") as caught:
         _run(world, plan, tmp_path)
     assert caught.value.observed == "malware.dmg"
+    assert "nothing was changed" in caught.value.hint
     assert _only(world).draft
+    assert [asset.name for asset in _only(world).assets] == ["malware.dmg"]
+
+
+def test_a_foreign_asset_that_comes_meanwhile_is_not_published(
+    world: World, plan: ReleasePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ours are in the draft by then, and the error says no more than is true."""
+    real, other = service.GitHub.upload, tmp_path / "other"
+    other.write_bytes(b"x")
+
+    def upload(self: service.GitHub, release: Any, source: Path, **more: Any) -> Any:  # noqa: ANN401
+        if source.name == github.SUMS:
+            real(self, release, other, name="malware.dmg", reporter=Silent())
+        return real(self, release, source, **more)
+
+    monkeypatch.setattr(service.GitHub, "upload", upload)
+    with pytest.raises(errors.RemoteRefusedError, match="not ours") as caught:
+        _run(world, plan, tmp_path)
+    assert caught.value.hint.startswith("it stays a draft; look at https://")
+    assert _only(world).draft
+
+
+def test_what_somebody_wrote_into_the_draft_is_told_and_kept(
+    world: World, plan: ReleasePlan, tmp_path: Path
+) -> None:
+    """The notes are ours in the end; a text that is replaced there stands nowhere else."""
+    draft = world.client().create_draft(TAG, name="My own words", notes="written by hand\n")
+    _only(world).prerelease = True
+    told = Told()
+    assert _run(world, plan, tmp_path, reporter=told).id == draft.id
+    assert (_only(world).name, _only(world).body) == ("Darkbloom 0.5.0", "the notes\n")
+    assert not _only(world).prerelease
+    (warning,) = told.warnings
+    assert "the title 'My own words', other notes, the mark of a prerelease: replaced" in warning
+    assert "kept in draft-notes.md" in warning
+    assert (tmp_path / "dist" / github.DRAFTED).read_text() == "written by hand\n"
+
+
+def test_a_draft_that_says_nothing_else_is_filled_without_a_word(
+    world: World, plan: ReleasePlan, tmp_path: Path
+) -> None:
+    """An earlier run's, or one that somebody only began."""
+    world.client().create_draft(TAG, name="", notes="")
+    told = Told()
+    assert _run(world, plan, tmp_path, reporter=told).outcome == "published"
+    assert told.warnings == []
+    assert not (tmp_path / "dist" / github.DRAFTED).exists()
 
 
 @pytest.mark.parametrize("strange", ["title", "notes", "asset"])
