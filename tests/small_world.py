@@ -227,7 +227,7 @@ class SmallWorld:
             return Reply(400, b"<Error><Code>BadDigest</Code></Error>")
         if key == POINTER:
             self.moves += 1
-        elif not key.endswith(("/registration.json", "/registered.json")):
+        elif "/registrations/" not in key and not key.endswith("/registered.json"):
             self.puts += 1
         self.objects[key] = Stored(request.body, _notes(request))
         return Reply(200, b"", {"ETag": self.objects[key].etag})

@@ -169,7 +169,7 @@ TARGETS = (
         service="store",
         stage="register",
         method="PUT",
-        path=r"/registration\.json",
+        path="/registrations/",
         only_critical=True,
         is_silent=True,
     ),
@@ -296,7 +296,7 @@ WITHOUT_KEY = (
         service="store",
         stage="register",
         method="GET",
-        path=r"/registration\.json",
+        path="/registrations/",
         is_known=True,
     ),
     Target(

@@ -23,7 +23,6 @@ from release_tool.services import (
 from release_tool.services.object_store import ObjectStore, StoredObject
 from release_tool.services.object_store_calls import Outcome
 
-NAME = "registration.json"
 MARK = "registered.json"
 # Ours has some 250 bytes; what is far larger is something else.
 LIMIT_BYTES = 16 * 1024
@@ -74,8 +73,8 @@ class Claims:
 
 
 def key_of(prefix: str, version: str) -> str:
-    """Where a version's claim stands, whichever address its archive has."""
-    return release_keys.beside(prefix, version, NAME)
+    """Where a version's claim stands: not beside the archive, where nothing ever changes."""
+    return release_keys.registration(prefix, version)
 
 
 def mark_of(prefix: str, version: str) -> str:

@@ -16,3 +16,8 @@ def beside(prefix: str, version: str, name: str) -> str:
 def by_digest(prefix: str, version: str, sha256: str, name: str) -> str:
     """The archive's key for a coordinator of October: it cannot hold other bytes."""
     return f"{folder(prefix, version)}/artifacts/{sha256}/{name}"
+
+
+def registration(prefix: str, version: str) -> str:
+    """Where runs agree on who registers a version; it changes, as nothing in its folder does."""
+    return f"{prefix}/registrations/v{version}.json"

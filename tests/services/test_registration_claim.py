@@ -17,7 +17,7 @@ from tests import scripted_server, small_world
 from tests.scripted_server import Reply, Request
 from tests.small_world import SmallWorld, Stored
 
-KEY, MARK = "releases/v0.5.1/registration.json", "releases/v0.5.1/registered.json"
+KEY, MARK = "releases/registrations/v0.5.1.json", "releases/v0.5.1/registered.json"
 OURS = Claim(
     version="0.5.1", platform="macos-arm64", sha256="9" * 64, state="sending", whose="a" * 32
 )

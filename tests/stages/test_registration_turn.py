@@ -20,7 +20,7 @@ from tests.stages import release_chain
 from tests.stages.release_chain import Chain
 from tests.stages.release_parts import Told
 
-CLAIM = "releases/v0.5.0/registration.json"
+CLAIM = "releases/registrations/v0.5.0.json"
 MARK = "releases/v0.5.0/registered.json"
 _LIMIT = 150.0
 
@@ -206,7 +206,7 @@ def test_a_run_that_stood_still_takes_its_turn_again(world: SmallWorld, chain: C
     slept: list[Request] = []
 
     def sleep(request: Request) -> Reply | None:
-        if request.method == "PUT" and request.path.endswith("registration.json") and not slept:
+        if request.method == "PUT" and "/registrations/" in request.path and not slept:
             slept.append(request)
             world.now += _LIMIT
         return None
@@ -264,7 +264,7 @@ def test_a_tombstone_that_comes_behind_the_claim_is_seen(world: SmallWorld, chai
     """The rollback saw no claim, or this run sees its tombstone: one of both, in any order."""
 
     def withdraw(request: Request) -> Reply | None:
-        if request.method == "PUT" and request.path.endswith("registration.json"):
+        if request.method == "PUT" and "/registrations/" in request.path:
             world.objects["releases/v0.5.0/tombstone.json"] = Stored(b"{}")
         return None
 

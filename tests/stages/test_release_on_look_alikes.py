@@ -162,8 +162,8 @@ def test_a_release_is_carried_through_and_repeated(
     assert sorted(world.written()) == sorted(
         [
             f"PutObject releases/v0.5.0/{NAME}",
-            f"PutObject releases/v0.5.0/{registration_claim.NAME}",
-            f"PutObject releases/v0.5.0/{registration_claim.MARK}",
+            f"PutObject {registration_claim.key_of('releases', '0.5.0')}",
+            f"PutObject {registration_claim.mark_of('releases', '0.5.0')}",
             f"PutObject {POINTER}",
             *(f"CopyObject {alias}" for alias in ALIASES),
         ]
@@ -278,8 +278,8 @@ def test_a_release_in_parts_is_carried_through_and_repeated(
     assert sorted(world.written()) == sorted(
         [
             f"CompleteMultipartUpload releases/v0.5.0/{NAME}",
-            f"PutObject releases/v0.5.0/{registration_claim.NAME}",
-            f"PutObject releases/v0.5.0/{registration_claim.MARK}",
+            f"PutObject {registration_claim.key_of('releases', '0.5.0')}",
+            f"PutObject {registration_claim.mark_of('releases', '0.5.0')}",
             f"PutObject {POINTER}",
             *(f"CopyObject {alias}" for alias in ALIASES),
         ]

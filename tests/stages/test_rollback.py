@@ -506,7 +506,7 @@ def test_a_coordinator_that_never_serves_it_is_pending(world: SmallWorld, back: 
 
 def _under_way(world: SmallWorld) -> str:
     """A claim of 0.5.1 of which nobody told an end; returns its key."""
-    key = "releases/v0.5.1/registration.json"
+    key = "releases/registrations/v0.5.1.json"
     world.objects.pop("releases/v0.5.1/registered.json", None)
     assert registration_claim.parse(world.objects[key].body).state == "sending"
     return key
