@@ -87,7 +87,7 @@ rehearse: $(READY)
 
 kill: $(READY)
 	$(BIN)/python -m tests.killing
-	$(BIN)/python -m pytest -m "not online" tests/stages/test_races.py \
+	$(BIN)/python -m pytest -m "not online" tests/stages/test_races.py tests/stages/test_interrupted_release.py \
 		tests/stages/test_coordinator_restarts.py tests/cli/test_full_disk.py
 	$(BIN)/python -m pytest tests/stages/test_installer_file.py
 	$(BIN)/python -m pytest -m "not online" tests/test_kill.py --kills 50 --timeout 3600

@@ -100,7 +100,7 @@ def _race(
 
 
 @pytest.mark.parametrize("contract", CONTRACTS)
-@pytest.mark.parametrize("alone", _each_call(2))
+@pytest.mark.parametrize("alone", _each_call(3))
 def test_of_other_bytes_for_one_version_one_wins(
     servers: SmallWorld, plan: ReleasePlan, alone: int, contract: str
 ) -> None:
@@ -115,7 +115,7 @@ def test_of_other_bytes_for_one_version_one_wins(
 
 
 @pytest.mark.parametrize("contract", CONTRACTS)
-@pytest.mark.parametrize("alone", _each_call(5))
+@pytest.mark.parametrize("alone", _each_call(6))
 def test_the_same_bytes_from_two_machines_are_one_release(
     servers: SmallWorld, plan: ReleasePlan, alone: int, contract: str
 ) -> None:
@@ -128,7 +128,7 @@ def test_the_same_bytes_from_two_machines_are_one_release(
 
 
 @pytest.mark.parametrize("contract", CONTRACTS)
-@pytest.mark.parametrize("alone", _each_call(5))
+@pytest.mark.parametrize("alone", _each_call(6))
 def test_the_older_of_two_versions_never_ends_as_latest(
     servers: SmallWorld, plan: ReleasePlan, alone: int, contract: str
 ) -> None:

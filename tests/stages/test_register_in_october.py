@@ -13,13 +13,23 @@ import requests
 from release_tool import errors
 from release_tool.plan import ReleasePlan
 from release_tool.rehearsal import faults
+from release_tool.services import patience
 from release_tool.services.coordinator_rules import Contract
+from release_tool.services.patience import Patience
 from release_tool.services.tombstone import WithdrawnError
 from release_tool.stages import approval
 from release_tool.values import RegisteredRelease
 from tests.stages import release_chain, rollbacks
 from tests.stages.release_chain import Chain
 from tests.stages.test_release_on_look_alikes import ADMIN, LookAlikes
+
+
+@pytest.fixture
+def hasty() -> Iterator[None]:
+    """Pauses of a twentieth: what is waited for here is counted in answers."""
+    patience.hold(Patience(pause_share=0.05))
+    yield
+    patience.hold(Patience())
 
 
 @pytest.fixture
@@ -245,6 +255,7 @@ def test_what_is_not_ready_is_asked_again(
     assert len(world.rows.registrations()) == 1
 
 
+@pytest.mark.usefixtures("hasty")
 def test_what_is_not_ready_for_longer_than_other_faults_is_waited_for(
     world: LookAlikes, plan: ReleasePlan, tmp_path: Path
 ) -> None:
