@@ -179,9 +179,6 @@ class Limits(Part):
     request_seconds: float = Field(default=150, gt=0, allow_inf_nan=False)
     latest_poll_seconds: float = Field(default=150, gt=0, allow_inf_nan=False)
     """A May coordinator caches `latest` for 60 s and registration does not clear it."""
-    registration_seconds: float = Field(default=150, gt=0, allow_inf_nan=False)
-    """How long the coordinator may be at a registration whose client is gone: its own download may
-    take two minutes. One that went unanswered is not sent again before."""
     notary_wait_seconds: float = Field(default=3600, gt=0, allow_inf_nan=False)
     """How long one run waits for the notary; the submission goes on, and `run` resumes."""
     ticket_wait_seconds: float = Field(default=600, gt=0, allow_inf_nan=False)
@@ -384,6 +381,9 @@ class EnvironmentPolicy(Part):
     """Whether a registration needs an administrator's key of the coordinator, which alone sees
     whether the release before is still accepted. `unchecked` does without where there is none,
     and record, notes and summary say so; an embedded environment then has none."""
+    registration_seconds: float = Field(default=150, gt=0, le=3600, allow_inf_nan=False)
+    """How long the coordinator may be at a registration whose client is gone: its own download may
+    take two minutes. One that went unanswered is not sent again before."""
     fleet_watch_seconds: float = Field(default=0, ge=0, le=3600, allow_inf_nan=False)
     """How long the fleet's capacity is watched after a registration; 0 asks once."""
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-# After the smoke run, which takes longer than all else together; `make kill` goes everywhere.
+# Most after the smoke run, which takes longer than all else together; `make kill` goes everywhere.
 SAMPLE = (
+    "smoke rename dist/rehearsal/<version>/smoke/provider.log #1",
     "publish sent PUT /darkbloom-rehearsal/releases/v<version>/"
     "darkbloom-bundle-macos-arm64.tar.gz #1",
     "register sent POST /v1/releases #1",

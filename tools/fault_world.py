@@ -96,7 +96,6 @@ _LIMITS = {
     "answer_seconds": 1.5,
     "pause_share": 0.15,
     "latest_poll_seconds": 4,
-    "registration_seconds": 5,
     "notary_wait_seconds": 6,
     "ticket_wait_seconds": 6,
 }

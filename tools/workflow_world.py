@@ -43,7 +43,6 @@ _READY_SECONDS = 30.0
 # A minute of patience proves no more than a second against look-alikes.
 _LIMITS = {
     "latest_poll_seconds": 20,
-    "registration_seconds": 10,
     "notary_wait_seconds": 30,
     "ticket_wait_seconds": 10,
 }
@@ -366,6 +365,7 @@ def _for_here(told: dict[str, object], folder: Path, living: Environment) -> dic
             "github_api_url": living.github_api_url,
             "github_uploads_url": living.github_uploads_url,
             "fleet_watch_seconds": 0,
+            "registration_seconds": 10,
             "built_in": [],
             "not_built_in": [],
             "endpoints": {"coordinator_url": living.coordinator_url, "r2_bucket": BUCKET},

@@ -61,7 +61,7 @@ READS = (
     "environment.fleet_watch",
     "environment.fleet_watch_seconds",
     "limits.latest_poll_seconds",
-    "limits.registration_seconds",
+    "environment.registration_seconds",
     "publish.prefix",
     "endpoints.r2_public_url",
     "endpoints.coordinator_url",
@@ -171,7 +171,7 @@ def run(
         turn=Turn(
             release=release,
             claims=claims,
-            seconds=plan.limits.registration_seconds,
+            seconds=plan.environment.registration_seconds,
             stands=lambda: registered_row.find(release, coordinator) is not None,
             reporter=reporter,
             sleep=watch.sleep,

@@ -49,6 +49,7 @@ READS = (
     "bundle.metallib",
     "bundle.executables",
     "environment.signer",
+    "environment.registration_seconds",
     "flavour.layout",
     "limits",
     "coordinator.contract",
@@ -349,7 +350,7 @@ class _Return:
 
     def _outlast_registrations(self) -> None:
         """One that was under way when its tombstone came may arrive, and activates the release."""
-        until = self.began + self.plan.limits.registration_seconds
+        until = self.began + self.plan.environment.registration_seconds
         pauses = retries.pauses(_FIRST_PAUSE_SECONDS, _LARGEST_PAUSE_SECONDS)
         told = False
         while (left := until - self.clock()) > 0 and (sent := self._under_way()):
@@ -407,8 +408,8 @@ class _Return:
             observed=f"{winner}: {why}",
             details=[f"withdrawn all the same: {withdrawn}"],
             hint=(
-                f"if {winner} is good, all is well; if not: release-tool rollback --env"
-                f" {self.plan.environment.name} --to {self.target.version} {words}"
+                f"if {winner} is good, all is well; if not: release-tool rollback {self.plan.flags}"
+                f" --to {self.target.version} {words}"
             ),
         )
 

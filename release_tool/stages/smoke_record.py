@@ -103,7 +103,9 @@ def keep(workspace: Workspace, interview: Interview, log: str, *, folder: str) -
 
 def _keep(workspace: Workspace, path: str, text: str) -> str:
     content = text.encode("utf-8", "replace")
-    workspace.path(path).parent.mkdir(parents=True, exist_ok=True)
+    folder = workspace.path(path).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    atomic.drop_unfinished(folder)
     atomic.write_atomically(workspace.path(path), content)
     return hashlib.sha256(content).hexdigest()
 

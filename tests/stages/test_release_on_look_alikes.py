@@ -138,11 +138,10 @@ def world(tmp_path: Path, new_bucket: Callable[..., WSGIApplication]) -> Iterato
 
 
 def _start(world: LookAlikes, plan: ReleasePlan, folder: Path, **given: object) -> Chain:
-    limits = plan.limits.model_copy(
-        update={"latest_poll_seconds": 3.0, "registration_seconds": 3.0}
-    )
+    limits = plan.limits.model_copy(update={"latest_poll_seconds": 3.0})
+    environment = plan.environment.model_copy(update={"registration_seconds": 3.0})
     chain = release_chain.start(world, plan, folder, **given)  # type: ignore[arg-type]
-    chain.plan = chain.plan.model_copy(update={"limits": limits})
+    chain.plan = chain.plan.model_copy(update={"limits": limits, "environment": environment})
     chain.watch_seconds = 0.0
     return chain
 
