@@ -283,10 +283,8 @@ def convert(problem: Exception, address: str, secrets: Sequence[str] = ()) -> er
         address: what was asked; its query is shown nowhere.
         secrets: what the request carried and no error may show.
     """
-    query = address.partition("?")[2]
-    reason = covering.text(_reason(problem), (*secrets, query, *proxies.passwords()))[
-        :_REASON_CHARACTERS
-    ]
+    hidden = (*secrets, address.partition("?")[2], *proxies.passwords())
+    reason = covering.text(_reason(problem), hidden)[:_REASON_CHARACTERS]
     subject = shown(address)
     if "CERTIFICATE_VERIFY_FAILED" in str(problem):
         return errors.VerificationError(

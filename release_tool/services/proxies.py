@@ -30,7 +30,11 @@ def before(address: str) -> dict[str, str]:
         UsageError: what is named is no proxy of HTTP. It is shown nowhere, for it may hold a
             password.
     """
-    parts = urllib.parse.urlsplit(address)
+    try:
+        parts = urllib.parse.urlsplit(address)
+    except ValueError:
+        # Nobody is asked there: the client refuses the address itself.
+        return {}
     if addresses.is_loopback(address) or urllib.request.proxy_bypass(parts.netloc):
         return {}
     found = urllib.request.getproxies()

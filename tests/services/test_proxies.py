@@ -183,6 +183,13 @@ def test_a_dead_proxy_is_a_passing_fault_and_keeps_its_password(
     assert PASSWORD not in f"{caught.value.as_json()}"
 
 
+def test_an_address_that_is_none_is_refused_by_the_client(proxy: ScriptedServer) -> None:
+    """As a server may name it in a redirect: no bug, and nobody is asked."""
+    assert proxies.before("https://[outside.invalid/") == {}
+    with pytest.raises(errors.UsageError):
+        http_client.exchange("GET", "https://[outside.invalid/", seconds=3, limit_bytes=10)
+
+
 def test_passwords_of_proxies_are_known_in_both_spellings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever else is wrong with the address; none is none."""
     for name in NAMES:
