@@ -12,8 +12,9 @@ _CONTROL = re.compile(
     r"|\x1b\[[0-9;?]*[ -/]*[@-~]"
     r"|[\x00-\x08\x0b-\x1f\x7f-\xa0\u200b-\u200f\u2028-\u202e\u2066-\u2069]"
 )
+# Each begins where its word does and nowhere within it, or a long one would be read over and over.
 _NAMES = (
-    r"[\w-]*(?:token|secret|password|passwd|passphrase|(?:api|private)key|[a-z0-9]+[_-]key"
+    r"(?<![\w-])[\w-]*(?:token|secret|password|passwd|passphrase|(?:api|private)key|[a-z0-9][_-]key"
     r"|access[_-]?key(?:[_-]?id)?|authorization|credentials?|x-amz-signature)"
 )
 # What is kept in front stands in the first group.
@@ -27,11 +28,11 @@ _SECRETS = (
     re.compile(r"()\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+"),
     re.compile(r"(?i)(\b(?:set-)?cookie\s*:\s*)[^\r\n]+"),
     re.compile(
-        rf"(?i)(\b{_NAMES}\b[\"']?\s*(?:[:=]|\bis\b)\s*)"
+        rf"(?i)({_NAMES}\b[\"']?\s*(?:[:=]|\bis\b)\s*)"
         r"(?:\"(?:[^\"\\\n]|\\.)+\"|'[^'\n]+')"
     ),
     re.compile(
-        rf"(?i)(\b{_NAMES}\b(?:\s+is\s+|\W{{1,4}})(?:(?:bearer|basic)\s+)?)"
+        rf"(?i)({_NAMES}\b(?:\s+is\s+|\W{{1,4}})(?:(?:bearer|basic)\s+)?)"
         r"(?!\[redacted\])\S+"
     ),
     re.compile(r"(://[^/\s:@]*:)[^/\s@]+(?=@)"),
