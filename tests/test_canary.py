@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import subprocess
@@ -48,6 +49,20 @@ def test_what_is_no_leak_passes(planted: str, name: str) -> None:
     """A secret that is used and not shown, and files that a test itself makes, are no leak."""
     assert re.search(rf"^PASSED .*::{name}\b", planted, re.MULTILINE), planted
     assert not re.search(rf"^ERROR .*::{name}\b", planted, re.MULTILINE), planted
+
+
+def test_no_file_is_written_below_a_folder_that_was_opened() -> None:
+    """The watch sees no such write; what the tool opens so, it only reads."""
+    found = {
+        f"{path.name}: {ast.unparse(call.args[1])}"
+        for path in (ROOT / "release_tool").rglob("*.py")
+        for call in ast.walk(ast.parse(path.read_bytes()))
+        if isinstance(call, ast.Call) and any(one.arg == "dir_fd" for one in call.keywords)
+    }
+    assert found == {
+        "tree.py: flags",
+        "tree.py: os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK",
+    }
 
 
 def test_the_watch_tells_no_value(planted: str) -> None:

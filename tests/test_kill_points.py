@@ -5,12 +5,19 @@ So does a rollback, in exactly one withdrawal.
 
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
+
+from release_tool.rehearsal import places
+from tests.killing import judging
+from tests.killing.world import World
 
 ROOT = Path(__file__).resolve().parent.parent
 # Most after the smoke run, which takes longer than all else together; `make kill` goes everywhere.
@@ -27,6 +34,27 @@ SAMPLE = (
     "rollback/tombstone rename dist/rehearsal/rollback/log.head.5.json #1",
     "rollback/deactivate sent DELETE /v1/admin/releases #1",
 )
+
+
+def test_the_judge_of_secrets_can_fail(tmp_path: Path) -> None:
+    """As the watch over the tests finds it: said, in a record, in an archive, in what was left."""
+    folder = tmp_path / "world"
+    state, workspace = tmp_path / "state", folder / "workspace"
+    for name in places.SECRETS:
+        place = places.secret(state, name)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(f"secret of {name}+/")
+    workspace.mkdir(parents=True)
+    names = {"state": state, "folder": folder, "workspace": workspace}
+    world = cast("World", SimpleNamespace(**names, temporary=folder / "tmp"))
+    assert list(judging.secrets(world, ["nothing"])) == []
+    (workspace / "record.json").write_text("secret of release-key\\u002b\\/")
+    (workspace / "handoff.tar.gz").write_bytes(gzip.compress(b"secret of admin-key+/"))
+    assert list(judging.secrets(world, ["secret of github-token&#43;&#47;"])) == [
+        "the secret github-token in what it said",
+        "the secret admin-key in handoff.tar.gz",
+        "the secret release-key in record.json",
+    ]
 
 
 @pytest.mark.slow

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import re
-import urllib.parse
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +18,7 @@ from release_tool.rehearsal import counts, places, wire
 from release_tool.rehearsal.counts import Counts, Registered
 from release_tool.rehearsal.github_store import GitHubStore
 from release_tool.services import release_pointer
+from tests.canary import needles
 
 EXITS = frozenset({0, 2, 3, 4, 5, 6, 7, 8})
 """Those that the program documents for the end of a run."""
@@ -189,23 +188,13 @@ def strayed(judgement: Judgement, report: wire.Report) -> None:
 
 def secrets(judgement: Judgement, site: Site, texts: Iterable[str]) -> None:
     """Judge every file that the program may have written, and all that it said."""
-    forms = dict(_forms(site))
+    known = needles.of_environment(site.state)
     whole = [(text.encode(), "what it said") for text in texts]
     whole += [(path.read_bytes(), path.name) for path in _written(site)]
     for content, where in whole:
-        for form, name in forms.items():
-            judgement.require(form not in content, f"the secret {name} in {where}")
+        for name in known.found_in(content):
+            judgement.require(False, f"the secret {name} in {where}")  # noqa: FBT003 - it broke
         judgement.require(not _TOKEN.search(content), f"a bearer token in {where}")
-
-
-def _forms(site: Site) -> Iterator[tuple[bytes, str]]:
-    for name in places.SECRETS:
-        secret = places.secret(site.state, name).read_bytes().strip()
-        yield secret, name
-        yield base64.b64encode(secret), name
-        yield urllib.parse.quote(secret, safe="").encode(), name
-        lines = [line for line in secret.splitlines() if len(line) > 40]
-        yield from ((line, name) for line in lines)
 
 
 def _written(site: Site) -> Iterator[Path]:

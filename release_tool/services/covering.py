@@ -81,11 +81,12 @@ def spellings(secret: str) -> tuple[str, ...]:
         raw.hex(),
         raw.hex().upper(),
     }
-    found.update(_in_base64(raw))
+    found.update(in_base64(raw))
     return tuple(sorted(found, key=lambda form: (-len(form), form)))
 
 
-def _in_base64(raw: bytes) -> Iterator[str]:
+def in_base64(raw: bytes) -> Iterator[str]:
+    """What depends on some bytes alone in the base64 of whatever holds them, in both alphabets."""
     for before, cut in ((0, 0), (1, 2), (2, 3)):
         whole = base64.b64encode(bytes(before) + raw).decode()
         certain = whole[cut : (before + len(raw)) * 8 // 6]

@@ -26,8 +26,8 @@ CANARY_VARIABLE = "RELEASE_TOOL_CANARY"
 """Stands in the environment of every process of the tool, and in that of no child of one."""
 _REPORT_VARIABLE = "RELEASE_TOOL_WATCH"
 _HOOKS = Path(sitecustomize.__file__).parent
-_FILE_BYTES = 256 * 1024
-"""Of a larger file, the beginning: records and reports are small, archives are compressed."""
+_FILE_BYTES = 32 * 1024 * 1024
+"""Of a larger file, the beginning: no test's own is larger but for whole bundles."""
 _TEXT_BYTES = 4 * 1024 * 1024
 
 
@@ -186,7 +186,14 @@ class Channels:
         self.streams = {}
         for path in {what for kind, _, what in events if kind == "secret"}:
             sources.from_file(self.needles, path)
-        return sorted({*self._in_texts(said), *self._in_files(events), *self._in_spawns(events)})
+        return sorted(
+            {
+                *self._in_texts(said),
+                *self._in_names(events),
+                *self._in_files(events),
+                *self._in_spawns(events),
+            }
+        )
 
     def _reported(self) -> Iterator[tuple[str, str, Any]]:
         for report in self.waiting:
@@ -209,14 +216,27 @@ class Channels:
             for name in self.needles.found_in(b"\n".join(texts)[:_TEXT_BYTES]):
                 yield f"{name} stands in {channel}"
 
+    def _in_names(self, events: Sequence[tuple[str, str, Any]]) -> Iterator[str]:
+        by_module: dict[str, set[str]] = {}
+        for kind, module, what in events:
+            if kind in ("file", "name"):
+                by_module.setdefault(module, set()).add(what)
+        for module, paths in by_module.items():
+            listed = "\n".join(sorted(paths)).encode("utf-8", "surrogatepass")
+            for name in self.needles.found_in(listed):
+                yield f"{name} stands in the name of a file, a folder or a link of {module}"
+
     def _in_files(self, events: Sequence[tuple[str, str, Any]]) -> Iterator[str]:
-        for module, path in sorted(
-            {(module, what) for kind, module, what in events if kind == "file"}
-        ):
+        by_path: dict[str, set[str]] = {}
+        for kind, module, what in events:
+            if kind == "file":
+                by_path.setdefault(what, set()).add(module)
+        for path, modules in sorted(by_path.items()):
             content, private = _read(path)
             for name in self.needles.found_in(content):
-                if not (private and _is_by_design("file", module, path, name)):
-                    yield f"{name} stands in {path}, written by {module}"
+                for module in sorted(modules):
+                    if not (private and _is_by_design("file", module, path, name)):
+                        yield f"{name} stands in {path}, written by {module}"
 
     def _in_spawns(self, events: Sequence[tuple[str, str, Any]]) -> Iterator[str]:
         for module, (words, pairs) in (
@@ -232,7 +252,10 @@ class Channels:
 
 
 _EVENTS = frozenset(
-    ("open", "os.rename", "os.link", "subprocess.Popen", "os.posix_spawn", "os.exec")
+    (
+        *("open", "os.rename", "os.link", "os.symlink", "os.mkdir"),
+        *("subprocess.Popen", "os.posix_spawn", "os.exec"),
+    )
 )
 
 

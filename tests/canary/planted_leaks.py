@@ -7,6 +7,7 @@ the watch asks a function's module for its name.
 from __future__ import annotations
 
 import base64
+import gzip
 import io
 import json
 import logging
@@ -18,12 +19,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from release_tool.cli.session import Session
 from release_tool.credentials import Secret
-from release_tool.services import http_client
+from release_tool.services import chat, http_client, proxies
 
+Private = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 VALUE = 'planted-canary"é/+0123456789'
+FILE = base64.b64encode(os.urandom(1200)).decode()
+KEY = ed25519.Ed25519PrivateKey.generate()
 TOOL: dict[str, Any] = {"__name__": "release_tool.planted"}
 exec(
     """
@@ -31,10 +37,14 @@ import os, subprocess, pathlib, sys
 def write(path, text): pathlib.Path(path).write_text(text)
 def rename(one, other): os.rename(one, other)
 def start(words, env): return subprocess.run(words, env=env, capture_output=True).stdout
+def write_bytes(path, octets): pathlib.Path(path).write_bytes(octets)
+def folder(path): pathlib.Path(path).mkdir()
+def link(path, target): pathlib.Path(path).symlink_to(target)
 """,
     TOOL,
 )
 write, rename, start = TOOL["write"], TOOL["rename"], TOOL["start"]
+write_bytes, folder, link = TOOL["write_bytes"], TOOL["folder"], TOOL["link"]
 CHILD = """
 import os, subprocess, sys
 code = "import subprocess, pathlib\\ndef start(words, env): subprocess.run(words, env=env)\\n"
@@ -82,6 +92,14 @@ def test_leak_hex(secret: str) -> None:
     print(secret.encode().hex())
 
 
+def test_leak_json_of_another_encoder(secret: str) -> None:
+    print(json.dumps({"key": secret}).replace("+", "\\u002b").replace("/", "\\/"))
+
+
+def test_leak_page(secret: str) -> None:
+    print("".join(f"&#{ord(mark)};" for mark in secret))
+
+
 @pytest.mark.parametrize("before", ["", "x", "xy"])
 def test_leak_base64(secret: str, before: str) -> None:
     print(base64.b64encode(f"{before}{secret}xyz".encode()).decode())
@@ -118,6 +136,66 @@ def test_leak_renamed_file(secret: str, tmp_path: Path) -> None:
 
 def test_leak_temporary_file(secret: str) -> None:
     write(Path(tempfile.mkdtemp()) / "left", secret)
+
+
+def test_leak_behind_much_else(secret: str, tmp_path: Path) -> None:
+    write(tmp_path / "provider.log", "x" * 3_000_000 + secret)
+
+
+def test_leak_packed_file(secret: str, tmp_path: Path) -> None:
+    write_bytes(
+        tmp_path / "handoff.tar.gz", gzip.compress(b"first") + gzip.compress(VALUE.encode())
+    )
+
+
+def test_leak_name_of_a_file(tmp_path: Path) -> None:
+    Secret("RELEASE_KEY", "planted-name-0123456789").reveal()
+    write(tmp_path / "planted-name-0123456789", "nothing")
+
+
+def test_leak_name_of_a_folder(tmp_path: Path) -> None:
+    Secret("RELEASE_KEY", "planted-name-0123456789").reveal()
+    folder(tmp_path / "planted-name-0123456789")
+
+
+def test_leak_name_of_a_link(tmp_path: Path) -> None:
+    Secret("RELEASE_KEY", "planted-name-0123456789").reveal()
+    link(tmp_path / "link", "planted-name-0123456789")
+
+
+def test_leak_short_secret() -> None:
+    print(Secret("APPLE_API_KEY_ID", "2X9R4HXF34").reveal())
+
+
+def test_leak_token_of_the_provider() -> None:
+    print(chat.Endpoint(port=1, token="of-the-provider-0123").token)
+
+
+def test_leak_password_of_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:of-the-proxy-0123@127.0.0.1:9")
+    print(proxies.passwords())
+
+
+def test_leak_part_of_a_file_in_base64() -> None:
+    print(Secret("APPLE_CERTIFICATE_P12", FILE).reveal()[200:400])
+
+
+def test_leak_decoded_file(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "identity.p12", Secret("APPLE_CERTIFICATE_P12", FILE).decoded())
+
+
+@pytest.mark.parametrize("private", [ec.generate_private_key(ec.SECP256R1()), KEY])
+def test_leak_key_that_was_read(private: Private, tmp_path: Path) -> None:
+    made = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    Secret("APPLE_API_KEY_P8", made.decode()).reveal()
+    der = private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    write_bytes(tmp_path / "key.der", der)
+
+
+def test_leak_number_of_a_key() -> None:
+    made = KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    Secret("PROVENANCE_KEY", base64.b64encode(made * 3).decode()).reveal()
+    print(KEY.private_bytes_raw().hex())
 
 
 def test_leak_arguments(secret: str) -> None:

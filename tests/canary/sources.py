@@ -11,10 +11,12 @@ import pytest
 
 from release_tool import credentials
 from release_tool.services import (
+    chat,
     http_client,
     keychain,
     notary_uploads,
     password_prompt,
+    proxies,
     s3_client,
 )
 from tests.canary.needles import Needles
@@ -38,6 +40,20 @@ def install(needles: Needles, patch: pytest.MonkeyPatch) -> None:
 
     _before(patch, s3_client, "connect", note_credentials)
     _before(patch, notary_uploads.Target, "__init__", lambda _, **given: note_credentials(**given))
+    _before(
+        patch,
+        chat.Endpoint,
+        "__init__",
+        lambda *_, **given: needles.add("token of the provider", given.get("token", "")),
+    )
+    proxied = proxies.passwords
+
+    def noting() -> list[str]:
+        for password in (known := proxied()):
+            needles.add("password of a proxy", password)
+        return known
+
+    patch.setattr(proxies, "passwords", noting)
     _before(
         patch,
         keychain.RunKeychain,

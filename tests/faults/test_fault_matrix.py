@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import itertools
 from collections.abc import Iterator
@@ -144,7 +145,7 @@ def test_the_judge_of_what_is_said_can_fail() -> None:
 
 
 def test_the_judge_of_secrets_can_fail(tmp_path: Path) -> None:
-    """In plain, in base64, escaped, a bearer token, said or left in any file."""
+    """As the watch over the tests finds it, a bearer token too, said or left in any file."""
     site = Site(folder=tmp_path, world=None)  # type: ignore[arg-type]
     for name in places.SECRETS:
         place = places.secret(site.state, name)
@@ -155,6 +156,9 @@ def test_the_judge_of_secrets_can_fail(tmp_path: Path) -> None:
         ("it is secret of release-key+/ indeed", 1),
         ("c2VjcmV0IG9mIHJlbGVhc2Uta2V5Ky8=", 1),
         ("secret%20of%20release-key%2B%2F", 1),
+        ("secret of release-key\\u002b\\/", 1),
+        ("secret of release-key&#43;&#x2F;", 1),
+        (base64.b64encode(b"x: secret of release-key+/").decode(), 1),
         ("Bearer eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJhIn0.abc", 1),
     ):
         judgement = Judgement()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from release_tool import errors, values
@@ -15,6 +15,7 @@ from release_tool.rehearsal import counts, places
 from release_tool.rehearsal.github_store import GitHubStore
 from release_tool.services import release_pointer
 from release_tool.stages.github import SUMS
+from tests.canary import needles
 from tests.killing import rolled_back
 from tests.killing.courses import VERSION
 from tests.killing.world import ALIASES, ARCHIVE, LOG, LOG_HEAD, POINTER, Ended, World
@@ -72,6 +73,7 @@ def faults(
     except errors.ReleaseError as problem:
         return [str(problem)]
     found = [*_leftovers(world, expected), *_chain(world, before), *_orphans(world)]
+    found += secrets(world, [ended.output])
     if world.course.is_rollback:
         return [*found, *rolled_back.faults(world)]
     found += _once(ledger, whole=whole)
@@ -123,6 +125,18 @@ def orphans(world: World) -> list[str]:
         if str(world.dist) in words or where.startswith((str(world.dist), str(world.temporary))):
             found.append(f"{folder.name} {words[:200]}")
     return found
+
+
+def secrets(world: World, said: Iterable[str]) -> Iterator[str]:
+    """Secrets in what runs said, and in all that they left outside of the look-alikes' state."""
+    known = needles.of_environment(world.state)
+    for text in said:
+        yield from (f"the secret {name} in what it said" for name in known.found_in(text.encode()))
+    tops = (world.workspace, world.folder / "cache", world.temporary)
+    for path in sorted(path for top in tops if top.is_dir() for path in _walk(top)):
+        if path.is_file() and not path.is_symlink():
+            found = known.found_in(path.read_bytes())
+            yield from (f"the secret {name} in {path.name}" for name in found)
 
 
 def _once(ledger: Ledger, *, whole: bool) -> Iterator[str]:

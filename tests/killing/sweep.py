@@ -89,8 +89,9 @@ class Sweep:
         until = [] if whole else ["--until", "archive"]
         killed = world.run(*until, wanted=point)
         before = judging.recorded(world)
+        faults = list(judging.secrets(world, [killed.output]))
         ended = world.finish(*until)
-        faults = judging.faults(world, ended, before, expected, whole=whole)
+        faults += judging.faults(world, ended, before, expected, whole=whole)
         outcome = "holds"
         if killed.status not in (_KILLED, _TORN):
             outcome = "passed by"

@@ -53,6 +53,10 @@ def observed(event: str, arguments: "tuple[Any, ...]") -> tuple[str, str, object
     if event in ("os.rename", "os.link"):
         module = _by_the_tool()
         return ("file", module, _path(arguments[1])) if module else None
+    if event in ("os.mkdir", "os.symlink"):
+        module = _by_the_tool()
+        named = arguments[:2] if event == "os.symlink" else arguments[:1]
+        return ("name", module, "\n".join(map(os.fsdecode, named))) if module else None
     if event in _SPAWNS:
         module = _by_the_tool()
         if not module:
