@@ -45,6 +45,10 @@ class NotTakenError(errors.TransientError):
     """It answered that it did not do as asked, and may when it is asked again."""
 
 
+class FailedError(errors.TransientError):
+    """It answered that it failed: nothing is under way, and whether it did as asked is unknown."""
+
+
 class NotReadyError(NotTakenError):
     """It serves nothing until it has read its approvals."""
 
@@ -166,7 +170,7 @@ def _remedy(status: int, said: Said) -> _Remedy:
     if status in _PASSING_STATUSES or (status == _UNAVAILABLE and said.type):
         return NotTakenError, "", "run again"
     if status >= _SERVER_FAULT:
-        return errors.TransientError, "", "run again"
+        return FailedError if said.type else errors.TransientError, "", "run again"
     return errors.RemoteRefusedError, "", _HINTS.get(status, "nothing was registered")
 
 

@@ -40,6 +40,10 @@ class NoConnectionError(errors.TransientError):
     """There was no connection, so nothing was sent."""
 
 
+class OversizedError(errors.RemoteRefusedError):
+    """The answer is larger than any that belongs there: whoever gave it, it says nothing."""
+
+
 class FileBody:
     """A file as the body of one request: read as it is sent, so that memory stays flat.
 
@@ -117,13 +121,13 @@ class Stream:
         """The whole body, with the credentials covered that the request carried.
 
         Raises:
-            RemoteRefusedError: it is larger than `limit_bytes`.
+            OversizedError: it is larger than `limit_bytes`.
         """
         collected = bytearray()
         for chunk in self.chunks():
             collected += chunk
             if len(collected) > limit_bytes:
-                raise errors.RemoteRefusedError(
+                raise OversizedError(
                     "the answer is larger than any that belongs here",
                     subject=shown(self._address),
                     expected=f"at most {limit_bytes} bytes",

@@ -23,9 +23,13 @@ from release_tool.plan import ReleasePlan
 from release_tool.progress import Reporter
 from release_tool.services import addresses, coordinator_rules, readiness, retries, tombstone
 from release_tool.services.coordinator import Coordinator, Registration
-from release_tool.services.coordinator_refusals import NotTakenError, UnapprovedError
+from release_tool.services.coordinator_refusals import (
+    FailedError,
+    NotTakenError,
+    UnapprovedError,
+)
 from release_tool.services.coordinator_rules import BUILD, Build, Release
-from release_tool.services.http_client import NoConnectionError
+from release_tool.services.http_client import NoConnectionError, OversizedError
 from release_tool.services.registration_claim import Claims
 from release_tool.services.tombstone import Finder
 from release_tool.stages import (
@@ -315,17 +319,18 @@ class _Sending:
 
     def once(self) -> str:
         """Find it or send it; returns the status."""
-        self._look_out()
+        unanswered = self._is_open()
+        with self._crossing() if unanswered else contextlib.nullcontext():
+            self._look_out()
         self.turn.look()
         told = self._told_publicly()
         if self._stands():
             return ALREADY
         self.turn.refuse_other_bytes()
-        unanswered = self._is_open()
         if unanswered or self.turn.is_under_way:
             self._require_visible()
-        if self.turn.outlast(unanswered=unanswered) and self._stands():
-            return ALREADY
+        if self.turn.outlast(unanswered=unanswered):
+            return self.once()
         registered_row.refuse_registered_before(self.release, self.coordinator, told)
         if self.build and self.request:
             approval.require(self.coordinator, self.release, self.build, self.request)
@@ -334,6 +339,13 @@ class _Sending:
         _compare_echo(self.release, answer)
         self.turn.mark()
         return answer.status
+
+    def _crossing(self) -> contextlib.AbstractContextManager[None]:
+        return tombstone.seen_late(
+            self.release.version,
+            doing="a registration of it was under way, and may activate it yet",
+            hint="run the rollback again: it looks until nothing can arrive any more",
+        )
 
     def _take_turn(self) -> None:
         self.turn.take()
@@ -348,6 +360,8 @@ class _Sending:
         """Around what may end without a registration: then nobody needs to wait for one."""
         try:
             yield
+        except OversizedError:
+            raise
         except kinds:
             with contextlib.suppress(errors.ReleaseError):
                 facts = self.intents.find(ACTION) or {}
@@ -420,21 +434,25 @@ class _Sending:
         return facts is not None and not facts.get(_REFUSED)
 
     def _send(self) -> Registration:
-        with self._unless_taken(*_REFUSALS):
-            try:
-                return self._register()
-            finally:
-                self.turn.sent()
-
-    def _register(self) -> Registration:
         try:
-            return self.coordinator.register(self.release, self.build)
+            with self._unless_taken(*_REFUSALS):
+                return self._register()
         except UnapprovedError as problem:
             if self.build is None or not self.request:
                 raise approval.unexpected(problem) from problem
             raise approval.after_refusal(
                 self.coordinator, self.release, self.build, self.request, problem
             ) from problem
+
+    def _register(self) -> Registration:
+        try:
+            return self.coordinator.register(self.release, self.build)
+        except FailedError:
+            self.turn.answered()
+            raise
+        except errors.ReleaseError:
+            self.turn.sent()
+            raise
 
 
 def _compare_echo(release: Release, answer: Registration) -> None:

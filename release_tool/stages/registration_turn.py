@@ -8,6 +8,7 @@ until it cannot arrive any more; which of several runs sends, their version's cl
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -20,6 +21,13 @@ from release_tool.services.registration_claim import Claim, Claims, Held, State
 _FIRST_PAUSE_SECONDS = 2.0
 _LARGEST_PAUSE_SECONDS = 10.0
 _OWN = "own"
+# From its claim on, a run has this share of the coordinator's time to send.
+_FRESH = 0.2
+
+
+def longest(seconds: float) -> float:
+    """How long after its claim a registration may arrive, where the coordinator takes `seconds`."""
+    return seconds * (1 + _FRESH)
 
 
 @dataclass(kw_only=True)
@@ -34,6 +42,7 @@ class Turn:
         reporter: is told of the waiting.
         sleep: how to wait between questions.
         clock: what measures the waiting.
+        wall: the time of day.
     """
 
     release: Release
@@ -43,10 +52,11 @@ class Turn:
     reporter: Reporter
     sleep: Callable[[float], None]
     clock: Callable[[], float]
+    wall: Callable[[], float] = time.time
     _whose: str = field(default="", init=False)
     _held: Held | None = field(default=None, init=False)
     _is_marked: bool | None = field(default=None, init=False)
-    _taken_at: float = field(default=0.0, init=False)
+    _taken_at: tuple[float, float] = field(default=(0.0, 0.0), init=False)
     _deadlines: dict[str, float] = field(default_factory=dict, init=False)
 
     def look(self) -> None:
@@ -94,9 +104,10 @@ class Turn:
         return self._is_marked
 
     def outlast(self, *, unanswered: bool) -> bool:
-        """Wait until nothing that was sent can arrive any more; whether there was anything.
+        """Wait until nothing that was sent can arrive any more; whether any time went by.
 
-        It ends early once the release stands, or another run told how its own ended.
+        It ends early once the release stands, or another run told how its own ended. Whoever
+        waited looks at everything again.
 
         Args:
             unanswered: whether this ledger tells of one that was sent, and of no answer.
@@ -108,6 +119,8 @@ class Turn:
         if not sources:
             return False
         until = max(self._until(source) for source in sources)
+        if until <= self.clock():
+            return False
         self._tell(until - self.clock(), elsewhere=not unanswered)
         pauses = retries.pauses(_FIRST_PAUSE_SECONDS, _LARGEST_PAUSE_SECONDS)
         while (left := until - self.clock()) > 0:
@@ -118,11 +131,9 @@ class Turn:
 
     def _until(self, source: str) -> float:
         """Clocks of machines differ, so it is waited for in full from when it was first seen."""
-        return self._deadlines.setdefault(source, self.clock() + self.seconds)
+        return self._deadlines.setdefault(source, self.clock() + longest(self.seconds))
 
     def _tell(self, seconds: float, *, elsewhere: bool) -> None:
-        if seconds <= 0:
-            return
         what = "another run is at it" if elsewhere else "it was sent, and not answered"
         self.reporter.note(
             f"registering {self.release.version}: {what}; the coordinator is asked for up to"
@@ -152,7 +163,7 @@ class Turn:
         """
         if self._is_ours and not self._is_stale:
             return
-        self._whose, self._taken_at = secrets.token_hex(16), self.clock()
+        self._whose, self._taken_at = secrets.token_hex(16), self._times()
         if self.claims.write and not self.claims.write(self._ours("sending"), self._held):
             raise errors.TransientError(
                 f"another run registers {self.release.version} at this moment",
@@ -168,7 +179,7 @@ class Turn:
         if self._is_stale:
             raise errors.TransientError(
                 f"it took too long from the claim of {self.release.version} to its registration",
-                observed=f"{self.clock() - self._taken_at:.0f} s",
+                observed=f"{self._age:.0f} s",
                 hint="run again",
             )
 
@@ -178,11 +189,23 @@ class Turn:
 
     @property
     def _is_stale(self) -> bool:
-        return self.clock() - self._taken_at > self.seconds / 2
+        return self._age > self.seconds * _FRESH
+
+    @property
+    def _age(self) -> float:
+        """Seconds since it took its turn; only the wall's clock goes on in a laptop's sleep."""
+        return max(now - then for now, then in zip(self._times(), self._taken_at, strict=True))
+
+    def _times(self) -> tuple[float, float]:
+        return self.clock(), self.wall()
 
     def sent(self) -> None:
         """From now on it may arrive, for as long as the coordinator may take."""
         self._deadlines[_OWN] = self.clock() + self.seconds
+
+    def answered(self) -> None:
+        """What was sent is over, whatever became of it."""
+        self._deadlines[_OWN] = self.clock()
 
     def give_back(self) -> None:
         """Tell that nothing was registered; where another run took its turn meanwhile, it tells.

@@ -29,7 +29,13 @@ from release_tool.services.object_store import ObjectStore
 from release_tool.services.object_store_calls import Outcome
 from release_tool.services.release_pointer import Pointer
 from release_tool.services.tombstone import Tombstone
-from release_tool.stages import aliases, findings, public_copy, registered_copy
+from release_tool.stages import (
+    aliases,
+    findings,
+    public_copy,
+    registered_copy,
+    registration_turn,
+)
 from release_tool.stages.rollback_survey import Bad, Survey, in_the_way
 from release_tool.values import (
     Deactivated,
@@ -350,7 +356,8 @@ class _Return:
 
     def _outlast_registrations(self) -> None:
         """One that was under way when its tombstone came may arrive, and activates the release."""
-        until = self.began + self.plan.environment.registration_seconds
+        seconds = self.plan.environment.registration_seconds
+        until = self.began + registration_turn.longest(seconds)
         pauses = retries.pauses(_FIRST_PAUSE_SECONDS, _LARGEST_PAUSE_SECONDS)
         told = False
         while (left := until - self.clock()) > 0 and (sent := self._under_way()):

@@ -14,6 +14,7 @@ from release_tool import errors
 from release_tool.services import coordinator, coordinator_answers, coordinator_refusals, retries
 from release_tool.services.coordinator import Approval, Coordinator, Fleet
 from release_tool.services.coordinator_refusals import (
+    FailedError,
     NotReadyError,
     NotTakenError,
     UnapprovedError,
@@ -164,7 +165,7 @@ def test_an_echoed_key_is_not_shown(server: ScriptedServer, key: str) -> None:
         ),
         (409, "conflict", "something else", errors.RemoteRefusedError),
         (429, "rate_limited", "slow down", NotTakenError),
-        (500, "internal_error", "store write failed", errors.TransientError),
+        (500, "internal_error", "store write failed", FailedError),
         (503, "not_configured", "no CDN URL", errors.RemoteRefusedError),
         (503, "qualification_unavailable", "later", NotReadyError),
         (503, "release_not_ready", "later", NotReadyError),

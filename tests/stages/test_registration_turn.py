@@ -23,6 +23,8 @@ from tests.stages.release_parts import Told
 CLAIM = "releases/registrations/v0.5.0.json"
 MARK = "releases/v0.5.0/registered.json"
 _LIMIT = 150.0
+# Of a claim of which nobody knows when it was sent.
+_LONGEST = 180.0
 
 
 @dataclass
@@ -142,7 +144,7 @@ def test_a_claim_of_a_run_that_died_is_taken_over(world: SmallWorld, chain: Chai
     """Whoever waited it out writes over exactly what it saw."""
     _claim(world, chain)
     assert chain.register().status == "release_registered"
-    assert _LIMIT <= world.now < _LIMIT + 20
+    assert _LONGEST <= world.now < _LONGEST + 20
     assert world.posts == 1
 
 
@@ -202,7 +204,7 @@ def test_what_was_never_sent_is_not_waited_for(world: SmallWorld, chain: Chain) 
 
 
 def test_a_run_that_stood_still_takes_its_turn_again(world: SmallWorld, chain: Chain) -> None:
-    """A laptop that slept between its claim and its request: another run may have waited it out."""
+    """Slow between its claim and its request: another run may have waited it out meanwhile."""
     slept: list[Request] = []
 
     def sleep(request: Request) -> Reply | None:
@@ -285,9 +287,101 @@ def test_a_job_without_the_buckets_keys_sends_without_a_claim(
     monkeypatch.setattr(Chain, "claims", public)
     _claim(world, chain)
     assert chain.register().status == "release_registered"
-    assert world.now >= _LIMIT
+    assert world.now >= _LONGEST
     assert world.posts == 1
     assert MARK not in world.objects
+
+
+def test_a_slow_run_and_one_that_waits_for_it_send_once(world: SmallWorld, chain: Chain) -> None:
+    """What is sent as late as may be after its claim still arrives before the other one sends."""
+    late = Late(world, 119.0)
+    taking = world.before
+
+    def slow(request: Request) -> Reply | None:
+        if request.path == "/v1/stats" and world.now == 0:
+            world.now += _LONGEST - _LIMIT
+        return taking(request)
+
+    world.before = slow
+    world.when_sleeping = _killing
+    with pytest.raises(small_world.KilledError):
+        chain.register()
+    assert len(late.waiting) == 1
+    world.when_sleeping, world.now = late.arrive, 1.0
+    chain.intents = MemoryIntents()
+    assert chain.register().status == register.ALREADY
+    assert world.posts == 1
+
+
+@pytest.mark.parametrize("evicted", [False, True])
+def test_what_changed_while_it_was_waited_is_looked_at_again(
+    world: SmallWorld, chain: Chain, *, evicted: bool
+) -> None:
+    """The other run registers and marks, and a newer release hides it before the next look."""
+    _claim(world, chain)
+
+    def other() -> None:
+        world.when_sleeping = lambda: None
+        ours = {
+            "bundle_hash": chain.archive.sha256,
+            "binary_hash": chain.archive.binary_sha256,
+            "metallib_hash": chain.archive.metallib_sha256,
+        }
+        world.add_row("0.5.0", **ours)
+        world.add_row("0.6.0")
+        world.objects[MARK] = Stored(b"{}")
+        if evicted:
+            world.evicted.add("0.5.0")
+
+    world.when_sleeping = other
+    with pytest.raises(errors.CredentialError, match="cannot be seen"):
+        chain.register()
+    assert world.posts == 0
+
+
+def test_an_answer_that_is_too_large_says_nothing(world: SmallWorld, chain: Chain) -> None:
+    """An edge's page of half a megabyte is no refusal of the coordinator: it may arrive yet."""
+    Late(world, 100.0)
+    taking = world.before
+
+    def page(request: Request) -> Reply | None:
+        return Reply(504, b"x" * 600 * 1024) if taking(request) else None
+
+    world.before = page
+    with pytest.raises(errors.RemoteRefusedError, match="larger than any"):
+        chain.register()
+    assert chain.register().status == register.ALREADY
+    assert world.posts == 1
+
+
+def test_a_failure_in_the_coordinators_own_words_is_not_waited_for(
+    world: SmallWorld, chain: Chain
+) -> None:
+    """It is over: whether it was stored is asked, and nothing can arrive any more."""
+    body = b'{"error":{"type":"internal_error","message":"failed to store release"}}'
+    failing = 2 * [Reply(500, body, {"Content-Type": "application/json"})]
+    world.before = lambda one: failing.pop() if one.method == "POST" and failing else None
+    assert chain.register().status == "release_registered"
+    assert world.now < 20
+
+
+def test_a_withdrawal_behind_an_unanswered_registration_says_so(
+    world: SmallWorld, chain: Chain
+) -> None:
+    """Whoever withdrew it must look again: it may be activated yet."""
+    Late(world, 100.0)
+    taking = world.before
+
+    def withdrawn(request: Request) -> Reply | None:
+        if answer := taking(request):
+            world.objects["releases/v0.5.0/tombstone.json"] = Stored(b"{}")
+        return answer
+
+    world.before = withdrawn
+    with pytest.raises(errors.RemoteRefusedError, match="may activate it yet") as caught:
+        chain.register()
+    assert "run the rollback again" in caught.value.hint
+    assert registration_claim.parse(world.objects[CLAIM].body).state == "sending"
 
 
 def _claim(world: SmallWorld, chain: Chain, **changes: str) -> None:

@@ -520,7 +520,7 @@ def test_a_registration_under_way_is_waited_for(
     notes, began = Notes(), world.now
     back.run(notes)
     _require_rolled_back(world, good, "0.5.1")
-    assert 150 <= world.now - began < 200
+    assert 180 <= world.now - began < 230
     assert any("0.5.1 was sent and not answered" in one for one in notes.said)
 
 
