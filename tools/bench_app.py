@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from bench_aims import Aims
 from bench_pairs import Pairs, alternate, run
 
 from release_tool.apple import macho
@@ -28,8 +29,6 @@ LARGE, SMALL = 1_000_000_000, 100_000_000
 IDENTIFIER = "io.darkbloom.bench"
 MAIN = "Contents/MacOS/bench"
 _SAMPLE_SECONDS = 0.005
-_GROWTH = 1.2
-"""Peaks within this are the same: allocators and the interpreter vary by some megabytes."""
 
 SIGN = """
 import sys
@@ -56,7 +55,7 @@ class Tools:
     verify: tuple[str, ...]
 
 
-def compare(folder: Path, pairs: int) -> None:
+def compare(folder: Path, pairs: int, aims: Aims) -> None:
     """Both commands at both sizes, and what they cost."""
     if shutil.which("sha256sum") is None:
         print("sign and verify an app: not measured, there is no sha256sum here")
@@ -70,26 +69,27 @@ def compare(folder: Path, pairs: int) -> None:
         for name, command in ours.items():
             peaks[name][size] = peak_anonymous(command)
         if size == LARGE:
-            _ratios(app, ours, pairs)
+            _ratios(app, ours, pairs, aims)
         shutil.rmtree(app.parent)
     for name, found in peaks.items():
-        _tell_memory(name, found)
+        _tell_memory(name, found, aims)
 
 
-def _ratios(app: Path, ours: dict[str, list[str]], pairs: int) -> None:
+def _ratios(app: Path, ours: dict[str, list[str]], pairs: int, aims: Aims) -> None:
     files = [str(path) for path in app.rglob("*") if path.is_file()]
     size = sum(Path(path).stat().st_size for path in files)
     print(f"an app of {size / 1e6:.0f} MB, {len(files)} files, {os.cpu_count()} processors")
     for name, command in ours.items():
         theirs, mine = partial(sha256sum, files), partial(run, command)
         found = alternate(theirs, mine, pairs)
-        _tell_ratio(name, found, processor_seconds(mine) / processor_seconds(theirs))
+        _tell_ratio(name, found, processor_seconds(mine) / processor_seconds(theirs), aims)
 
 
-def _tell_ratio(name: str, found: Pairs, work: float) -> None:
+def _tell_ratio(name: str, found: Pairs, work: float, aims: Aims) -> None:
+    aim = aims.at_most(f"{name}: time", 1 / found.ratio, 2)
     print(f"  sha256sum  {found.seconds()} to {name}")
     print(
-        f"  {name} takes {1 / found.ratio:.2f} times as long (aim 2.0),"
+        f"  {name} takes {1 / found.ratio:.2f} times as long {aim},"
         f" {work:.2f} times the processor time",
         flush=True,
     )
@@ -103,13 +103,10 @@ def processor_seconds(work: Callable[[], None]) -> float:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def _tell_memory(name: str, found: dict[int, int]) -> None:
-    small, large = (found[size] / 1e6 for size in (SMALL, LARGE))
-    same = "the same" if large <= small * _GROWTH else "grows with the app"
-    print(
-        f"  {name}: peak anonymous memory {small:.0f} MB at 100 MB, {large:.0f} MB at 1 GB: {same}"
-        " (aim the same, below 200 MB)"
-    )
+def _tell_memory(name: str, found: dict[int, int], aims: Aims) -> None:
+    flat = aims.flat(f"{name}: memory", found)
+    most = aims.at_most(f"{name}: MB of memory", max(found.values()) / 1e6, 200)
+    print(f"  {name}: peak of anonymous memory {flat} {most}")
 
 
 def _tools(folder: Path) -> Tools:

@@ -4,6 +4,10 @@ The look-alikes of the store and of its public address run in a process of their
 the archive, uploads it once, reads the public address back, moves the pointer, copies two aliases
 inside the store and reads them back too; theirs uploads three times and looks at nothing.
 
+These are the calls of the stages `publish` and `promote`, not the stages: there is no ledger, no
+look for a tombstone or another archive of the version, and the download is hashed, not unpacked
+and judged from the seal down (`bench_app` measures what judging costs). The archive is random.
+
 `Expect: 100-continue` is answered here, as R2 does not: theirs would wait a second for each part.
 """
 
@@ -22,16 +26,22 @@ from pathlib import Path
 
 import bench_aws
 import requests
+from bench_aims import Aims
 from bench_app import peak_anonymous
 from bench_pairs import alternate, run
+
+from release_tool.services import multipart_upload
 
 ARCHIVE_BYTES = 250_000_000
 SIZES = (10_000_000, ARCHIVE_BYTES, 2_000_000_000)
 NAMES = ("a.tar.gz", "latest/a.tar.gz", "latest/b.tar.gz")
 _PIECE_BYTES = 1_000_000
-_GROWTH = 1.2
-"""Peaks within this are the same: allocators and the interpreter vary by some megabytes."""
 _MOST_SENT = 1.01
+_MOST_TIME = 0.4
+_TIMES_FASTER = 5
+_MEASURED = (
+    "our calls of the store, not the stages around them: no records, no tombstone, nothing unpacked"
+)
 
 SERVE = """
 import json, sys, threading
@@ -108,7 +118,7 @@ class _Servers:
         return int(requests.get(f"{self.store}/counted", timeout=60).text)
 
 
-def compare(folder: Path, pairs: int) -> None:
+def compare(folder: Path, pairs: int, aims: Aims) -> None:
     """Time and bytes sent at one size, memory at three."""
     archive = _file(folder / "archive.tar.gz", ARCHIVE_BYTES)
     aws = _aws(folder)
@@ -120,17 +130,25 @@ def compare(folder: Path, pairs: int) -> None:
         run(servers.ours(archive))
         sent = servers.counted() / ARCHIVE_BYTES
     archive.unlink()
-    print(f"publish and alias, {ARCHIVE_BYTES / 1e6:.0f} MB, {os.cpu_count()} processors")
+    time_aim = aims.at_most("publish: time", 1 / found.ratio, _MOST_TIME)
+    sent_aim = aims.at_most("publish: bytes sent", sent, _MOST_SENT)
+    print(f"upload and alias, {ARCHIVE_BYTES / 1e6:.0f} MB, {os.cpu_count()} processors")
+    print(f"  {_MEASURED}")
     print(f"  three aws s3 cp  {found.seconds()}")
-    print(f"  takes {1 / found.ratio:.2f} times as long (aim 0.4), with three read-backs in it")
-    print(f"  sends {sent:.4f} times the archive (aim at most {_MOST_SENT})")
+    print(f"  takes {1 / found.ratio:.2f} times as long {time_aim}, with three read-backs in it")
+    print(f"  sends {sent:.4f} times the archive {sent_aim}")
     peaks = {size: _peak(folder, size) for size in SIZES}
-    told = ", ".join(f"{size / 1e6:.0f} MB: {peak / 1e6:.0f} MB" for size, peak in peaks.items())
-    verdict = "flat" if max(peaks.values()) <= _GROWTH * peaks[SIZES[1]] else "grows"
-    print(f"  peak of anonymous memory  {told} ({verdict})")
+    print(f"  peak of anonymous memory  {aims.flat('publish: memory', peaks)}")
+    above = [size for size in sorted(peaks) if size >= multipart_upload.Parts().above_bytes]
+    if len(above) > 1 and above[0] != min(peaks):
+        inner = peaks[above[-1]] / peaks[above[0]]
+        print(f"    of it {inner:.2f} times from {above[0] / 1e6:.0f} MB, the rest below: what is")
+        print("    smaller goes in one request, the others in four at a time, each with a thread")
 
 
-def compare_release(folder: Path, bundle: Path, pack: Sequence[str], pairs: int) -> None:
+def compare_release(
+    folder: Path, bundle: Path, pack: Sequence[str], pairs: int, aims: Aims
+) -> None:
     """From a bundle's files to its place, against tar, three shasums and three uploads.
 
     Args:
@@ -138,6 +156,7 @@ def compare_release(folder: Path, bundle: Path, pack: Sequence[str], pairs: int)
         bundle: what is packed.
         pack: the command of ours that packs and hashes; the archive's path comes behind it.
         pairs: how often.
+        aims: where a miss is noted.
     """
     aws = _aws(folder)
     packed, tarred = folder / "ours.tar.gz", folder / "theirs.tar.gz"
@@ -154,9 +173,11 @@ def compare_release(folder: Path, bundle: Path, pack: Sequence[str], pairs: int)
             run(servers.ours(packed))
 
         found = alternate(shell, tool, pairs)
-    print("archive, hash and publish a bundle of 250 MB")
+    aim = aims.at_least("archive, hash and publish: times faster", found.ratio, _TIMES_FASTER)
+    print("archive, hash, upload and alias a bundle of 250 MB")
+    print(f"  {_MEASURED}")
     print(f"  tar czf, three shasum, three aws s3 cp  {found.seconds()}")
-    print(f"  {found.ratio:.1f} times faster (aim 5)")
+    print(f"  {found.ratio:.1f} times faster {aim}")
 
 
 def _aws(folder: Path) -> bench_aws.Aws:
