@@ -20,6 +20,8 @@ _DOWNLOAD_TROUBLE = ("download bundle", "read bundle")
 _PASSING_STATUSES = (408, 425, 429)
 _SERVER_FAULT = 500
 _UNAVAILABLE = 503
+# What says that a request was not carried out, whoever of those on the way to it says so.
+_REFUSING = (400, 401, 403, 404, 405, 406, 409, 411, 413, 414, 415, 422, 431)
 _REDIRECTS = range(300, 400)
 _FORBIDDEN = (401, 403)
 # What shows the other contract in these came before anything was written.
@@ -47,6 +49,10 @@ class NotTakenError(errors.TransientError):
 
 class FailedError(errors.TransientError):
     """It answered that it failed: nothing is under way, and whether it did as asked is unknown."""
+
+
+class UnclearError(errors.RemoteRefusedError):
+    """A status that no contract knows, which says nothing of what became of the request."""
 
 
 class NotReadyError(NotTakenError):
@@ -171,7 +177,9 @@ def _remedy(status: int, said: Said) -> _Remedy:
         return NotTakenError, "", "run again"
     if status >= _SERVER_FAULT:
         return FailedError if said.type else errors.TransientError, "", "run again"
-    return errors.RemoteRefusedError, "", _HINTS.get(status, "nothing was registered")
+    if status in _REFUSING or status in _REDIRECTS:
+        return errors.RemoteRefusedError, "", _HINTS.get(status, "nothing was registered")
+    return UnclearError, "", "look at what stands before the coordinator, and run again"
 
 
 def _conflict(said: Said) -> _Remedy:

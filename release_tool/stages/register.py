@@ -27,6 +27,7 @@ from release_tool.services.coordinator_refusals import (
     FailedError,
     NotTakenError,
     UnapprovedError,
+    UnclearError,
 )
 from release_tool.services.coordinator_rules import BUILD, Build, Release
 from release_tool.services.http_client import NoConnectionError, OversizedError
@@ -328,7 +329,7 @@ class _Sending:
             return ALREADY
         self.turn.refuse_other_bytes()
         if unanswered or self.turn.is_under_way:
-            self._require_visible()
+            self._require_visible(unanswered=unanswered)
         if self.turn.outlast(unanswered=unanswered):
             return self.once()
         registered_row.refuse_registered_before(self.release, self.coordinator, told)
@@ -360,7 +361,7 @@ class _Sending:
         """Around what may end without a registration: then nobody needs to wait for one."""
         try:
             yield
-        except OversizedError:
+        except (OversizedError, UnclearError):
             raise
         except kinds:
             with contextlib.suppress(errors.ReleaseError):
@@ -394,11 +395,12 @@ class _Sending:
         self.turn.mark()
         return True
 
-    def _require_visible(self) -> None:
+    def _require_visible(self, *, unanswered: bool) -> None:
         """Where a newer release hides it, no waiting would show whether it arrived."""
         if newer := registered_row.behind(self.release, self.coordinator):
-            lost = "its answer was lost, and there is no administrator's key"
-            raise registered_row.unseen(self.release, newer, self.coordinator, lost)
+            told = "its answer was lost" if unanswered else "another run's claim tells of one"
+            lacking = f"{told}, and there is no administrator's key"
+            raise registered_row.unseen(self.release, newer, self.coordinator, lacking)
 
     def _look_out(self) -> None:
         tombstone.refuse(self.tombstones(self.release.version))
@@ -445,13 +447,11 @@ class _Sending:
             ) from problem
 
     def _register(self) -> Registration:
+        self.turn.sends()
         try:
             return self.coordinator.register(self.release, self.build)
         except FailedError:
             self.turn.answered()
-            raise
-        except errors.ReleaseError:
-            self.turn.sent()
             raise
 
 

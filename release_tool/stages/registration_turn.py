@@ -199,7 +199,7 @@ class Turn:
     def _times(self) -> tuple[float, float]:
         return self.clock(), self.wall()
 
-    def sent(self) -> None:
+    def sends(self) -> None:
         """From now on it may arrive, for as long as the coordinator may take."""
         self._deadlines[_OWN] = self.clock() + self.seconds
 

@@ -339,6 +339,22 @@ def test_what_changed_while_it_was_waited_is_looked_at_again(
     assert world.posts == 0
 
 
+@pytest.mark.parametrize("status", [202, 299, 460, 499, 524])
+def test_a_status_that_says_nothing_is_no_refusal(
+    world: SmallWorld, chain: Chain, status: int
+) -> None:
+    """An edge's own numbers: whatever became of the request is waited out."""
+    Late(world, 100.0)
+    taking = world.before
+    world.before = lambda one: Reply(status, b"edge") if taking(one) else None
+    try:
+        assert chain.register().status == register.ALREADY
+    except errors.RemoteRefusedError:
+        assert registration_claim.parse(world.objects[CLAIM].body).state == "sending"
+        assert chain.register().status == register.ALREADY
+    assert world.posts == 1
+
+
 def test_an_answer_that_is_too_large_says_nothing(world: SmallWorld, chain: Chain) -> None:
     """An edge's page of half a megabyte is no refusal of the coordinator: it may arrive yet."""
     Late(world, 100.0)
