@@ -82,7 +82,7 @@ def command(
     )
     failed = [one for one in found.failed if _is_watched(one)]
     failed += _unasked(found.findings, failed)
-    passing = [one for one in failed if one.remedy is errors.TransientError]
+    passing = [one for one in failed if issubclass(one.remedy, errors.TransientError)]
     watched = Watched(
         within=within,
         rows=found.expiries,

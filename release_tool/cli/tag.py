@@ -233,8 +233,9 @@ def _release_file(chosen: Path | None, git: Tags) -> Path:
 
 
 def _refusal(proposal: Proposal) -> errors.ReleaseError:
-    found = {one.remedy for one in proposal.failed}
-    kind = next((one for one in _REMEDIES if one in found), errors.UsageError)
+    found = tuple(one.remedy for one in proposal.failed)
+    kind = next((one for one in _REMEDIES if any(issubclass(it, one) for it in found)), None)
+    kind = kind or errors.UsageError
     count = len(proposal.failed)
     return kind(
         f"{proposal.name} was not made: {count} {'finding' if count == 1 else 'findings'}",
