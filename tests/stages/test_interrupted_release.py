@@ -11,7 +11,6 @@ from _pytest.mark import ParameterSet
 from release_tool.plan import ReleasePlan
 from release_tool.services import registration_claim
 from release_tool.services.registration_claim import MARK
-from tests import small_world
 from tests.scripted_server import Reply, Request
 from tests.small_world import PLATFORM, POINTER, KilledError, Killer, SmallWorld
 from tests.stages import release_chain
@@ -27,13 +26,6 @@ def _each_request() -> Iterator[ParameterSet]:
     """The default suite takes some of them, `make kill` all."""
     for number in range(1, _LAST_KILL):
         yield pytest.param(number, marks=[pytest.mark.slow] if number % _SAMPLED else [])
-
-
-@pytest.fixture(scope="module")
-def servers() -> Iterator[SmallWorld]:
-    """The servers that the tests of this module share."""
-    with small_world.existing() as made:
-        yield made
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import tempfile
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
@@ -17,7 +16,6 @@ from release_tool import errors
 from release_tool.plan import ReleasePlan
 from release_tool.services import release_pointer
 from release_tool.values import PromotedRelease
-from tests import small_world
 from tests.scripted_server import Reply, Request
 from tests.small_world import PLATFORM, POINTER, SmallWorld, Stored
 from tests.stages import release_chain
@@ -25,20 +23,6 @@ from tests.stages.release_chain import NAME, Chain
 from tests.stages.turns import InTurns, Turns
 
 ALIASES = (f"releases/latest/{NAME}", "releases/latest/eigeninference-bundle-macos-arm64.tar.gz")
-
-
-@pytest.fixture(scope="module")
-def servers() -> Iterator[SmallWorld]:
-    """The servers that the tests of this module share."""
-    with small_world.existing() as made:
-        yield made
-
-
-@pytest.fixture
-def world(servers: SmallWorld) -> SmallWorld:
-    """An empty bucket and a coordinator without releases."""
-    servers.reset()
-    return servers
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import hashlib
 import io
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from release_tool.files import archive_reader, archive_writer
 from release_tool.plan import ReleasePlan
 from release_tool.stages import public_copy
 from release_tool.values import ReleaseArchive, SealedFile
-from tests import signed_release, small_world
+from tests import signed_release
 from tests.scripted_server import Reply, Request
 from tests.small_world import SmallWorld
 from tests.stages import release_chain
@@ -25,20 +25,6 @@ from tests.stages.release_chain import NAME, Chain
 
 KEY = f"releases/v0.5.0/{NAME}"
 DATE = signed_release.DATE
-
-
-@pytest.fixture(scope="module")
-def servers() -> Iterator[SmallWorld]:
-    """The servers that the tests of this module share."""
-    with small_world.existing() as made:
-        yield made
-
-
-@pytest.fixture
-def world(servers: SmallWorld) -> SmallWorld:
-    """An empty bucket and a coordinator without releases."""
-    servers.reset()
-    return servers
 
 
 def _described(content: bytes, cdhash: str) -> ReleaseArchive:

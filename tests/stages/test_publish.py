@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,20 +18,6 @@ from tests.stages import release_chain
 from tests.stages.release_chain import NAME, Chain
 
 KEY = f"releases/v0.5.0/{NAME}"
-
-
-@pytest.fixture(scope="module")
-def servers() -> Iterator[SmallWorld]:
-    """The servers that the tests of this module share."""
-    with small_world.existing() as made:
-        yield made
-
-
-@pytest.fixture
-def world(servers: SmallWorld) -> SmallWorld:
-    """An empty bucket and a coordinator without releases."""
-    servers.reset()
-    return servers
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -36,13 +35,6 @@ def _each_call(every: int) -> list[ParameterSet]:
         pytest.param(call, marks=[pytest.mark.slow] if call % every else [])
         for call in range(_LAST_CALL)
     ]
-
-
-@pytest.fixture(scope="module")
-def servers() -> Iterator[SmallWorld]:
-    """The servers that the tests of this module share."""
-    with small_world.existing() as made:
-        yield made
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -54,20 +54,6 @@ class Late:
         self.waiting = [one for one in self.waiting if one not in due]
         for _, request in due:
             self.world.coordinate(request)
-
-
-@pytest.fixture(scope="module")
-def servers() -> Iterator[SmallWorld]:
-    """The servers that the tests of this module share."""
-    with small_world.existing() as made:
-        yield made
-
-
-@pytest.fixture
-def world(servers: SmallWorld) -> SmallWorld:
-    """An empty bucket and a coordinator without releases."""
-    servers.reset()
-    return servers
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,6 @@ from release_tool.plan import ReleasePlan
 from release_tool.services import release_pointer, tombstone
 from release_tool.services.release_pointer import Pointer
 from release_tool.services.tombstone import Tombstone, WithdrawnError
-from tests import small_world
 from tests.scripted_server import Reply, Request
 from tests.small_world import PLATFORM, POINTER, SmallWorld, Stored
 from tests.stages import release_chain
@@ -20,20 +19,6 @@ from tests.stages.release_chain import NAME, Chain
 
 KEY = "releases/v0.5.1/tombstone.json"
 ALIASES = (f"releases/latest/{NAME}", "releases/latest/eigeninference-bundle-macos-arm64.tar.gz")
-
-
-@pytest.fixture(scope="module")
-def servers() -> Iterator[SmallWorld]:
-    """The servers that the tests of this module share."""
-    with small_world.existing() as made:
-        yield made
-
-
-@pytest.fixture
-def world(servers: SmallWorld) -> SmallWorld:
-    """An empty bucket and a coordinator without releases."""
-    servers.reset()
-    return servers
 
 
 @pytest.fixture
