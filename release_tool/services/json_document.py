@@ -34,3 +34,16 @@ def read(content: bytes, *, limit_bytes: int, what: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise errors.FormatError("is not a JSON object")
     return found
+
+
+def text(name: str, value: object, *, most: int) -> str:
+    """A field that must be there: some printable characters, and not more than `most`.
+
+    Raises:
+        FormatError: it is not.
+    """
+    if not isinstance(value, str) or not 0 < len(value) <= most:
+        raise errors.FormatError(f"names no {name}", observed=repr(value)[:80])
+    if not value.isprintable():
+        raise errors.FormatError(f"has a {name} that cannot be printed", observed=repr(value)[:80])
+    return value

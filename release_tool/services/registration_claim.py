@@ -128,21 +128,16 @@ def parse(content: bytes) -> Claim:
         FormatError: it is no such document.
     """
     found = json_document.read(content, limit_bytes=LIMIT_BYTES, what="a claim")
-    texts = {name: _text(name, found.get(name)) for name in ("version", "platform")}
+    names = ("version", "platform")
+    texts = {
+        name: json_document.text(name, found.get(name), most=_TEXT_CHARACTERS) for name in names
+    }
     return Claim(
         **texts,
         sha256=_matching("sha256", found.get("sha256"), _SHA256),
         state=_state(found.get("state")),
         whose=_matching("whose", found.get("whose"), _WHOSE),
     )
-
-
-def _text(name: str, value: object) -> str:
-    if not isinstance(value, str) or not 0 < len(value) <= _TEXT_CHARACTERS:
-        raise errors.FormatError(f"names no {name}", observed=repr(value)[:80])
-    if not value.isprintable():
-        raise errors.FormatError(f"has a {name} that cannot be printed", observed=repr(value)[:80])
-    return value
 
 
 def _matching(name: str, value: object, pattern: re.Pattern[str]) -> str:

@@ -65,8 +65,4 @@ def parse(content: bytes) -> Pointer:
 
 
 def _text(name: str, value: object) -> str:
-    if not isinstance(value, str) or not value or len(value) > _TEXT_CHARACTERS:
-        raise errors.FormatError(f"names no {name}", observed=repr(value)[:80])
-    if not value.isprintable():
-        raise errors.FormatError(f"has a {name} that cannot be printed", observed=repr(value)[:80])
-    return value
+    return json_document.text(name, value, most=_TEXT_CHARACTERS)

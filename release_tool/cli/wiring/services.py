@@ -121,17 +121,22 @@ class Services:
             parts=Parts(above_bytes=2 * part_bytes, part_bytes=part_bytes),
         )
 
+    @property
+    def _has_store_keys(self) -> bool:
+        """Whether this job may ask the bucket itself."""
+        return self.resolved.credentials.secrets.keys() >= _STORE_KEYS
+
     def find_tombstone(self, version: str) -> Tombstone | None:
         """A version's tombstone; asked of the bucket where this job has its keys."""
         prefix = self.plan.publish.prefix
-        if self.resolved.credentials.secrets.keys() >= _STORE_KEYS:
+        if self._has_store_keys:
             return tombstone.find(self.new_store(), prefix, version)
         return tombstone.find_served(self._public_base, prefix, version)
 
     def find_pointer(self) -> Pointer | None:
         """The pointer to the latest release; asked of the bucket where this job has its keys."""
         key = aliases.pointer_key(self.plan)
-        if self.resolved.credentials.secrets.keys() >= _STORE_KEYS:
+        if self._has_store_keys:
             found = aliases.read_pointer(self.new_store(), key)
             return found[1] if found else None
         address = addresses.join(self._public_base, key)
@@ -141,7 +146,7 @@ class Services:
     def claims(self) -> Claims:
         """The claim of this version; without the bucket's keys it is only read."""
         prefix, version = self.plan.publish.prefix, self.plan.version
-        if self.resolved.credentials.secrets.keys() >= _STORE_KEYS:
+        if self._has_store_keys:
             return registration_claim.in_bucket(self.new_store(), prefix, version)
         return registration_claim.served(self._public_base, prefix, version)
 
@@ -155,7 +160,7 @@ class Services:
             return False
         key = release_log.key_of(self.plan.publish.prefix)
         content: bytes | None
-        if self.resolved.credentials.secrets.keys() >= _STORE_KEYS:
+        if self._has_store_keys:
             found = self.new_store().read(key, limit_bytes=log.LIMIT_BYTES)
             content = found[1] if found else None
         else:
